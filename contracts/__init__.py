@@ -1,0 +1,1 @@
+"""Ground floor: the tables and artifacts that flow between steps."""

@@ -1,0 +1,66 @@
+"""The dataset artifact: catalogue, log and the three moments that divide the log's time.
+
+Layout: `items.parquet`, `events.parquet` (sorted by timestamp, user_id, item_id; nothing at or after the cut-off),
+`split.json`, `quarantine.parquet`, `lineage.json`.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+from pydantic import AwareDatetime
+
+from contracts.artifacts import read_table
+from contracts.config import Config
+from contracts.errors import UserError
+from contracts.tables import EVENTS, ITEMS
+
+EVENT_ORDER = ("timestamp", "user_id", "item_id")
+
+
+class Split(Config):
+    """Training is everything before `train_end`, test everything from `validation_end` to `cutoff`."""
+
+    train_end: AwareDatetime
+    validation_end: AwareDatetime
+    cutoff: AwareDatetime
+
+
+class Dataset(NamedTuple):
+    """A dataset in memory."""
+
+    items: pl.DataFrame
+    events: pl.DataFrame
+    split: Split
+
+    @property
+    def behaviors(self) -> pl.DataFrame:
+        """The events that are a user's own doing: clicks, carts and orders, not impressions."""
+        return self.events.filter(pl.col("event_type") != "impression")
+
+    @property
+    def has_impressions(self) -> bool:
+        """Does the log say what was shown, or only what was done?"""
+        return bool((self.events["event_type"] == "impression").any())
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Reads a dataset artifact.
+
+    Raises:
+        UserError: the folder does not hold a dataset.
+    """
+    split = folder / "split.json"
+    if not split.is_file():
+        raise UserError(f"{folder} is not a dataset (no split.json); make one with the ingest step.")
+    return Dataset(
+        items=read_table(folder / "items.parquet", ITEMS),
+        events=read_table(folder / "events.parquet", EVENTS),
+        split=Split.model_validate_json(split.read_text(encoding="utf-8")),
+    )
+
+
+def before(frame: pl.DataFrame, cutoff: datetime, column: str = "timestamp") -> pl.DataFrame:
+    """The rows strictly before `cutoff`: the one way in which any step looks at a log."""
+    return frame.filter(pl.col(column) < cutoff)
