@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Rewrites requirements/*.lock from pyproject.toml's extras. Existing pins are kept unless you ask: scripts/lock.sh --upgrade
+#
+# The locks are for Linux on x86-64 and Python 3.11. They name versions only: no index, no path, no local build of torch
+# (see docs/environments.md), so the same file installs from whatever registry the reader's pip or uv knows.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+uv="${UV:-.venv/bin/uv}"
+[ -x "$uv" ] || { echo "lock.sh: no uv at '$uv'; run scripts/setup.sh dev first, or set UV." >&2; exit 2; }
+export UV_CUSTOM_COMPILE_COMMAND="scripts/lock.sh"
+
+compile() { # compile NAME SOURCE [uv arguments]
+  local name="$1"; shift
+  echo "requirements/$name.lock"
+  "$uv" pip compile "$@" --python-version 3.11 --no-emit-index-url --no-emit-find-links --annotation-style line --quiet \
+    --output-file "requirements/$name.lock" > /dev/null
+  # A local build label (torch==2.13.0+cpu) would bind the file to one machine's wheel.
+  sed -i.bak -E 's/^([a-z0-9._-]+==[^+ ]+)\+[a-z0-9.]+/\1/' "requirements/$name.lock" && rm "requirements/$name.lock.bak"
+}
+
+extra() { # The bare requirements of one extra, for an environment that cannot hold the project's own dependencies.
+  "$(dirname "$uv")/python" -c "
+import sys, tomllib
+with open('pyproject.toml', 'rb') as stream:
+    print('\n'.join(tomllib.load(stream)['project']['optional-dependencies'][sys.argv[1]]))" "$1"
+}
+
+compile dev pyproject.toml --extra main --extra dev "$@"
+compile main pyproject.toml --extra main --constraint requirements/dev.lock "$@"
+# The local Triton needs numpy < 2: it stands alone, without the project.
+extra triton | compile triton - "$@"
+# vLLM runs on GPUs, so it must see the registry's CUDA build of torch, not a local CPU wheel.
+UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm "$@"
