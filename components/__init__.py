@@ -1,1 +1,1 @@
-
+"""Containerized KFP components: thin wrappers, one folder each, over the rooms below."""

@@ -1,1 +1,1 @@
-
+"""Top floor: the command line, one verb a file."""

@@ -1,0 +1,1 @@
+"""The `embed_items` component."""

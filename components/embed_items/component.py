@@ -1,0 +1,39 @@
+"""Turns catalogue text and knowledge into item embeddings and semantic ids."""
+
+from kfp import dsl
+
+from components.images import MAIN_IMAGE
+
+
+@dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
+def embed_items(
+    dataset: dsl.Input[dsl.Dataset],
+    knowledge: dsl.Input[dsl.Dataset],
+    config: str,
+    code_version: str,
+    item_embeddings: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Embeds every item and gives it a collision-free semantic id in a named space.
+
+    Args:
+        dataset: the dataset artifact.
+        knowledge: the knowledge artifact.
+        config: JSON of `models.knowledge.config.EmbeddingConfig`.
+        code_version: version of the library; part of the cache key.
+        item_embeddings: embedding table, space description and code books.
+        metrics: reconstruction error, code use, collisions.
+    """
+    from pathlib import Path
+
+    from components.support import log_lineage
+    from models.knowledge.config import EmbeddingConfig
+    from models.knowledge.embed import embed_items as run
+
+    run(
+        Path(dataset.path),
+        Path(knowledge.path),
+        EmbeddingConfig.model_validate_json(config),
+        out=Path(item_embeddings.path),
+    )
+    log_lineage(item_embeddings, metrics)

@@ -1,0 +1,1 @@
+"""The `infer_behaviors` component."""

@@ -1,0 +1,42 @@
+"""Infers, for every user, plausible behaviours that the log does not hold."""
+
+from kfp import dsl
+
+from components.images import MAIN_IMAGE
+
+
+@dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
+def infer_behaviors(
+    dataset: dsl.Input[dsl.Dataset],
+    item_embeddings: dsl.Input[dsl.Dataset],
+    behavior_model: dsl.Input[dsl.Model],
+    config: str,
+    code_version: str,
+    inferred_behaviors: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Samples the behaviour model at several snapshots in time, each from the history before it.
+
+    Args:
+        dataset: the dataset artifact.
+        item_embeddings: the item embeddings; their space must be the model's.
+        behavior_model: the trained model.
+        config: JSON of `models.behavior.config.BehaviorConfig`.
+        code_version: version of the library; part of the cache key.
+        inferred_behaviors: one row per user and snapshot.
+        metrics: users, validity, speed.
+    """
+    from pathlib import Path
+
+    from components.support import log_lineage
+    from models.behavior.config import BehaviorConfig
+    from models.behavior.infer import infer_behaviors as run
+
+    run(
+        Path(dataset.path),
+        Path(item_embeddings.path),
+        Path(behavior_model.path),
+        BehaviorConfig.model_validate_json(config),
+        out=Path(inferred_behaviors.path),
+    )
+    log_lineage(inferred_behaviors, metrics)

@@ -1,0 +1,30 @@
+"""Writes the latest feature values into the online store."""
+
+from kfp import dsl
+
+from components.images import MAIN_IMAGE
+
+
+@dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
+def materialize_features(
+    features: dsl.Input[dsl.Dataset],
+    config: str,
+    workspace: str,
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Applies the Feast definitions and materializes; a side effect, never cached, safe to repeat.
+
+    Args:
+        features: the offline feature tables.
+        config: JSON of `feature_repo.config.FeatureConfig`.
+        workspace: folder that outlives the step; the feature store's definition lies in it.
+        metrics: rows written.
+    """
+    from pathlib import Path
+
+    from components.support import log_values
+    from feature_repo.config import FeatureConfig
+    from feature_repo.materialize import materialize_features as run
+
+    store = Path(workspace) / "feature_store"
+    log_values(run(Path(features.path), FeatureConfig.model_validate_json(config), store=store), metrics)

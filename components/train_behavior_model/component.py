@@ -1,0 +1,42 @@
+"""Trains the masked-diffusion behaviour model."""
+
+from kfp import dsl
+
+from components.images import MAIN_IMAGE
+
+
+@dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
+def train_behavior_model(
+    dataset: dsl.Input[dsl.Dataset],
+    item_embeddings: dsl.Input[dsl.Dataset],
+    config: str,
+    workspace: str,
+    code_version: str,
+    behavior_model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Trains on behaviours before the training end only; resumes from its checkpoint after a kill.
+
+    Args:
+        dataset: the dataset artifact.
+        item_embeddings: the item embeddings (semantic ids are the model's tokens).
+        config: JSON of `models.behavior.config.BehaviorConfig`.
+        workspace: folder that outlives the step; checkpoints lie in it.
+        code_version: version of the library; part of the cache key.
+        behavior_model: weights and description.
+        metrics: loss and recall on held-out behaviours.
+    """
+    from pathlib import Path
+
+    from components.support import log_lineage
+    from models.behavior.config import BehaviorConfig
+    from models.behavior.train import train_behavior_model as run
+
+    run(
+        Path(dataset.path),
+        Path(item_embeddings.path),
+        BehaviorConfig.model_validate_json(config),
+        checkpoints=Path(workspace) / "checkpoints" / "behavior",
+        out=Path(behavior_model.path),
+    )
+    log_lineage(behavior_model, metrics)

@@ -1,0 +1,158 @@
+"""The main pipeline: from a catalogue and a log to a ranker in service."""
+
+from collections import namedtuple
+from typing import Final, NamedTuple
+
+from kfp import dsl
+
+from components.build_features.component import build_features
+from components.build_training_set.component import build_training_set
+from components.deploy_ranker.component import deploy_ranker
+from components.distill_knowledge.component import distill_knowledge
+from components.embed_items.component import embed_items
+from components.evaluate_ranker.component import evaluate_ranker
+from components.infer_behaviors.component import infer_behaviors
+from components.ingest.component import ingest
+from components.materialize_features.component import materialize_features
+from components.train_behavior_model.component import train_behavior_model
+from components.train_ranker.component import train_ranker
+from pipelines.steps import side_effect, with_workspace
+
+OUTPUTS: Final = {
+    "dataset": dsl.Dataset,
+    "knowledge": dsl.Dataset,
+    "item_embeddings": dsl.Dataset,
+    "behavior_model": dsl.Model,
+    "inferred_behaviors": dsl.Dataset,
+    "features": dsl.Dataset,
+    "training_set": dsl.Dataset,
+    "baseline": dsl.Model,
+    "challenger": dsl.Model,
+    "evaluation": dsl.Artifact,
+}
+"""The artifacts a run hands out, with their kinds."""
+
+
+@dsl.pipeline(name="train-and-deploy", description="From a product catalogue and a behaviour log to a served ranker.")
+def train_and_deploy(
+    data_config: str,
+    data_digest: str,
+    knowledge_config: str,
+    embedding_config: str,
+    behavior_config: str,
+    feature_config: str,
+    list_config: str,
+    ranker_config: str,
+    baseline_config: str,
+    evaluation_config: str,
+    serving_config: str,
+    champion: str,
+    workspace: str,
+    code_version: str,
+    deploy: bool,
+) -> NamedTuple("Artifacts", [(name, kind) for name, kind in OUTPUTS.items()]):  # type: ignore[misc]
+    """Ingest, distil, embed, infer, train, evaluate; materialize and deploy what the gate lets pass.
+
+    Args:
+        data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
+        data_digest: digest of the user's files, so that the cache knows when they changed.
+        knowledge_config: see `data_config`.
+        embedding_config: see `data_config`.
+        behavior_config: see `data_config`.
+        feature_config: see `data_config`.
+        list_config: see `data_config`.
+        ranker_config: see `data_config`.
+        baseline_config: the ranker's configuration with every enhancement off (ids only).
+        evaluation_config: see `data_config`.
+        serving_config: see `data_config`.
+        champion: folder of the ranker in service; empty when there is none.
+        workspace: folder (a mounted volume on a cluster) that outlives the steps.
+        code_version: version of the library.
+        deploy: put the ranker into service when the gate lets it pass.
+    """
+    data = ingest(config=data_config, data_digest=data_digest, code_version=code_version).outputs["dataset"]
+    distilled = with_workspace(
+        distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+    )
+    embedded = embed_items(
+        dataset=data, knowledge=distilled.outputs["knowledge"], config=embedding_config, code_version=code_version
+    ).outputs["item_embeddings"]
+    behavior = with_workspace(
+        train_behavior_model(
+            dataset=data,
+            item_embeddings=embedded,
+            config=behavior_config,
+            workspace=workspace,
+            code_version=code_version,
+        )
+    )
+    inferred = infer_behaviors(
+        dataset=data,
+        item_embeddings=embedded,
+        behavior_model=behavior.outputs["behavior_model"],
+        config=behavior_config,
+        code_version=code_version,
+    )
+    features = build_features(
+        dataset=data,
+        item_embeddings=embedded,
+        inferred_behaviors=inferred.outputs["inferred_behaviors"],
+        config=feature_config,
+        code_version=code_version,
+    ).outputs["features"]
+    rows = build_training_set(
+        dataset=data,
+        features=features,
+        list_config=list_config,
+        feature_config=feature_config,
+        code_version=code_version,
+    ).outputs["training_set"]
+    rankers = {}
+    for role, config in {"baseline": baseline_config, "challenger": ranker_config}.items():
+        task = with_workspace(
+            train_ranker(
+                training_set=rows,
+                dataset=data,
+                item_embeddings=embedded,
+                config=config,
+                workspace=workspace,
+                code_version=code_version,
+            )
+        )
+        task.set_display_name(f"train-ranker: {role}")
+        rankers[role] = task.outputs["ranker"]
+    gate = evaluate_ranker(
+        challenger=rankers["challenger"],
+        baseline=rankers["baseline"],
+        training_set=rows,
+        dataset=data,
+        item_embeddings=embedded,
+        config=evaluation_config,
+        champion=champion,
+        code_version=code_version,
+    )
+    with dsl.If(deploy == True, name="deploy"), dsl.If(gate.outputs["promote"] == True, name="promoted"):  # noqa: E712
+        materialized = side_effect(
+            with_workspace(materialize_features(features=features, config=feature_config, workspace=workspace))
+        )
+        deployed = deploy_ranker(
+            challenger=rankers["challenger"],
+            control=rankers["baseline"],
+            champion=champion,
+            config=serving_config,
+            workspace=workspace,
+        )
+        side_effect(with_workspace(deployed)).after(materialized)
+    artifacts = namedtuple("Artifacts", OUTPUTS)
+    return artifacts(
+        dataset=data,
+        knowledge=distilled.outputs["knowledge"],
+        item_embeddings=embedded,
+        behavior_model=behavior.outputs["behavior_model"],
+        inferred_behaviors=inferred.outputs["inferred_behaviors"],
+        features=features,
+        training_set=rows,
+        baseline=rankers["baseline"],
+        challenger=rankers["challenger"],
+        evaluation=gate.outputs["evaluation"],
+    )
