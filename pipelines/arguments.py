@@ -6,6 +6,7 @@ from typing import Any
 from contracts.digests import code_version
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.sources import data_digest
+from models.ranker.config import IDS_ONLY
 from pipelines.config import RunConfig
 
 
@@ -33,7 +34,7 @@ def train_and_deploy_arguments(
         "feature_config": config.features.model_dump_json(),
         "list_config": config.lists.model_dump_json(),
         "ranker_config": config.ranker.model_dump_json(),
-        "baseline_config": config.ranker.ids_only().model_dump_json(),
+        "baseline_config": config.ranker.model_copy(update={"features": IDS_ONLY}).model_dump_json(),
         "evaluation_config": config.evaluation.model_dump_json(),
         "serving_config": config.serving.model_dump_json(),
         "champion": champion,

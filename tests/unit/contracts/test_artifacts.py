@@ -13,9 +13,13 @@ def test_a_failed_step_leaves_nothing_behind_and_keeps_what_was_there(tmp_path):
     with new_artifact(out, kind="dataset", inputs={}) as artifact:
         (artifact.path / "a.txt").write_text("old")
 
-    with pytest.raises(RuntimeError), new_artifact(out, kind="dataset", inputs={}) as artifact:
-        (artifact.path / "a.txt").write_text("half")
-        raise RuntimeError
+    def fail_half_way():
+        with new_artifact(out, kind="dataset", inputs={}) as artifact:
+            (artifact.path / "a.txt").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
 
     assert (out / "a.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["dataset"]

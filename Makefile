@@ -1,0 +1,59 @@
+# ReaSeq: `make demo` runs everything on the embedded shop, `make test` runs the fast tests. Both set up what they need.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+REASEQ := .venv/bin/reaseq
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house check-baselines clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: ## Make the environments (.venv, .venv-triton) from the lock files
+	@scripts/setup.sh main
+	@scripts/setup.sh triton
+
+demo: ## Set up, run the whole pipeline on the embedded shop, serve it, send traffic, write the reports
+	@scripts/demo.sh
+
+serve: setup ## Serve what the last demo deployed (Triton and gateway in the foreground)
+	@$(REASEQ) serve
+
+dashboard: setup ## Open the drift and lift dashboards of the last demo on http://127.0.0.1:8085
+	@.venv/bin/evidently ui --workspace .reaseq/shop/monitoring --host 127.0.0.1 --port 8085
+
+test: ## Set up and run the fast tests
+	@scripts/setup.sh dev
+	@$(PYTHON) -m pytest tests/unit -n 2 --dist loadfile
+
+test-all: setup ## Every test: fast, integration (real servers) and end to end
+	@scripts/setup.sh dev
+	@$(PYTHON) -m pytest tests/unit tests/integration tests/e2e
+
+lint: ## ruff and mypy (strict on the library)
+	@scripts/setup.sh dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: ## Format and mend what ruff can mend
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+compile: setup ## Compile the pipelines into pipelines/compiled
+	@$(REASEQ) compile
+
+docs: setup ## Generate component READMEs, the configuration reference and the result tables
+	@$(PYTHON) scripts/generate_docs.py
+
+bench: bench-house ## Every benchmark (writes benchmarks/results/*.json)
+
+bench-house: setup ## The house: knowledge over ids on real data
+	@$(PYTHON) -m benchmarks.house
+
+check-baselines: ## Compare benchmarks/results with benchmarks/baselines.json
+	@$(PYTHON) -m benchmarks.baselines
+
+clean: ## Remove artifacts, caches and stores of local runs (not the environments)
+	rm -rf .reaseq
