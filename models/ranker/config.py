@@ -1,0 +1,139 @@
+"""What can be chosen in the ranker's room: lists, features, training, the promotion gate."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from contracts.config import Config
+
+
+class ListConfig(Config):
+    """How ranking lists are made from the log."""
+
+    seed: int = 0
+    """Seed of the candidate draws."""
+    window: int = Field(default=500, ge=1)
+    """Candidates of a target come from this many following events of the same part of the log."""
+    train_negatives: int = Field(default=4, ge=1)
+    """Negatives per target in training lists."""
+    eval_negatives: int = Field(default=99, ge=1)
+    """Negatives per target in validation and test lists."""
+    cold_events: int = Field(default=5, ge=1)
+    """An item is cold with fewer training events than this."""
+    max_eval_lists: int | None = Field(default=None, ge=1)
+    """Cap on the lists per protocol and evaluation part, drawn at random; all by default."""
+
+
+class FeatureConfig(Config):
+    """What the ranker may look at: one switch per enhancement, so that each can be shown to earn its place."""
+
+    item_id: bool = True
+    """A learnt embedding per item id."""
+    category: bool = True
+    """A learnt embedding per category path."""
+    brand: bool = True
+    """A learnt embedding per brand."""
+    price: bool = True
+    """A learnt embedding per price bucket."""
+    recency: bool = True
+    """The age of each behaviour steers the attention."""
+    event_type: bool = True
+    """The kind of each behaviour (click, cart, order) steers the attention."""
+    knowledge: bool = True
+    """Knowledge vectors in the item representation (paper, section 3.1)."""
+    similarity: bool = True
+    """Knowledge similarity guides the attention and is read as a histogram over the history (paper, section 3.1)."""
+    inferred: bool = True
+    """Attention over the inferred behaviours, weighted by their confidence (paper, section 3.2)."""
+
+    @model_validator(mode="after")
+    def _some_item_feature(self) -> Self:
+        if not (self.item_id or self.category or self.brand or self.price or self.knowledge):
+            raise ValueError(
+                "features switches off every description of an item; leave at least one of item_id, category, brand, "
+                "price, knowledge on"
+            )
+        return self
+
+    @property
+    def vectors(self) -> bool:
+        """Does the ranker need item vectors at all?"""
+        return self.knowledge or self.similarity
+
+
+IDS_ONLY = FeatureConfig(knowledge=False, similarity=False, inferred=False)
+"""The baseline: the same network on ids, category, brand and price, with nothing of what a language model knows."""
+
+
+class RankerConfig(Config):
+    """The ranker and its training."""
+
+    features: FeatureConfig = FeatureConfig()
+    """The switches."""
+    feature_service: str = "ranker"
+    """Feast feature service that serves this ranker's inputs."""
+    history_length: int = Field(default=50, ge=1)
+    """Behaviours read per user, newest first."""
+    inferred_length: int = Field(default=20, ge=1)
+    """Inferred behaviours read per user, most confident first."""
+    dim: int = Field(default=64, ge=8, multiple_of=8)
+    """Width of an item representation."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads; must divide `dim`."""
+    num_price_buckets: int = Field(default=32, ge=2)
+    """Price buckets, at the quantiles of the training items' prices."""
+    min_item_events: int = Field(default=1, ge=1)
+    """Items with fewer training events share the embedding of the unknown."""
+    id_dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Share of items whose id is hidden in a training step, so that new items lean on what is known of them."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout in the towers."""
+    softmax_weight: float = Field(default=1.0, ge=0)
+    """Weight of the listwise softmax loss beside the pointwise losses."""
+    order_weight: float = Field(default=1.0, ge=0)
+    """`score = click + order_weight * order`, what lists are sorted by."""
+    batch_size: int = Field(default=512, ge=1)
+    """Lists per step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Weight decay of AdamW."""
+    max_epochs: int = Field(default=8, ge=1)
+    """Passes over the training lists at most."""
+    patience: int = Field(default=2, ge=1)
+    """Stops after so many epochs without a better validation NDCG@10."""
+    max_validation_lists: int = Field(default=3000, ge=1)
+    """Validation lists looked at after each epoch, spread evenly over the validation part."""
+    checkpoint_minutes: float = Field(default=2.0, ge=0)
+    """Minutes between checkpoints inside an epoch; each epoch also ends with one."""
+    seed: int = 0
+    """Seed of the weights, the shuffling and the dropout."""
+    num_threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 takes every core."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads = {self.num_heads} does not divide dim = {self.dim}")
+        return self
+
+
+class EvaluationConfig(Config):
+    """How rankers are measured and compared."""
+
+    num_bootstrap: int = Field(default=1000, ge=100)
+    """Resamples of users for the confidence intervals."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Level of the intervals."""
+    seed: int = 0
+    """Seed of the resampling."""
+    min_gain_over_baseline: float = 0.0
+    """The challenger is promoted only if the interval of its NDCG@10 gain over the baseline lies above this."""
+    max_loss_to_champion: float = Field(default=0.002, ge=0)
+    """... and the interval of its NDCG@10 difference to the champion lies above minus this,"""
+    max_ece: float = Field(default=0.05, gt=0)
+    """... and its click probabilities are calibrated to within this."""
+    batch_size: int = Field(default=256, ge=1)
+    """Lists scored at once."""
+    num_threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 takes every core."""

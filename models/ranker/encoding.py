@@ -1,0 +1,187 @@
+"""From item rows and a user's behaviours to the arrays that the graph takes; the same in training and in serving.
+
+Integers: 0 is padding, 1 is unknown, values start at 2. No torch here: the gateway imports this file.
+
+Legend: B batch, C candidates, H history, K inferred, D vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from contracts.tables import EVENT_TYPES
+from models.ranker.spec import RankerSpec
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[np.int64 | np.float32]
+Feed = dict[str, Array]
+
+PADDING, UNKNOWN, FIRST = 0, 1, 2
+VOCABULARIES = {"item": "item_id", "category": "category", "brand": "brand"}
+"""Vocabulary -> the items column that it encodes."""
+EVENT_TYPE_INDEX = {name: index for index, name in enumerate(EVENT_TYPES, start=FIRST)}
+NUM_EVENT_TYPES = FIRST + len(EVENT_TYPES)
+
+
+class ItemRows(NamedTuple):
+    """What is known of some items, as parallel sequences (an item without an entry in a field: None)."""
+
+    item_ids: Sequence[str]
+    categories: Sequence[str | None]
+    brands: Sequence[str | None]
+    prices: Sequence[float | None]
+    vectors: Floats | None
+    """[N, D]; a row of zeros where an item has no vector. None: no vectors at all."""
+
+
+class EncodedItems(NamedTuple):
+    """Items as arrays of one leading shape."""
+
+    ids: Ints
+    categories: Ints
+    brands: Ints
+    price_buckets: Ints
+    vectors: Floats
+    """[..., D]; zeros where an item has no vector."""
+
+
+@dataclass(frozen=True)
+class ItemEncoder:
+    """Encodes item rows with vocabularies that were fitted before the training end."""
+
+    vocabularies: dict[str, dict[str, int]]
+    """Vocabulary -> value -> index."""
+    price_edges: Floats
+    """Inner edges of the price buckets, ascending."""
+    dim: int
+    """D; 0 where the ranker reads no vectors."""
+
+    @classmethod
+    def fit(cls, items: pl.DataFrame, *, training_ids: pl.Series, num_price_buckets: int, dim: int) -> Self:
+        """Fits vocabularies and price buckets on the items that training saw; all others become unknown.
+
+        Args:
+            items: the catalogue.
+            training_ids: distinct ids of the items with enough training events.
+            num_price_buckets: number of price buckets.
+            dim: length of the item vectors.
+        """
+        seen = items.filter(pl.col("item_id").is_in(training_ids.implode()))
+        vocabularies = {
+            name: {value: index for index, value in enumerate(sorted(seen[column].drop_nulls().unique()), start=FIRST)}
+            for name, column in VOCABULARIES.items()
+        }
+        prices = seen["price"].drop_nulls().to_numpy()
+        shares = np.linspace(0, 1, num_price_buckets + 1)[1:-1]
+        edges = np.unique(np.quantile(prices, shares)) if len(prices) else np.empty(0)
+        return cls(vocabularies, edges.astype(np.float32), dim)
+
+    @classmethod
+    def load(cls, folder: Path, spec: RankerSpec) -> Self:
+        """Reads the encoder of a ranker artifact."""
+        vocabularies = {
+            name: {value: row + FIRST for row, value in enumerate(pl.read_parquet(folder / file)["value"])}
+            for name, file in spec.vocabularies.items()
+        }
+        dim = spec.embedding_dim if spec.features.vectors else 0
+        return cls(vocabularies, np.array(spec.price_edges, np.float32), dim)
+
+    def save(self, folder: Path) -> dict[str, str]:
+        """Writes the vocabularies; returns their file names for the spec."""
+        files = {name: f"vocabulary_{name}.parquet" for name in self.vocabularies}
+        for name, file in files.items():
+            pl.DataFrame({"value": list(self.vocabularies[name])}, schema={"value": pl.String}).write_parquet(
+                folder / file
+            )
+        return files
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows that an embedding table needs, by vocabulary, and for `price`."""
+        sizes = {name: FIRST + len(values) for name, values in self.vocabularies.items()}
+        return sizes | {"price": FIRST + len(self.price_edges) + 1}
+
+    def encode(self, rows: ItemRows) -> EncodedItems:
+        """Encodes N item rows; values that training did not see become unknown."""
+        if self.dim == 0 or rows.vectors is None:
+            vectors = np.zeros((len(rows.item_ids), self.dim), np.float32)
+        else:
+            vectors = rows.vectors.astype(np.float32, copy=False)
+            assert vectors.shape == (len(rows.item_ids), self.dim), (vectors.shape, self.dim)
+        return EncodedItems(
+            self._indices("item", rows.item_ids),
+            self._indices("category", rows.categories),
+            self._indices("brand", rows.brands),
+            self._buckets(rows.prices),
+            vectors,
+        )
+
+    def _indices(self, vocabulary: str, values: Sequence[str | None]) -> Ints:
+        index = self.vocabularies[vocabulary]
+        return np.fromiter((index.get(value or "", UNKNOWN) for value in values), np.int64, len(values))
+
+    def _buckets(self, prices: Sequence[float | None]) -> Ints:
+        values = np.array(prices, np.float32)
+        buckets = FIRST + np.searchsorted(self.price_edges, values, side="right")
+        return np.where(np.isnan(values), UNKNOWN, buckets)
+
+
+def encode_event_types(event_types: Sequence[str]) -> Ints:
+    """Indices of event types, [N]."""
+    known = (EVENT_TYPE_INDEX.get(event_type, UNKNOWN) for event_type in event_types)
+    return np.fromiter(known, np.int64, len(event_types))
+
+
+def encode_request(
+    spec: RankerSpec,
+    encoder: ItemEncoder,
+    *,
+    candidates: ItemRows,
+    history: ItemRows,
+    history_event_types: Sequence[str],
+    history_ages_s: Sequence[float],
+    inferred: ItemRows,
+    inferred_scores: Sequence[float],
+) -> Feed:
+    """Builds the graph's feed for one request (B = 1).
+
+    Args:
+        spec: the ranker.
+        encoder: its encoder.
+        candidates: the C items to be ranked.
+        history: the user's latest items, newest first; longer ones are cut.
+        history_event_types: event type of each.
+        history_ages_s: age of each at the time of the request, seconds (not at the time of the stored feature).
+        inferred: the user's inferred items, most confident first; longer ones are cut.
+        inferred_scores: confidence of each, in (0, 1].
+    """
+    length, inferred_length = spec.history_length, spec.inferred_length
+    feed: Feed = {}
+    _put(feed, "candidate", encoder.encode(candidates), len(candidates.item_ids))
+    _put(feed, "history", encoder.encode(_cut(history, length)), length)
+    _put(feed, "inferred", encoder.encode(_cut(inferred, inferred_length)), inferred_length)
+    feed["history_types"] = _padded(encode_event_types(history_event_types[:length]), length)
+    feed["history_ages_s"] = _padded(np.array(history_ages_s[:length], np.float32), length)
+    feed["inferred_scores"] = _padded(np.array(inferred_scores[:inferred_length], np.float32), inferred_length)
+    return {name: values[None] for name, values in feed.items() if name in spec.input_names}
+
+
+def _put(feed: Feed, side: str, items: EncodedItems, length: int) -> None:
+    for name, values in items._asdict().items():
+        feed[f"{side}_{name}"] = _padded(values, length)
+
+
+def _cut(rows: ItemRows, length: int) -> ItemRows:
+    return ItemRows(*(None if field is None else field[:length] for field in rows))  # type: ignore[arg-type]
+
+
+def _padded(values: Ints | Floats, length: int) -> Array:
+    padded: Array = np.zeros((length, *values.shape[1:]), values.dtype)
+    padded[: len(values)] = values
+    return padded

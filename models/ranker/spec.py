@@ -1,0 +1,111 @@
+"""What a served ranker expects: the one file that the ranker's export and the serving room share."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from contracts.config import Config
+from contracts.errors import UserError
+from models.ranker.config import FeatureConfig
+
+SPEC_FILE = "spec.json"
+MODEL_FILE = "ranker.onnx"
+GOLDEN_FILE = "golden.npz"
+WEIGHTS_FILE = "weights.safetensors"
+DYNAMIC = -1
+
+
+class TensorSpec(Config):
+    """One input or output of the exported graph."""
+
+    name: str
+    """Name in the graph."""
+    dtype: Literal["int64", "float32"]
+    """Element type."""
+    dims: tuple[int, ...]
+    """Dimensions without the leading batch; -1 is the number of candidates (Triton's convention)."""
+
+
+class RankerSpec(Config):
+    """Describes an exported ranker."""
+
+    model_name: str
+    """Name in Triton's model repository: `ranker_<first 8 hex digits of the version>`."""
+    version: str
+    """Digest of weights, features and encoding."""
+    space: str | None
+    """Embedding space of the item vectors; none where the ranker reads no vectors."""
+    feature_service: str
+    """Feast feature service with this ranker's inputs."""
+    history_length: int
+    """H: behaviours per user."""
+    inferred_length: int
+    """K: inferred behaviours per user."""
+    embedding_dim: int
+    """D: length of an item vector."""
+    features: FeatureConfig
+    """The switches it was trained with."""
+    inputs: tuple[TensorSpec, ...]
+    """Inputs of the graph, only those that the ranker reads."""
+    outputs: tuple[TensorSpec, ...]
+    """`click` and `order` (calibrated probabilities) and `score` (what to sort by), each [C]."""
+    vocabularies: dict[str, str]
+    """`item`, `category`, `brand` -> file beside the spec; row n holds the value of index n + 2."""
+    price_edges: tuple[float, ...]
+    """Ascending inner edges of the price buckets."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads the spec of a ranker artifact.
+
+        Raises:
+            UserError: the folder holds no ranker.
+        """
+        path = folder / SPEC_FILE
+        if not path.is_file():
+            raise UserError(f"{folder} is not a ranker artifact (no {SPEC_FILE}); run the train_ranker step first.")
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    @property
+    def input_names(self) -> frozenset[str]:
+        """Names of the inputs that the graph takes."""
+        return frozenset(tensor.name for tensor in self.inputs)
+
+
+def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: int) -> tuple[TensorSpec, ...]:
+    """The inputs that a ranker with these switches reads."""
+    sides = {"candidate": DYNAMIC, "history": history}
+    item = {
+        "ids": features.item_id,
+        "categories": features.category,
+        "brands": features.brand,
+        "price_buckets": features.price,
+    }
+    found = [
+        TensorSpec(name=f"{side}_{name}", dtype="int64", dims=(length,))
+        for side, length in sides.items()
+        for name, used in item.items()
+        # A history's ids also say where it ends.
+        if used or (side == "history" and name == "ids")
+    ]
+    if features.vectors:
+        found += [_floats(f"{side}_vectors", length, dim) for side, length in sides.items()]
+    if features.recency:
+        found.append(_floats("history_ages_s", history))
+    if features.event_type:
+        found.append(TensorSpec(name="history_types", dtype="int64", dims=(history,)))
+    if features.inferred:
+        found.append(_floats("inferred_scores", inferred))
+        if features.item_id:
+            found.append(TensorSpec(name="inferred_ids", dtype="int64", dims=(inferred,)))
+        if features.vectors:
+            found.append(_floats("inferred_vectors", inferred, dim))
+    return tuple(found)
+
+
+def output_specs() -> tuple[TensorSpec, ...]:
+    """The outputs of every ranker."""
+    return tuple(_floats(name, DYNAMIC) for name in ("click", "order", "score"))
+
+
+def _floats(name: str, *dims: int) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float32", dims=dims)
