@@ -1,0 +1,1 @@
+"""Reproducible quality and speed figures, with their committed baselines."""
