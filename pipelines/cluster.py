@@ -72,8 +72,6 @@ def _file_credentials() -> Any:
     path = os.environ.get(TOKEN_FILE_VARIABLE)
     if not path or os.environ.get(TOKEN_VARIABLE):
         return None
-    if not Path(path).is_file():
-        raise UserError(f"{TOKEN_FILE_VARIABLE} names '{path}', which is not a file.")
     from kfp.client import ServiceAccountTokenVolumeCredentials
 
     return ServiceAccountTokenVolumeCredentials(path)
@@ -82,9 +80,11 @@ def _file_credentials() -> Any:
 def _token() -> str | None:
     token = os.environ.get(TOKEN_VARIABLE)
     path = os.environ.get(TOKEN_FILE_VARIABLE)
-    if not token and path and Path(path).is_file():
-        token = Path(path).read_text(encoding="utf-8")
-    return token.strip() if token else None
+    if token or not path:
+        return token
+    if not Path(path).is_file():
+        raise UserError(f"{TOKEN_FILE_VARIABLE} names '{path}', which is not a file.")
+    return Path(path).read_text(encoding="utf-8").strip()
 
 
 def _probe(host: str) -> dict[str, Any]:
