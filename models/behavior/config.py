@@ -1,0 +1,91 @@
+"""The behaviour model's configuration."""
+
+from pydantic import Field, model_validator
+
+from contracts.config import Config
+
+
+class NetworkConfig(Config):
+    """Size of the denoising transformer."""
+
+    dimension: int = Field(default=128, ge=8)
+    """Width D of the hidden states."""
+    num_layers: int = Field(default=2, ge=1)
+    """Transformer blocks."""
+    num_heads: int = Field(default=4, ge=1)
+    """Attention heads; must divide `dimension`."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout in the blocks and on their input."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "NetworkConfig":
+        if self.dimension % self.num_heads:
+            raise ValueError(f"dimension {self.dimension} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class DiffusionTrainingConfig(Config):
+    """How the denoiser is trained."""
+
+    epochs: int = Field(default=30, ge=1)
+    """Passes over the training sequences; the epoch with the lowest held-out ELBO is kept."""
+    batch_size: int = Field(default=64, ge=1)
+    """Sequences per step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak rate of AdamW; warms up over the first epoch and falls to zero by a cosine."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
+    item_mask_share: float = Field(default=0.75, ge=0, le=1)
+    """Share of sequences whose items are masked whole; in the rest each code token is masked by itself."""
+    max_softmax_items: int = Field(default=20_000, ge=1)
+    """Larger catalogues train on a fresh uniform sample of this many items per step (bounds memory)."""
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of users kept out of training to choose the epoch and the similarity weight."""
+
+
+class DecodingConfig(Config):
+    """How behaviours are inferred."""
+
+    num_inferred: int = Field(default=20, ge=1)
+    """Items inferred per user and snapshot, K."""
+    num_snapshots: int = Field(default=4, ge=1)
+    """Moments of inference, evenly spread from the model's training end to the cut-off; the last is the cut-off."""
+    num_slots: int = Field(default=4, ge=1)
+    """Masked slots: one after the latest behaviour, the others between the latest behaviours."""
+    num_steps: int = Field(default=1, ge=1)
+    """Denoising steps. One step scores every slot at once and is the best and the fastest on real data."""
+    similarity_neighbors: int = Field(default=100, ge=0)
+    """Neighbours per item for the knowledge-similarity term; 0 switches the term off."""
+    trend_days: float = Field(default=90.0, gt=0)
+    """Length of the window before a snapshot in which the items' prior popularity is counted."""
+
+
+class BehaviorConfig(Config):
+    """Everything about the behaviour model."""
+
+    seed: int = 0
+    """Of initialisation, masking, dropout and the choice of held-out users."""
+    max_history: int = Field(default=50, ge=2)
+    """Behaviours (distinct items) per sequence; longer histories are cut into several training sequences."""
+    train_fraction: float = Field(default=0.5, gt=0, le=1)
+    """The model learns from the first such share of the behaviours before `train_end`, so that the later ones meet
+    inferences made by a model that has not seen them."""
+    network: NetworkConfig = NetworkConfig()
+    """The transformer."""
+    training: DiffusionTrainingConfig = DiffusionTrainingConfig()
+    """Its training."""
+    decoding: DecodingConfig = DecodingConfig()
+    """Inference."""
+
+    @property
+    def max_visible(self) -> int:
+        """Behaviours that inference shows the network: the rest of its positions belongs to the slots."""
+        return self.max_history - self.decoding.num_slots
+
+    @model_validator(mode="after")
+    def _slots_fit(self) -> "BehaviorConfig":
+        if self.decoding.num_slots >= self.max_history:
+            raise ValueError(
+                f"decoding.num_slots {self.decoding.num_slots} must be smaller than max_history {self.max_history}"
+            )
+        return self

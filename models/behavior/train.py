@@ -1,0 +1,131 @@
+"""The step that trains the behaviour model."""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+
+from contracts.artifacts import new_artifact, read_lineage
+from contracts.dataset import Dataset, before, read_dataset
+from contracts.digests import code_version, digest_value
+from contracts.errors import UserError
+from contracts.tables import EVENT_TYPES
+from models.behavior.catalogue import Catalogue, read_catalogue
+from models.behavior.config import BehaviorConfig
+from models.behavior.fit import Fitted, fit
+from models.behavior.histories import distinct_behaviors, training_sequences
+from models.behavior.measure import choose_similarity_weight, future_metrics
+from models.behavior.model import item_tensors, make_decoder, save_model
+from models.behavior.network import Denoiser, NetworkSpec, code_sizes
+from models.behavior.recommend import Moment
+from models.behavior.similarity import nearest_neighbors
+from models.behavior.tensors import item_counts, log_prior
+
+
+class TrainingData(NamedTuple):
+    """What training sees: everything before `until`."""
+
+    catalogue: Catalogue
+    until: datetime
+    train: pl.DataFrame
+    """Behaviours (from `distinct_behaviors`) of the users that the weights are fitted to."""
+    held_out: pl.DataFrame
+    """Those of the users that choose the epoch and the similarity weight."""
+
+
+def train_behavior_model(
+    dataset: Path, item_embeddings: Path, config: BehaviorConfig, *, checkpoints: Path, out: Path
+) -> None:
+    """Trains on the first `train_fraction` of the behaviours before `train_end`; writes weights and `model.json`.
+
+    The behaviours between the training's end and `train_end` measure the model: recall of each user's new items, beside
+    that of popularity, in the lineage's metrics.
+
+    Args:
+        dataset: dataset artifact.
+        item_embeddings: artifact of the embed step.
+        config: the settings.
+        checkpoints: folder in which training resumes after a kill; this run's file is removed when it is done.
+        out: the artifact to write.
+
+    Raises:
+        UserError: there is nothing to train on, or the embeddings do not fit the dataset.
+    """
+    log = read_dataset(dataset)
+    data = training_data(log, read_catalogue(log.items, item_embeddings), config)
+    inputs = {"dataset": dataset, "item_embeddings": item_embeddings}
+    digests = [read_lineage(path).digest for path in inputs.values()]
+    run = digest_value([*digests, config.model_dump(mode="json"), code_version()])
+    checkpoint = checkpoints / f"behavior-{run}.pt"
+    with new_artifact(out, kind="behavior_model", inputs=inputs, config=config) as artifact:
+        denoiser, fitted = fit_denoiser(data, config, checkpoint)
+        moment = Moment(data.until, pl.concat([data.train, data.held_out]).sort("user_id", "time_us"), data.catalogue)
+        neighbors = nearest_neighbors(data.catalogue.vectors, config.decoding.similarity_neighbors)
+        decoder = make_decoder(denoiser, moment, config.decoding, neighbors=neighbors)
+        weight = choose_similarity_weight(decoder, moment, data.held_out, config)
+        space = data.catalogue.space
+        card = save_model(artifact.path, denoiser, space=space, trained_until=data.until, similarity_weight=weight)
+        artifact.metrics |= {**fitted.metrics, "similarity_weight": weight, "train_behaviors": len(data.train)}
+        artifact.metrics |= future_metrics(decoder.with_similarity(weight), moment, log, config)
+        artifact.labels |= {"behavior_model_version": card.version, "space": space}
+    checkpoint.unlink(missing_ok=True)
+
+
+def training_data(log: Dataset, catalogue: Catalogue, config: BehaviorConfig) -> TrainingData:
+    """Cuts the log at the training's end and divides its users.
+
+    Raises:
+        UserError: no behaviour is left.
+    """
+    until = training_end(log, config.train_fraction)
+    behaviors = distinct_behaviors(before(log.behaviors, until), catalogue)
+    if behaviors.is_empty():
+        raise UserError(
+            f"no behaviour (click, cart, order) with an embedded item before {until.isoformat()}; give an older log or "
+            f"raise behavior.train_fraction (now {config.train_fraction:g})"
+        )
+    users = behaviors["user_id"].unique().sort()
+    count = int(len(users) * config.training.validation_share)
+    chosen = np.random.default_rng(config.seed).permutation(len(users))[:count]
+    held_out = pl.col("user_id").is_in(users.gather(np.sort(chosen)).implode())
+    return TrainingData(catalogue, until, behaviors.filter(~held_out), behaviors.filter(held_out))
+
+
+def training_end(log: Dataset, train_fraction: float) -> datetime:
+    """The moment before which the first `train_fraction` of the behaviours before `train_end` lie."""
+    times = before(log.behaviors, log.split.train_end)["timestamp"].sort()
+    position = math.ceil(len(times) * train_fraction)
+    until = times[position] if position < len(times) else log.split.train_end
+    assert isinstance(until, datetime)
+    return until
+
+
+def fit_denoiser(data: TrainingData, config: BehaviorConfig, checkpoint: Path) -> tuple[Denoiser, Fitted]:
+    """Builds the network and trains it."""
+    catalogue = data.catalogue
+    spec = NetworkSpec(
+        network=config.network,
+        code_sizes=code_sizes(catalogue.codes),
+        vector_length=catalogue.vectors.shape[1],
+        max_length=config.max_history,
+        num_event_types=len(EVENT_TYPES),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        denoiser = Denoiser(spec)
+        denoiser.start_from(catalogue)
+    prior = log_prior(item_counts(data.train["item"].to_numpy(), len(catalogue)))
+    fitted = fit(
+        denoiser,
+        item_tensors(denoiser, catalogue, prior),
+        training_sequences(data.train, config.max_history),
+        training_sequences(data.held_out, config.max_history),
+        config=config.training,
+        seed=config.seed,
+        checkpoint=checkpoint,
+    )
+    return denoiser, fitted
