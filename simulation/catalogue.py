@@ -39,9 +39,10 @@ def make_catalogue(config: SimulationConfig, world: World, rng: np.random.Genera
     is_new = rng.random(config.num_items) < config.new_item_share
     age_days = np.minimum(rng.exponential(250, config.num_items), 3000) + 1
     days = np.where(is_new, rng.uniform(0, config.num_days * 0.95, config.num_items), -age_days)
-    items = pl.DataFrame([item.row for item in drawn]).with_columns(
+    seconds = pl.Series(np.floor(days * 86_400).astype(np.int64))
+    items = pl.DataFrame([item.row for item in drawn], infer_schema_length=None).with_columns(
         item_id=pl.Series([f"i{number:05d}" for number in range(config.num_items)]),
-        available_at=pl.lit(config.start) + pl.duration(seconds=pl.Series(np.floor(days * 86_400).astype(np.int64))),
+        available_at=pl.lit(config.start) + pl.duration(seconds=pl.lit(seconds)),
     )
     names = {name: index for index, name in enumerate(world.variants)}
     return Catalogue(
@@ -108,8 +109,8 @@ def _describe(kind: ProductType, words: dict[str, str], rng: np.random.Generator
 
 def _price(kind: ProductType, tier: float) -> float:
     """Geometric between the type's ends, on a price point."""
-    price = kind.price_low * (kind.price_high / kind.price_low) ** ((tier + 1) / 2)
-    return round(price) - 0.01 if price >= 10 else round(price * 10) / 10 - 0.01
+    price = kind.price_low * float((kind.price_high / kind.price_low) ** ((tier + 1) / 2))
+    return round(price) - 0.01 if price >= 10 else round(price, 1) - 0.01
 
 
 def available(catalogue: Catalogue, day: float) -> Bools:

@@ -13,8 +13,8 @@ from simulation.demand import Demand
 from simulation.population import Population
 from simulation.world import Bools, Floats, Ints
 
-_EXAMINATION_POWER = 0.45
-_CLICK_BIAS = -3.45
+_EXAMINATION_POWER = 0.6
+_CLICK_BIAS = -3.1
 _ORDER_BIAS = -3.1
 _CART_GIVEN_NO_ORDER = 0.15
 

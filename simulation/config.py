@@ -38,7 +38,7 @@ class SimulationConfig(Config):
     """Share of shown items drawn at random; the rest is by popularity and by category or recent interest."""
     needs_per_user: float = Field(default=2.8, ge=0, le=20)
     """Mean number of life situations that begin around or during the log, a user."""
-    elsewhere_rate: float = Field(default=0.02, ge=0, le=1)
+    elsewhere_rate: float = Field(default=0.015, ge=0, le=1)
     """Purchases a day in other shops, for a type wanted with weight 1 and bought only elsewhere."""
 
 

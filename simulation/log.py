@@ -15,7 +15,7 @@ from simulation.config import SimulationConfig
 from simulation.demand import Demand, Household, active_phases, demand_on
 from simulation.policy import LoggingPolicy, open_pages
 from simulation.population import Population, phase_spans
-from simulation.world import Floats, Ints, World
+from simulation.world import Bools, Doubles, Ints, World
 
 DAY_S = 86_400
 
@@ -25,13 +25,13 @@ class Pages(NamedTuple):
 
     users: Ints
     """[R]"""
-    seconds: Floats
+    seconds: Doubles
     """[R] time of day, seconds."""
     items: Ints
     """[R, K]"""
     reaction: Reaction
     """[R, K] each."""
-    delays: Floats
+    delays: Doubles
     """[3, R, K] seconds from page to click, click to cart, cart to order."""
 
 
@@ -40,7 +40,7 @@ class Elsewhere(NamedTuple):
 
     users: Ints
     items: Ints
-    seconds: Floats
+    seconds: Doubles
 
 
 @dataclass
@@ -65,7 +65,7 @@ def simulate_log(
     """Lives through `config.num_days` days."""
     spans = phase_spans(population, world)
     num_users, num_types = len(population.user_ids), len(world.types)
-    policy = LoggingPolicy.fresh(num_users, catalogue, num_types=num_types, rng=rng)
+    policy = LoggingPolicy.fresh(num_users, catalogue=catalogue, num_types=num_types, rng=rng)
     state = ShopState(Household.empty(num_users, num_types), policy)
     pages: list[Pages] = []
     elsewhere: list[Elsewhere] = []
@@ -87,7 +87,7 @@ def _buy_elsewhere(
     starts = np.searchsorted(catalogue.types[by_type], types)
     ends = np.searchsorted(catalogue.types[by_type], types, side="right")
     items = by_type[rng.integers(starts, ends)] if len(users) else np.empty(0, dtype=np.int64)
-    return Elsewhere(users, items, rng.uniform(8 * 3600, 21 * 3600, len(users)).astype(np.float32))
+    return Elsewhere(users, items, rng.uniform(8 * 3600, 21 * 3600, len(users)))
 
 
 def _open_pages(
@@ -110,7 +110,8 @@ def _open_pages(
     luck = rng.random((3, *items.shape), dtype=np.float32)
     reaction = react(attraction, np.arange(items.shape[1]), luck)
     delays = rng.exponential(1, (3, *items.shape)) * np.array([40, 60, 150])[:, None, None] + 1
-    return Pages(users, (6 + 17.5 * rng.beta(3, 2, len(users))) * 3600, items, reaction, np.minimum(delays, 550))
+    seconds = (6 + 17.5 * rng.beta(3, 2, len(users))) * 3600
+    return Pages(users, seconds, items, reaction, np.minimum(delays, 550))
 
 
 def _remember(pages: Pages, elsewhere: Elsewhere, state: ShopState, catalogue: Catalogue, world: World) -> None:
@@ -124,7 +125,9 @@ def _remember(pages: Pages, elsewhere: Elsewhere, state: ShopState, catalogue: C
     state.household.acquire(elsewhere.users, catalogue.types[elsewhere.items], world)
 
 
-def events_frame(log: SimulatedLog, config: SimulationConfig, catalogue: Catalogue, population: Population) -> pl.DataFrame:
+def events_frame(
+    log: SimulatedLog, config: SimulationConfig, catalogue: Catalogue, population: Population
+) -> pl.DataFrame:
     """The log as contract EVENTS, sorted by time."""
     days: list[pl.DataFrame] = []
     first_request = 0
@@ -163,7 +166,7 @@ def _day_events(pages: Pages, day: int, first_request: int) -> pl.DataFrame:
 
 
 def _kind_events(
-    pages: Pages, day: int, first_request: int, event_type: str, happened: np.ndarray, seconds: np.ndarray
+    pages: Pages, day: int, first_request: int, event_type: str, happened: Bools, seconds: Doubles
 ) -> pl.DataFrame:
     rows, slots = np.nonzero(happened)
     return pl.DataFrame(

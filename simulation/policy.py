@@ -37,7 +37,9 @@ class LoggingPolicy:
         """[U, T] fading number of clicks on each type."""
 
     @classmethod
-    def fresh(cls, num_users: int, catalogue: Catalogue, *, num_types: int, rng: np.random.Generator) -> "LoggingPolicy":
+    def fresh(
+        cls, num_users: int, catalogue: Catalogue, *, num_types: int, rng: np.random.Generator
+    ) -> "LoggingPolicy":
         """A policy before the log's first day; older items start with a heavy-tailed popularity."""
         clicks = rng.pareto(1.1, len(catalogue.types)) * (catalogue.days <= 0)
         return cls(np.minimum(clicks, 200).astype(np.float32), np.zeros((num_users, num_types), dtype=np.float32))
@@ -53,7 +55,14 @@ class LoggingPolicy:
         np.add.at(self.recent, (users, catalogue.types[items]), np.float32(1))
 
     def draw(
-        self, visits: Visits, size: int, *, shown: Bools, exploration: float, catalogue: Catalogue, rng: np.random.Generator
+        self,
+        visits: Visits,
+        size: int,
+        *,
+        shown: Bools,
+        exploration: float,
+        catalogue: Catalogue,
+        rng: np.random.Generator,
     ) -> Ints:
         """[R, size] items for each visit, best first, distinct; fewer columns when less can be `shown` [I]."""
         size = min(size, int(shown.sum()))
@@ -61,22 +70,17 @@ class LoggingPolicy:
         if size == 0 or num_visits == 0:
             return np.empty((num_visits, size), dtype=np.int64)
         block = max(1, _BLOCK_CELLS // len(shown))
-        blocks = [Visits(*(column[start : start + block] for column in visits)) for start in range(0, num_visits, block)]
-        return np.concatenate([self._draw_block(some, size, shown, exploration, catalogue, rng) for some in blocks])
+        starts = range(0, num_visits, block)
+        blocks = [Visits(*(column[start : start + block] for column in visits)) for start in starts]
+        weights = (self._weights(some, shown, exploration, catalogue) for some in blocks)
+        return np.concatenate([_gumbel_top(weight, size, rng) for weight in weights])
 
-    def _draw_block(
-        self, visits: Visits, size: int, shown: Bools, exploration: float, catalogue: Catalogue, rng: np.random.Generator
-    ) -> Ints:
+    def _weights(self, visits: Visits, shown: Bools, exploration: float, catalogue: Catalogue) -> Floats:
+        """[R, I] probability of each item to be drawn first."""
         popular = _shares((self.clicks + 0.1) * shown)
         targeted = self._targeted(visits, shown, catalogue)
         known = _TARGETED_SHARE * targeted + (1 - _TARGETED_SHARE) * popular
-        weight = exploration * _shares(shown) + (1 - exploration) * known
-        gumbel = -np.log(rng.exponential(size=(len(visits.users), len(shown))))
-        with np.errstate(divide="ignore"):
-            keys = np.log(weight) + gumbel
-        chosen = np.argpartition(-keys, size - 1, axis=1)[:, :size]
-        order = np.argsort(-np.take_along_axis(keys, chosen, axis=1), axis=1)
-        return np.take_along_axis(chosen, order, axis=1)
+        return np.asarray(exploration * _shares(shown) + (1 - exploration) * known, dtype=np.float32)
 
     def _targeted(self, visits: Visits, shown: Bools, catalogue: Catalogue) -> Floats:
         """[R, I] shares by the opened category, on the home page by the types clicked lately."""
@@ -89,6 +93,15 @@ class LoggingPolicy:
         page = (1 - _DEPARTMENT_SHARE) * _shares(on_page * attractive)
         page = page + _DEPARTMENT_SHARE * _shares(in_department * attractive)
         return np.where(opened >= 0, page, _shares(by_type * attractive))
+
+
+def _gumbel_top(weights: Floats, size: int, rng: np.random.Generator) -> Ints:
+    """[R, size] columns drawn without replacement by weight, in the order drawn (Gumbel top-k trick)."""
+    with np.errstate(divide="ignore"):
+        keys = np.log(weights) - np.log(rng.exponential(size=weights.shape))
+    chosen = np.argpartition(-keys, size - 1, axis=1)[:, :size]
+    order = np.argsort(-np.take_along_axis(keys, chosen, axis=1), axis=1)
+    return np.take_along_axis(chosen, order, axis=1)
 
 
 def _shares(weights: Floats | Bools) -> Floats:

@@ -1,15 +1,17 @@
 """Writes the embedded shop: the public tables, and beside them the truth that only evaluation may read."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from contracts.artifacts import new_artifact, write_table
 from contracts.tables import EVENTS, ITEMS
 from simulation.catalogue import Catalogue, make_catalogue
 from simulation.config import SimulationConfig
-from simulation.log import DAY_S, SimulatedLog, events_frame, simulate_log
+from simulation.log import DAY_S, ShopState, SimulatedLog, events_frame, simulate_log
 from simulation.population import Population, make_population, phase_spans
 from simulation.world import World, load_world
 
@@ -28,7 +30,7 @@ def write_shop(config: SimulationConfig, *, out: Path) -> None:
     catalogue = make_catalogue(config, world, streams[0])
     population = make_population(config, world, streams[1])
     log = simulate_log(config, world, catalogue, population, streams[2])
-    events = events_frame(log, config, catalogue, population)
+    events = events_frame(log, config, catalogue=catalogue, population=population)
     with new_artifact(out, kind="shop", inputs={}, config=config) as artifact:
         write_table(artifact.path / "items.parquet", ITEMS, catalogue.items)
         write_table(artifact.path / "events.parquet", EVENTS, events)
@@ -60,15 +62,18 @@ def _write_truth(
     spans = phase_spans(population, world)
     _needs_frame(spans, config, world, population).write_parquet(folder / "needs.parquet")
     _elsewhere_frame(config, world, catalogue, population, log).write_parquet(folder / "elsewhere.parquet")
-    np.savez_compressed(
-        folder / "world.npz",
+    np.savez_compressed(folder / "world.npz", allow_pickle=False, **_arrays(catalogue, population, log.state))
+
+
+def _arrays(catalogue: Catalogue, population: Population, state: ShopState) -> dict[str, npt.NDArray[Any]]:
+    return {
         **{f"catalogue_{name}": value for name, value in catalogue._asdict().items() if name != "items"},
         **{f"population_{name}": np.asarray(value) for name, value in population._asdict().items()},
-        supplied=log.state.household.supplied,
-        called_for=log.state.household.called_for,
-        clicks=log.state.policy.clicks,
-        recent=log.state.policy.recent,
-    )
+        "supplied": state.household.supplied,
+        "called_for": state.household.called_for,
+        "clicks": state.policy.clicks,
+        "recent": state.policy.recent,
+    }
 
 
 def _moment(config: SimulationConfig, seconds: pl.Expr) -> pl.Expr:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import yaml
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -101,8 +102,9 @@ def _department(entry: Mapping[str, Any]) -> Department:
 def _types(departments: Iterable[Mapping[str, Any]]) -> Iterable[ProductType]:
     for index, department in enumerate(departments):
         for entry in department["types"]:
-            texts = (tuple(entry[key]) for key in ("names", "variants", "text"))
-            yield ProductType(entry["id"], index, entry["category"], *map(float, entry["price"]), *texts)
+            low, high = map(float, entry["price"])
+            names, variants, text = (tuple(entry[key]) for key in ("names", "variants", "text"))
+            yield ProductType(entry["id"], index, entry["category"], low, high, names, variants, text)
 
 
 def _need_arrays(content: Mapping[str, Any], type_ids: list[str], variants: tuple[str, ...]) -> dict[str, Any]:
