@@ -1,0 +1,114 @@
+"""The Kubernetes manifests are valid, complete and keep to our rules."""
+
+import shutil
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = ("base", "overlays/local", "overlays/production")
+Manifest = dict[str, Any]
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+
+
+@cache
+def build(folder: str) -> tuple[Manifest, ...]:
+    command = ["kubectl", "kustomize", str(ROOT / "infra/k8s" / folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def pods(folder: str) -> dict[str, Manifest]:
+    """Pod specs by workload name."""
+    return {
+        m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in build(folder) if "template" in m.get("spec", {})
+    }
+
+
+def names(folder: str, kind: str) -> set[str]:
+    return {m["metadata"]["name"] for m in build(folder) if m["kind"] == kind}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_manifests_obey_the_strict_schema(folder: str) -> None:
+    validate = pytest.importorskip("kubernetes_validate")
+    for manifest in build(folder):
+        validate.validate(manifest, validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "workloads"),
+    [
+        ("base", {"gateway", "triton", "redis", "vllm"}),
+        ("overlays/local", {"gateway", "triton", "redis"}),
+        ("overlays/production", {"gateway", "triton", "redis", "vllm"}),
+    ],
+)
+def test_each_workload_has_a_service_and_a_network_policy(folder: str, workloads: set[str]) -> None:
+    assert set(pods(folder)) == workloads
+    assert names(folder, "Service") == workloads
+    assert names(folder, "NetworkPolicy") == workloads | {"default-deny"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_services_reach_ports_that_their_pods_open(folder: str) -> None:
+    for service in (m for m in build(folder) if m["kind"] == "Service"):
+        container = pods(folder)[service["metadata"]["name"]]["containers"][0]
+        opened = {port["name"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= opened
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_pods_are_confined_probed_and_bounded(folder: str) -> None:
+    for name, pod in pods(folder).items():
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+            assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys(), name
+            assert "memory" in container["resources"]["limits"], name
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_images_are_pinned_and_ours_bear_the_version(folder: str) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for pod in pods(folder).values():
+        for container in pod["containers"]:
+            image, _, tag = container["image"].partition(":")
+            assert tag not in {"", "latest"}, container["image"]
+            if image.startswith("reaseq-"):
+                assert tag == version
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_secrets_are_referred_to_and_never_written(folder: str) -> None:
+    assert not names(folder, "Secret")
+    for pod in pods(folder).values():
+        for variable in pod["containers"][0].get("env", []):
+            if any(word in variable["name"] for word in ("PASSWORD", "TOKEN", "AUTH", "KEY")):
+                assert "secretKeyRef" in variable["valueFrom"], variable["name"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_claims_and_config_maps_that_pods_mount_exist(folder: str) -> None:
+    for pod in pods(folder).values():
+        for volume in pod["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in names(folder, "PersistentVolumeClaim")
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in names(folder, "ConfigMap")
+
+
+def test_the_autoscaler_alone_decides_the_gateways_replicas() -> None:
+    production = {(m["kind"], m["metadata"]["name"]): m for m in build("overlays/production")}
+    assert ("HorizontalPodAutoscaler", "gateway") in production
+    assert "replicas" not in production["Deployment", "gateway"]["spec"]
