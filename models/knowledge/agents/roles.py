@@ -1,0 +1,115 @@
+"""The five agents: what each reads and what each writes.
+
+planner (once per category) -> demand analyst and attribute analyst (once per product) -> critic -> editor.
+An answer starts with its reasoning, so that a language model reasons before it commits itself.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+from models.knowledge.products import Product
+from models.knowledge.schema import Claims, Facet, KnowledgeRecord, Reasoning, Sentence, ShortText, Strict
+
+Answer = TypeVar("Answer", bound="Reasoned")
+
+
+class Reasoned(Strict):
+    """An answer that says first how it came about."""
+
+    reasoning: Reasoning
+
+
+class CategoryBrief(Strict):
+    """What the planner reads: the category alone, so that no product can speak to another's record."""
+
+    category: str
+
+
+class Plan(Reasoned):
+    """What matters when describing products of a category."""
+
+    product_kind: ShortText
+    focus: Annotated[tuple[ShortText, ...], Field(max_length=6)]
+    pitfalls: Annotated[tuple[ShortText, ...], Field(max_length=4)]
+
+
+class Assignment(Strict):
+    """What both analysts read."""
+
+    product: Product
+    plan: Plan
+
+
+class DemandFindings(Reasoned):
+    """The demand side: who needs the product, for what and when."""
+
+    recognised: bool
+    summary: Sentence
+    demands: Claims
+    audiences: Claims
+    scenarios: Claims
+
+
+class AttributeFindings(Reasoned):
+    """The product side: what it is made of, what goes with it and what could stand in for it."""
+
+    recognised: bool
+    attributes: Claims
+    complements: Claims
+    substitutes: Claims
+    lifecycle: Claims
+
+
+class Draft(Strict):
+    """What the critic reads."""
+
+    product: Product
+    record: KnowledgeRecord
+
+
+class Objection(Strict):
+    """A fault found in one claim."""
+
+    facet: Facet
+    number: int = Field(ge=0, le=9)
+    problem: Sentence
+    remedy: Literal["drop", "weaken"]
+
+
+class Review(Reasoned):
+    """The critic's findings."""
+
+    objections: Annotated[tuple[Objection, ...], Field(max_length=12)]
+
+
+class ReviewedDraft(Draft):
+    """What the editor reads."""
+
+    objections: tuple[Objection, ...]
+
+
+class Edition(Reasoned):
+    """The editor's final record."""
+
+    record: KnowledgeRecord
+
+
+@dataclass(frozen=True)
+class Agent(Generic[Answer]):
+    """A role: its name (also of its prompt file) and the type of its answer."""
+
+    name: str
+    answer: type[Answer]
+
+
+PLANNER: Final = Agent("planner", Plan)
+DEMAND_ANALYST: Final = Agent("demand_analyst", DemandFindings)
+ATTRIBUTE_ANALYST: Final = Agent("attribute_analyst", AttributeFindings)
+CRITIC: Final = Agent("critic", Review)
+EDITOR: Final = Agent("editor", Edition)
+AGENT_NAMES: Final = tuple(agent.name for agent in (PLANNER, DEMAND_ANALYST, ATTRIBUTE_ANALYST, CRITIC, EDITOR))
+
+AgentInput = BaseModel
+"""CategoryBrief, Assignment, Draft or ReviewedDraft."""

@@ -1,0 +1,102 @@
+"""The knowledge record: what an agent may say about a product, and its row in the KNOWLEDGE table.
+
+Every list and every string is bounded, so that structured decoding cannot run away (FACTS of the vLLM and xgrammar
+back-ends: unbounded arrays and strings are what makes constrained answers hit the token limit).
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from contracts.tables import FACETS
+
+Facet = Literal["demands", "audiences", "scenarios", "attributes", "complements", "substitutes", "lifecycle"]
+Source = Literal["catalogue", "reasoning"]
+ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=160)]
+Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=320)]
+Reasoning = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1600)]
+
+MAX_CLAIMS: Final = 5
+
+
+class Strict(BaseModel):
+    """Base of everything an agent writes: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Claim(Strict):
+    """One statement about a product."""
+
+    text: ShortText
+    evidence: Sentence
+    """`catalogue`: words quoted from the catalogue; `reasoning`: why it holds. Empty evidence is dropped by review."""
+    source: Source
+    confidence: float = Field(ge=0, le=1)
+
+
+Claims = Annotated[tuple[Claim, ...], Field(max_length=MAX_CLAIMS)]
+
+
+class KnowledgeRecord(Strict):
+    """What is known of one product."""
+
+    summary: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=320)]
+    demands: Claims
+    audiences: Claims
+    scenarios: Claims
+    attributes: Claims
+    complements: Claims
+    substitutes: Claims
+    lifecycle: Claims
+
+    def claims(self) -> "Iterator[PlacedClaim]":
+        """All claims with their places, in the order of the facets."""
+        for facet in FACETS:
+            for number, claim in enumerate(getattr(self, facet)):
+                yield PlacedClaim(facet, number, claim)
+
+    @property
+    def confidence(self) -> float:
+        """Mean confidence of the claims; 0 where there are none."""
+        values = [placed.claim.confidence for placed in self.claims()]
+        return sum(values) / len(values) if values else 0.0
+
+
+class PlacedClaim(NamedTuple):
+    """A claim and where it stands in its record."""
+
+    facet: str
+    number: int
+    claim: Claim
+
+
+def to_row(record: KnowledgeRecord) -> dict[str, Any]:
+    """The record's columns of the KNOWLEDGE table."""
+    return {**record.model_dump(mode="python"), "confidence": record.confidence}
+
+
+def from_row(row: dict[str, Any]) -> KnowledgeRecord:
+    """The record in a row of the KNOWLEDGE table whose status is `ok`."""
+    return KnowledgeRecord.model_validate({name: row[name] for name in KnowledgeRecord.model_fields})
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of an agent's answer: bounded, closed to unknown keys, every key required, no titles or docs."""
+    return _slim(model.model_json_schema())
+
+
+def _slim(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_slim(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    slim = {
+        key: {name: _slim(value) for name, value in entry.items()} if key in ("properties", "$defs") else _slim(entry)
+        for key, entry in node.items()
+        if key not in ("title", "description", "default")
+    }
+    if slim.get("type") == "object":
+        slim["required"] = list(slim["properties"])
+    return slim

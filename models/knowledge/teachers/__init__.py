@@ -1,0 +1,1 @@
+"""Teachers: whatever answers the agents' requests."""
