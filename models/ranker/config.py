@@ -53,6 +53,8 @@ class FeatureConfig(Config):
                 "features switches off every description of an item; leave at least one of item_id, category, brand, "
                 "price, knowledge on"
             )
+        if self.inferred and not (self.item_id or self.knowledge):
+            raise ValueError("features.inferred needs features.item_id or features.knowledge to tell items apart")
         return self
 
     @property

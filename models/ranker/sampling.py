@@ -64,7 +64,8 @@ def novel_targets(log: Log, start: int, stop: int) -> Ints:
     _, user_first_row = np.unique(log.users, return_index=True)
     has_history = log.times[user_first_row][users] < times
     is_known = log.item_first[items] < times
-    return rows[has_history & is_known & (log.pair_rows(users, items) == rows)]
+    chosen: Bools = has_history & is_known & (log.pair_rows(users, items) == rows)
+    return rows[chosen]
 
 
 def draw_negatives(log: Log, targets: Ints, pool: Ints, *, window: int, count: int, seed: int) -> Ints:

@@ -1,0 +1,58 @@
+"""Checkpoints: everything that training needs to go on exactly where it was killed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_FILE = "checkpoint.pt"
+
+
+@dataclass
+class Progress:
+    """Where training stands."""
+
+    epoch: int = 0
+    """Epochs that are complete."""
+    step: int = 0
+    """Steps done in the epoch under way."""
+    best_metric: float = -1.0
+    """Best validation NDCG@10 so far."""
+    best_epoch: int = 0
+    """The epoch that gave it."""
+    finished: bool = False
+    """Has training come to its end?"""
+
+
+@dataclass
+class Checkpoint:
+    """A moment of training."""
+
+    progress: Progress
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    best: dict[str, Tensor]
+    """Weights of the best epoch so far."""
+    random_state: Tensor
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, run: str) -> None:
+    """Writes a checkpoint atomically; `run` names the inputs and config that it belongs to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{_FILE}.{os.getpid()}.tmp"
+    torch.save({"run": run, **vars(checkpoint), "progress": vars(checkpoint.progress)}, temporary)
+    os.replace(temporary, folder / _FILE)
+
+
+def load_checkpoint(folder: Path, *, run: str) -> Checkpoint | None:
+    """Reads the checkpoint of the same run, or None: of other inputs or another config nothing is resumed."""
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    state = torch.load(path, weights_only=True)
+    if state.pop("run") != run:
+        return None
+    return Checkpoint(**(state | {"progress": Progress(**state["progress"])}))

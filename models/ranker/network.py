@@ -1,0 +1,210 @@
+"""The ranker's network: a DIN that knows what items mean.
+
+Notable:
+- an item is the sum of what is known of it: id (dropped out in training), category, brand, price and a projection of
+  its frozen knowledge vector, so a new item is as good as its knowledge;
+- target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
+- a histogram of the similarities, which needs no training per item at all;
+- the same two readings of the inferred behaviours, weighted by their confidence;
+- click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
+
+Shape legend: B batch, C candidates, H history, K inferred, D vector, E width.
+"""
+
+# ruff: noqa: N806, N815 (shape suffixes)
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from models.ranker.attention import BehaviorBias, SimilarityHistogram, TargetAttention
+from models.ranker.config import RankerConfig
+from models.ranker.encoding import UNKNOWN
+
+_NUM_KERNELS, _NUM_GATES = 12, 4
+_ID_STD = 0.05
+
+
+class Views(NamedTuple):
+    """A batch after its items have been represented; what a switch turned off is None."""
+
+    candidates_BCE: Tensor
+    history_BHE: Tensor
+    history_mask_BH: Tensor
+    """1 where there is a behaviour, else 0."""
+    ages_s_BH: Tensor | None
+    types_BH: Tensor | None
+    similarity_BCH: Tensor | None
+    inferred_BKE: Tensor | None
+    scores_BK: Tensor | None
+    inferred_similarity_BCK: Tensor | None
+
+
+class Logits(NamedTuple):
+    """Uncalibrated logits, [B, C]."""
+
+    click: Tensor
+    conversion: Tensor
+
+
+class ItemTower(nn.Module):
+    """Represents an item as the normalised sum of what is known of it."""
+
+    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], vector_dim: int) -> None:
+        super().__init__()
+        features, width = config.features, config.dim
+        self.id_dropout = config.id_dropout
+        used = {"ids": "item", "categories": "category", "brands": "brand", "price_buckets": "price"}
+        self.tables = nn.ModuleDict(
+            {
+                field: nn.Embedding.from_pretrained(torch.randn(sizes[name], width) * _ID_STD, freeze=False)
+                for field, name in used.items()
+                if getattr(features, "item_id" if name == "item" else name)
+            }
+        )
+        self.project = nn.Linear(vector_dim, width, bias=False) if features.knowledge else None
+        if self.project is not None:
+            # Unit vectors: so their projection starts at the size of the other parts.
+            nn.init.normal_(self.project.weight, std=2 * _ID_STD)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
+        """Items [..., E] from the fields that are there."""
+        parts = [table(self._hidden(name, fields[name])) for name, table in self.tables.items() if name in fields]
+        if self.project is not None and "vectors" in fields:
+            parts.append(self.project(fields["vectors"]))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        item: Tensor = self.norm(total)
+        return item
+
+    def _hidden(self, name: str, indices: Tensor) -> Tensor:
+        if name != "ids" or not self.training or self.id_dropout == 0:
+            return indices
+        dropped = torch.rand(indices.shape, device=indices.device) < self.id_dropout
+        return torch.where(dropped & (indices > UNKNOWN), UNKNOWN, indices)
+
+
+class Ranker(nn.Module):
+    """The network; `score_views` for training, `forward` for the exported graph."""
+
+    calibration: Tensor
+
+    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], vector_dim: int) -> None:
+        super().__init__()
+        self.features, self.order_weight = config.features, config.order_weight
+        features, width = config.features, config.dim
+        steer = {"recency": features.recency, "event_type": features.event_type}
+        self.items = ItemTower(config, sizes, vector_dim)
+        self.attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
+        self.attention_bias = BehaviorBias(config.num_heads, **steer)
+        read = 3 * width
+        if features.similarity:
+            self.histogram = SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer)
+            read += self.histogram.width
+        if features.inferred:
+            self.inferred_attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
+            read += 2 * width
+        if features.inferred and features.similarity:
+            self.inferred_histogram = SimilarityHistogram(
+                num_kernels=_NUM_KERNELS, num_gates=1, recency=False, event_type=False
+            )
+            read += self.inferred_histogram.width
+        self.tower = _tower(read, width, config.dropout)
+        # Rows: click, order. Columns: scale, shift of the logit.
+        self.register_buffer("calibration", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+
+    def score_views(self, views: Views) -> Logits:
+        """Scores represented items."""
+        parts = self._read_history(views)
+        if self.features.inferred:
+            parts += self._read_inferred(views)
+        click, conversion = self.tower(torch.cat(parts, -1)).unbind(-1)
+        return Logits(click, conversion)
+
+    def _read_history(self, views: Views) -> list[Tensor]:
+        c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
+        bias_BHA = self.attention_bias(views.ages_s_BH, views.types_BH)
+        read_BCE = self.attention(
+            c_BCE, views.history_BHE, mask_BH, similarity_BCH=views.similarity_BCH, bias_BHA=bias_BHA
+        )
+        parts = [c_BCE, read_BCE, c_BCE * read_BCE]
+        if self.features.similarity:
+            steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
+            parts.append(self.histogram(views.similarity_BCH, mask_BH, **steer))
+        return parts
+
+    def _read_inferred(self, views: Views) -> list[Tensor]:
+        c_BCE, scores_BK, similarity_BCK = views.candidates_BCE, views.scores_BK, views.inferred_similarity_BCK
+        assert scores_BK is not None
+        mask_BK = (scores_BK > 0).to(c_BCE.dtype)
+        # Adding log confidence to a logit multiplies the attention weight by the confidence.
+        confidence_BKA = torch.log(scores_BK.clamp(min=1e-6)).unsqueeze(-1).expand(-1, -1, self.attention.num_heads)
+        read_BCE = self.inferred_attention(
+            c_BCE, views.inferred_BKE, mask_BK, similarity_BCH=similarity_BCK, bias_BHA=confidence_BKA
+        )
+        parts = [read_BCE, c_BCE * read_BCE]
+        if self.features.similarity:
+            parts.append(self.inferred_histogram(similarity_BCK, scores_BK))
+        return parts
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Calibrated `click` and `order` probabilities and the `score` to sort by, each [B, C]."""
+        return self.calibrated(self.score_views(self._views(inputs)))
+
+    def calibrated(self, logits: Logits) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities from logits."""
+        (click_scale, click_shift), (order_scale, order_shift) = self.calibration.unbind(0)
+        click = torch.sigmoid(click_scale * logits.click + click_shift)
+        order = torch.sigmoid(order_scale * order_logit(logits) + order_shift)
+        return click, order, click + self.order_weight * order
+
+    def _views(self, inputs: Mapping[str, Tensor]) -> Views:
+        sides = {side: side_fields(inputs, side) for side in ("candidate", "history", "inferred")}
+        similar = inferred_similar = None
+        if self.features.similarity:
+            similar = _similarity(sides["candidate"], sides["history"])
+            if self.features.inferred:
+                inferred_similar = _similarity(sides["candidate"], sides["inferred"])
+        return Views(
+            candidates_BCE=self.items(sides["candidate"]),
+            history_BHE=self.items(sides["history"]),
+            history_mask_BH=(inputs["history_ids"] > 0).to(torch.float32),
+            ages_s_BH=inputs.get("history_ages_s"),
+            types_BH=inputs.get("history_types"),
+            similarity_BCH=similar,
+            inferred_BKE=self.items(sides["inferred"]) if self.features.inferred else None,
+            scores_BK=inputs.get("inferred_scores"),
+            inferred_similarity_BCK=inferred_similar,
+        )
+
+
+def order_logit(logits: Logits) -> Tensor:
+    """Logit of P(order) = P(click) P(order | click), computed without leaving log space."""
+    log_p = F.logsigmoid(logits.click) + F.logsigmoid(logits.conversion)
+    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
+
+
+def side_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
+    """The item fields of one side of a feed."""
+    names = ("ids", "categories", "brands", "price_buckets", "vectors")
+    return {name: inputs[f"{side}_{name}"] for name in names if f"{side}_{name}" in inputs}
+
+
+def _similarity(candidates: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
+    similarity: Tensor = candidates["vectors"] @ others["vectors"].transpose(-1, -2)
+    return similarity
+
+
+def _tower(inputs: int, width: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, 2 * width),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(2 * width, width),
+        nn.GELU(),
+        nn.Linear(width, 2),
+    )

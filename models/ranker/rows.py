@@ -1,0 +1,208 @@
+"""Training rows as integer arrays: a table of items, and lists that point into it.
+
+Every string is turned into an integer once; the arrays lie in files and are mapped into memory, so memory stays
+bounded by one batch of rows whatever the size of the training set.
+
+Legend: N lists, M candidates of all lists, H history, K inferred, D vector.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from contracts.artifacts import read_table
+from contracts.dataset import Dataset, before
+from contracts.tables import ITEM_EMBEDDINGS
+from models.ranker.config import RankerConfig
+from models.ranker.encoding import (
+    EVENT_TYPE_INDEX,
+    FIRST,
+    PADDING,
+    UNKNOWN,
+    EncodedItems,
+    Floats,
+    ItemEncoder,
+    ItemRows,
+)
+
+_ROWS_PER_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The encoded catalogue. Row 0 is padding, row 1 an item that the catalogue does not hold."""
+
+    names: pl.Enum
+    """Item ids; the item with physical code n is row n + 2."""
+    features: EncodedItems
+    """One row per item."""
+
+    def rows(self, item_ids: pl.Series) -> npt.NDArray[np.int32]:
+        """Rows of item ids."""
+        codes = item_ids.cast(self.names, strict=False).to_physical().cast(pl.Int32) + FIRST
+        return codes.fill_null(UNKNOWN).to_numpy()
+
+
+@dataclass(frozen=True)
+class RankingRows:
+    """Lists as arrays; item columns hold rows of an `ItemTable`."""
+
+    offsets: npt.NDArray[np.int64]
+    """[N + 1]: list n has the candidates offsets[n] to offsets[n + 1]."""
+    candidates: npt.NDArray[np.int32]
+    """[M]"""
+    clicks: npt.NDArray[np.bool_]
+    """[M]"""
+    orders: npt.NDArray[np.bool_]
+    """[M]"""
+    history: npt.NDArray[np.int32]
+    """[N, H], newest first."""
+    history_types: npt.NDArray[np.int8]
+    """[N, H]"""
+    history_ages_s: Floats
+    """[N, H], at the time of the list."""
+    inferred: npt.NDArray[np.int32]
+    """[N, K], most confident first."""
+    inferred_scores: Floats
+    """[N, K]"""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+def read_vectors(item_embeddings: Path) -> tuple[pl.DataFrame, str, int]:
+    """Item vectors, the space they live in and their length."""
+    frame = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS)
+    assert not frame.is_empty(), f"no item embedding in {item_embeddings}"
+    return frame.select("item_id", "embedding"), frame["space"][0], len(frame["embedding"][0])
+
+
+def fit_encoder(data: Dataset, config: RankerConfig, *, dim: int) -> ItemEncoder:
+    """Fits the item encoder on what happened before the training end."""
+    events = before(data.events, data.split.train_end)
+    counts = events.group_by("item_id").len()
+    seen = counts.filter(pl.col("len") >= config.min_item_events)["item_id"]
+    dim = dim if config.features.vectors else 0
+    return ItemEncoder.fit(data.items, training_ids=seen, num_price_buckets=config.num_price_buckets, dim=dim)
+
+
+def encode_catalogue(items: pl.DataFrame, vectors: pl.DataFrame, encoder: ItemEncoder) -> ItemTable:
+    """Encodes the whole catalogue."""
+    rows = ItemRows(
+        *(items[column].to_list() for column in ("item_id", "category", "brand", "price")),
+        _dense(items, vectors, encoder.dim) if encoder.dim else None,
+    )
+    encoded = encoder.encode(rows)
+    codes = np.array([PADDING, UNKNOWN])
+    blank = EncodedItems(codes, codes, codes, codes, np.zeros((FIRST, encoder.dim), np.float32))
+    features = EncodedItems(
+        *(np.concatenate([getattr(blank, field), getattr(encoded, field)]) for field in EncodedItems._fields)
+    )
+    return ItemTable(pl.Enum(items["item_id"]), features)
+
+
+def encode_rows(
+    training_set: Path, table: ItemTable, config: RankerConfig, *, split: str, protocol: str, scratch: Path
+) -> RankingRows:
+    """Encodes the lists of one part and protocol.
+
+    Args:
+        training_set: the TRAINING_SET table's file.
+        table: the encoded catalogue.
+        config: lengths of history and inferred behaviours.
+        split: part of the log.
+        protocol: how the lists were made.
+        scratch: folder for the mapped arrays; must live as long as the result.
+    """
+    wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
+    scratch.mkdir(parents=True, exist_ok=True)
+    writers = {name: (scratch / f"{name}.bin").open("wb") for name in RankingRows.__dataclass_fields__}
+    try:
+        writers["offsets"].write(np.zeros(1, np.int64).tobytes())
+        total = 0
+        frames = (
+            pl.scan_parquet(training_set)
+            .filter(wanted)
+            .collect_batches(chunk_size=_ROWS_PER_BATCH, maintain_order=True)
+        )
+        for frame in frames:
+            arrays = _encode_batch(frame, table, config)
+            arrays["offsets"] += total
+            total = int(arrays["offsets"][-1]) if len(frame) else total
+            for name, values in arrays.items():
+                writers[name].write(np.ascontiguousarray(values).tobytes())
+    finally:
+        for writer in writers.values():
+            writer.close()
+    return _map(scratch, config)
+
+
+def _encode_batch(frame: pl.DataFrame, table: ItemTable, config: RankerConfig) -> dict[str, npt.NDArray[Any]]:
+    length, inferred = config.history_length, config.inferred_length
+    since = (frame["timestamp"] - frame["history_as_of"]).dt.total_seconds(fractional=True).fill_null(0).to_numpy()
+    history, filled = _padded(frame["history_item_ids"], length, table.rows)
+    ages, _ = _padded(frame["history_ages_s"], length, lambda flat: flat.cast(pl.Float32).to_numpy())
+    return {
+        "offsets": frame["item_ids"].list.len().cast(pl.Int64).cum_sum().to_numpy().copy(),
+        "candidates": table.rows(_flat(frame["item_ids"])),
+        "clicks": _flat(frame["clicks"]).to_numpy(),
+        "orders": _flat(frame["orders"]).to_numpy(),
+        "history": history,
+        "history_types": _padded(frame["history_event_types"], length, _types)[0],
+        "history_ages_s": np.where(filled, ages + since[:, None], 0).astype(np.float32),
+        "inferred": _padded(frame["inferred_item_ids"], inferred, table.rows)[0],
+        "inferred_scores": _padded(frame["inferred_scores"], inferred, pl.Series.to_numpy)[0],
+    }
+
+
+def _types(event_types: pl.Series) -> npt.NDArray[np.int8]:
+    return event_types.replace_strict(EVENT_TYPE_INDEX, default=UNKNOWN, return_dtype=pl.Int8).to_numpy()
+
+
+def _flat(lists: pl.Series) -> pl.Series:
+    return lists.filter(lists.list.len() > 0).explode()
+
+
+def _padded(lists: pl.Series, length: int, encode: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Encoded values [N, length] with zeros behind, and which of them are filled."""
+    cut = lists.list.head(length)
+    counts = cut.list.len().fill_null(0).to_numpy()
+    filled = np.arange(length) < counts[:, None]
+    values = encode(_flat(cut))
+    padded = np.zeros(filled.shape, values.dtype)
+    padded[filled] = values
+    return padded, filled
+
+
+def _map(scratch: Path, config: RankerConfig) -> RankingRows:
+    kinds: dict[str, tuple[Any, int]] = {
+        "offsets": (np.int64, 0),
+        "candidates": (np.int32, 0),
+        "clicks": (np.bool_, 0),
+        "orders": (np.bool_, 0),
+        "history": (np.int32, config.history_length),
+        "history_types": (np.int8, config.history_length),
+        "history_ages_s": (np.float32, config.history_length),
+        "inferred": (np.int32, config.inferred_length),
+        "inferred_scores": (np.float32, config.inferred_length),
+    }
+    return RankingRows(**{name: _mapped(scratch / f"{name}.bin", *kind) for name, kind in kinds.items()})
+
+
+def _mapped(path: Path, dtype: Any, width: int) -> npt.NDArray[Any]:
+    # An empty file cannot be mapped.
+    values = np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+    return values.reshape(-1, width) if width else values
+
+
+def _dense(items: pl.DataFrame, vectors: pl.DataFrame, dim: int) -> Floats:
+    """Vectors in the order of the items, zeros where an item has none."""
+    joined = items.select("item_id").join(vectors, on="item_id", how="left", maintain_order="left")["embedding"]
+    known = joined.is_not_null().to_numpy()
+    dense = np.zeros((len(items), dim), np.float32)
+    dense[known] = joined.drop_nulls().explode().to_numpy().reshape(-1, dim)
+    return dense

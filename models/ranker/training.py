@@ -1,0 +1,165 @@
+"""The training loop: lists in, the weights of the best epoch out; killed anywhere, it goes on exactly there."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from models.ranker.batches import Batch, CatalogueTensors, make_batch, view
+from models.ranker.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from models.ranker.config import RankerConfig
+from models.ranker.metrics import list_metrics
+from models.ranker.network import Logits, Ranker, order_logit
+from models.ranker.rows import RankingRows
+
+_WARMUP_STEPS = 50
+_MASKED = -1e4
+
+
+class Trainer:
+    """Trains one ranker.
+
+    Args of the constructor: the network, the catalogue, training and validation lists, the config, the checkpoint
+    folder and the name of the run (of its inputs and config).
+    """
+
+    def __init__(
+        self,
+        network: Ranker,
+        catalogue: CatalogueTensors,
+        train: RankingRows,
+        validation: RankingRows,
+        config: RankerConfig,
+        *,
+        checkpoints: Path,
+        run: str,
+    ) -> None:
+        self.network, self.catalogue, self.train, self.validation = network, catalogue, train, validation
+        self.config, self.checkpoints, self.run = config, checkpoints, run
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.progress = Progress()
+        self.best = _copy(network)
+        self.saved_at = time.monotonic()
+
+    def fit(self) -> Progress:
+        """Trains to the end and leaves the best epoch's weights in the network."""
+        self._resume()
+        while not self.progress.finished:
+            self._train_epoch()
+            self._finish_epoch()
+        self.network.load_state_dict(self.best)
+        return self.progress
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass over the training lists."""
+        return math.ceil(len(self.train) / self.config.batch_size)
+
+    def _train_epoch(self) -> None:
+        self.network.train()
+        order = np.random.default_rng([self.config.seed, self.progress.epoch]).permutation(len(self.train))
+        size = self.config.batch_size
+        for step in range(self.progress.step, self.steps_per_epoch):
+            batch = make_batch(self.train, np.sort(order[step * size : (step + 1) * size]))
+            self._step(batch, self.progress.epoch * self.steps_per_epoch + step)
+            self.progress.step = step + 1
+            if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
+                self._save()
+
+    def _step(self, batch: Batch, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._schedule(step)
+        logits = self.network.score_views(view(self.network, self.catalogue, batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss(logits, batch, softmax_weight=self.config.softmax_weight).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+
+    def _schedule(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to nothing at the last epoch's end."""
+        total = self.config.max_epochs * self.steps_per_epoch
+        return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+    def _finish_epoch(self) -> None:
+        metric = self._validate()
+        self.progress.epoch += 1
+        self.progress.step = 0
+        if metric > self.progress.best_metric:
+            self.progress.best_metric, self.progress.best_epoch = metric, self.progress.epoch
+            self.best = _copy(self.network)
+        stale = self.progress.epoch - self.progress.best_epoch
+        self.progress.finished = stale >= self.config.patience or self.progress.epoch >= self.config.max_epochs
+        self._save()
+
+    def _validate(self) -> float:
+        if not len(self.validation):
+            return float(self.progress.epoch)
+        count = min(len(self.validation), self.config.max_validation_lists)
+        chosen = np.linspace(0, len(self.validation) - 1, count).astype(np.int64)
+        scores, clicks, lengths = [], [], [0]
+        for batch, logits in score_lists(self.network, self.catalogue, self.validation, chosen):
+            real = batch.mask_BC > 0
+            scores.append(logits.click[real].numpy())
+            clicks.append(batch.clicks_BC[real].numpy() > 0)
+            lengths.extend(real.sum(1).tolist())
+        values = list_metrics(np.concatenate(scores), np.concatenate(clicks), np.cumsum(lengths)).ndcg
+        return float(np.nanmean(values)) if not np.isnan(values).all() else float(self.progress.epoch)
+
+    def _save(self) -> None:
+        moment = Checkpoint(
+            self.progress, self.network.state_dict(), self.optimizer.state_dict(), self.best, torch.get_rng_state()
+        )
+        save_checkpoint(moment, self.checkpoints, run=self.run)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        moment = load_checkpoint(self.checkpoints, run=self.run)
+        if moment is None:
+            return
+        self.network.load_state_dict(moment.network)
+        self.optimizer.load_state_dict(moment.optimizer)
+        torch.set_rng_state(moment.random_state)
+        self.progress, self.best = moment.progress, moment.best
+
+
+def score_lists(
+    network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, chosen: npt.NDArray[np.int64]
+) -> Iterator[tuple[Batch, Logits]]:
+    """Scores lists with the torch network, batch by batch."""
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, len(chosen), 128):
+            batch = make_batch(rows, chosen[start : start + 128])
+            yield batch, network.score_views(view(network, catalogue, batch))
+
+
+def loss(logits: Logits, batch: Batch, *, softmax_weight: float) -> Tensor:
+    """Click and order cross-entropy per candidate, plus a listwise softmax over the clicks.
+
+    The order's probability is click x conversion, so both heads learn from every impression (ESMM, arXiv 1804.07931).
+    """
+    real = batch.mask_BC
+    click = F.binary_cross_entropy_with_logits(logits.click, batch.clicks_BC, weight=real, reduction="sum")
+    order = F.binary_cross_entropy_with_logits(order_logit(logits), batch.orders_BC, weight=real, reduction="sum")
+    masked = logits.click + (1 - real) * _MASKED
+    clicked = batch.clicks_BC.sum(1)
+    listwise = -(F.log_softmax(masked, 1) * batch.clicks_BC).sum(1) / clicked.clamp(min=1)
+    return (click + order) / real.sum() + softmax_weight * listwise.sum() / (clicked > 0).sum().clamp(min=1)
+
+
+def use_threads(num_threads: int) -> None:
+    """Lets torch use so many CPU threads; 0: all that this process may use."""
+    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+
+
+def _copy(network: Ranker) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
