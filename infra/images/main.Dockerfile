@@ -1,0 +1,36 @@
+# The environment `main`: pipeline steps, gateway and command line.
+#
+#   docker build -f infra/images/main.Dockerfile -t reaseq-main:0.1.0 .
+#   --build-arg BASE=python:3.11.13-slim-bookworm@sha256:...   pins the base by digest
+#   --build-arg UV_TORCH_BACKEND=cpu                           smaller: torch without CUDA
+#   --build-arg UV_DEFAULT_INDEX=...                           your registry; its credentials: --secret id=netrc,src=...
+ARG BASE=python:3.11.13-slim-bookworm
+
+FROM ${BASE} AS build
+ARG UV_VERSION=0.13.8
+# Seen by uv while building only; they leave no trace in the image.
+ARG UV_DEFAULT_INDEX
+ARG UV_FIND_LINKS
+ARG UV_TORCH_BACKEND
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    python3.11 -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
+# The lock before the code: a change of code does not install two gigabytes again.
+COPY requirements/main.lock /opt/main.lock
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/main.lock
+WORKDIR /opt/reaseq
+COPY . .
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
+    && /opt/venv/bin/python -m compileall -q .
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="reaseq-main" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/reaseq /opt/reaseq
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1
+WORKDIR /opt/reaseq
+USER 10001:10001
+# No HEALTHCHECK: most containers of this image are pipeline steps; the gateway's probes stand in its Deployment.
+CMD ["reaseq", "--help"]

@@ -1,0 +1,36 @@
+# The environment `vllm`: teachers on a GPU, as a server or inside the distillation step.
+#
+#   docker build -f infra/images/vllm.Dockerfile -t reaseq-vllm:0.1.0 .
+#   --build-arg BASE=...@sha256:... and UV_DEFAULT_INDEX as in main.Dockerfile
+# torch's wheels carry CUDA; the node needs the driver and NVIDIA's container runtime.
+ARG BASE=python:3.11.13-slim-bookworm
+
+FROM ${BASE} AS build
+ARG UV_VERSION=0.13.8
+ARG UV_DEFAULT_INDEX
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    python3.11 -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
+COPY requirements/vllm.lock /opt/vllm.lock
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/vllm.lock
+WORKDIR /opt/reaseq
+COPY . .
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
+    && /opt/venv/bin/python -m compileall -q .
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="reaseq-vllm" org.opencontainers.image.licenses="Apache-2.0"
+# Kernels are compiled at the first start.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc g++ libnuma1 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/reaseq /opt/reaseq
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+WORKDIR /opt/reaseq
+USER 10001:10001
+EXPOSE 8000
+# No HEALTHCHECK: the same image runs distillation steps; the server's probes stand in its Deployment.
+CMD ["python", "-m", "vllm.entrypoints.openai.api_server", "--help"]

@@ -1,0 +1,59 @@
+"""The Dockerfiles keep to our rules; one stands for each environment that has a lock of its own."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+ENVIRONMENTS = ("main", "triton", "vllm")
+
+
+def instructions(environment: str) -> list[str]:
+    """The Dockerfile's instructions, continued lines joined, comments gone."""
+    text = (ROOT / f"infra/images/{environment}.Dockerfile").read_text()
+    text = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_image_installs_its_own_lock_and_runs_unprivileged(environment: str) -> None:
+    lines = instructions(environment)
+    assert any(f"-r /opt/{environment}.lock" in line for line in lines)
+    assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
+    assert lines.index("USER 10001:10001") > max(i for i, line in enumerate(lines) if line.startswith("RUN"))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_base_is_an_argument_with_a_full_version(environment: str) -> None:
+    lines = instructions(environment)
+    assert lines[0].startswith("ARG BASE=")
+    assert re.search(r":\d+\.\d+\.\d+", lines[0])
+    assert {line.split()[1] for line in lines if line.startswith("FROM")} == {"${BASE}"}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_nothing_is_fetched_by_hand_and_no_secret_is_baked_in(environment: str) -> None:
+    text = " ".join(instructions(environment))
+    assert not re.search(r"\b(curl|wget|ADD)\b|https?://(?!127\.0\.0\.1)", text)
+    assert not re.search(r"\b(ARG|ENV)\s+\S*(PASSWORD|SECRET|TOKEN)", text)
+
+
+def test_all_build_with_the_uv_of_the_setup_script() -> None:
+    (version,) = re.findall(r'UV_VERSION="([\d.]+)"', (ROOT / "scripts/setup.sh").read_text())
+    for environment in ENVIRONMENTS:
+        assert f"ARG UV_VERSION={version}" in instructions(environment)
+
+
+def test_every_room_is_in_the_build_context() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    rooms = [name.removesuffix("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]]
+    allowed = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [room for room in rooms if f"!{room}" not in allowed] == []
+
+
+def test_scripts_are_valid_shell() -> None:
+    for script in [*(ROOT / "scripts").glob("*.sh"), ROOT / "infra/images/tritonserver.sh"]:
+        subprocess.run(["bash", "-n", str(script)], check=True)

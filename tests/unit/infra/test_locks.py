@@ -1,0 +1,56 @@
+"""The lock files pin what pyproject.toml asks for, and bind nobody to a machine or a registry."""
+
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[3]
+LOCKS = ("main", "dev", "triton", "vllm")
+
+
+@cache
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@cache
+def pins(lock: str) -> dict[str, str]:
+    text = (ROOT / f"requirements/{lock}.lock").read_text()
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", text, flags=re.MULTILINE))
+
+
+def wanted(extra: str) -> list[Requirement]:
+    """An extra's requirements, with those of the extras that it names."""
+    requirements = [Requirement(text) for text in project()["optional-dependencies"][extra]]
+    nested = [inner for r in requirements if r.name == "reaseq" for name in sorted(r.extras) for inner in wanted(name)]
+    return [r for r in requirements if r.name != "reaseq"] + nested
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_satisfies_its_extras(lock: str) -> None:
+    requirements = wanted(lock) + (wanted("main") if lock == "dev" else [])
+    # The local Triton cannot hold the project's own dependencies (numpy < 2).
+    requirements += [] if lock == "triton" else [Requirement(text) for text in project()["dependencies"]]
+    wrong = [str(r) for r in requirements if not r.specifier.contains(pins(lock).get(canonicalize_name(r.name), ""))]
+    assert wrong == [], "run scripts/lock.sh"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_holds_versions_only(lock: str) -> None:
+    for line in (ROOT / f"requirements/{lock}.lock").read_text().splitlines():
+        requirement = line.split("#")[0].strip()
+        assert not requirement or re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[A-Za-z0-9.!]+", requirement), line
+
+
+def test_torch_is_pinned_without_a_build_label() -> None:
+    assert {pins(lock)["torch"] for lock in ("main", "dev", "vllm")} == {"2.13.0"}
+
+
+def test_main_is_a_part_of_dev() -> None:
+    assert pins("main").items() <= pins("dev").items()
