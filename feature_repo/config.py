@@ -1,0 +1,31 @@
+"""Settings of the feature store."""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from contracts.config import Config
+
+
+class FeatureConfig(Config):
+    """Where features live and how long they count."""
+
+    project: str = Field(default="reaseq", pattern=r"^[a-z][a-z0-9_]*$")
+    """Feast project: the name space of everything in the registry and in the online store."""
+    history_length: int = Field(default=50, ge=1, le=10_000)
+    """Behaviours kept per user, newest first."""
+    online_store: Literal["sqlite", "redis"] = "sqlite"
+    """Embedded default, or a Redis server."""
+    redis_connection: str = "${REASEQ_REDIS}"
+    """`host:port[,db=0][,password=...]`. An environment reference is resolved where the store is opened, so that
+    neither the config nor the store's files hold a password."""
+    ttl_days: float | None = Field(default=None, gt=0)
+    """Online values older than this count as missing; None keeps them for ever (needed to replay an old log)."""
+    batch_rows: int = Field(default=5_000, ge=1)
+    """Rows handled at a time by the joins and the writes: it bounds the memory."""
+
+    @property
+    def ttl(self) -> timedelta:
+        """Time to live as Feast wants it: zero is unlimited."""
+        return timedelta(days=self.ttl_days or 0)

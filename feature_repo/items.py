@@ -1,0 +1,81 @@
+"""A bounded in-process cache of item features: rows of arrays, oldest out first."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Slots = npt.NDArray[np.int64]
+
+MISSING = -1
+"""Slot of an item that is not cached."""
+
+
+class ItemFeatures(NamedTuple):
+    """What the store knows of N items, in the order asked for."""
+
+    item_ids: Sequence[str]
+    categories: list[str | None]
+    brands: list[str | None]
+    prices: list[float | None]
+    vectors: Floats
+    """[N, D]; zeros where `has_vector` is false."""
+    known: npt.NDArray[np.bool_]
+    """[N]: is the item in the store at all?"""
+    has_vector: npt.NDArray[np.bool_]
+    """[N]: does it have a vector of the asked space?"""
+
+
+class ItemCache:
+    """Item features by id, for one embedding space."""
+
+    def __init__(self, *, capacity: int, dim: int) -> None:
+        """Reserves (not yet touches) `capacity` rows of `dim` floats."""
+        self._slots: dict[str, int] = {}
+        self._ids: list[str | None] = [None] * capacity
+        self._vectors: Floats = np.zeros((capacity, dim), np.float32)
+        self._has_vector = np.zeros(capacity, np.bool_)
+        self._sides: list[tuple[str | None, str | None, float | None]] = [(None, None, None)] * capacity
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def missing(self, item_ids: Sequence[str]) -> list[str]:
+        """The distinct ids that are not cached."""
+        return [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._slots]
+
+    def put(self, rows: ItemFeatures) -> None:
+        """Stores the known ones of the rows; the oldest ones make room.
+
+        Unknown items are not kept: junk ids would push out the good ones, and a new item must be seen once it is in.
+        """
+        for row in np.flatnonzero(rows.known).tolist():
+            slot = self._slots.get(rows.item_ids[row])
+            self._write(self._claim(rows.item_ids[row]) if slot is None else slot, rows, row)
+
+    def get(self, item_ids: Sequence[str]) -> ItemFeatures:
+        """Features of the items, marked unknown where they are not cached."""
+        slots: Slots = np.fromiter((self._slots.get(i, MISSING) for i in item_ids), np.int64, len(item_ids))
+        known = slots != MISSING
+        vectors = self._vectors[slots]
+        vectors[~known] = 0
+        sides = [self._sides[slot] if slot != MISSING else (None, None, None) for slot in slots.tolist()]
+        categories, brands, prices = (list(column) for column in zip(*sides, strict=True)) if sides else ([], [], [])
+        return ItemFeatures(item_ids, categories, brands, prices, vectors, known, known & self._has_vector[slots])
+
+    def _claim(self, item_id: str) -> int:
+        slot, self._next = self._next, (self._next + 1) % len(self._ids)
+        previous = self._ids[slot]
+        if previous is not None:
+            del self._slots[previous]
+        self._ids[slot] = item_id
+        self._slots[item_id] = slot
+        return slot
+
+    def _write(self, slot: int, rows: ItemFeatures, row: int) -> None:
+        self._vectors[slot] = rows.vectors[row]
+        self._has_vector[slot] = rows.has_vector[row]
+        self._sides[slot] = (rows.categories[row], rows.brands[row], rows.prices[row])

@@ -1,0 +1,73 @@
+"""Training rows: ranking lists with the user features that were known strictly before each of them."""
+
+import tempfile
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+from feast import FeatureService, FeatureStore
+
+from contracts.artifacts import new_artifact, read_lineage, read_table, write_table
+from contracts.schema import UTC_TIME
+from contracts.tables import RANKING_LISTS, TRAINING_SET
+from feature_repo.config import FeatureConfig
+from feature_repo.store import offline_store
+from feature_repo.views import TIMESTAMP, TRAINING_SERVICE, base_services, entities, feature_views
+
+_JUST_BEFORE = timedelta(microseconds=1)
+"""Feast joins what is known at or before a time; the smallest step back makes that 'strictly before'."""
+
+
+def join_features(lists: Path, features: Path, config: FeatureConfig, *, out: Path) -> None:
+    """Writes `training_set.parquet`: each ranking list with its user's features as of its own time.
+
+    Raises:
+        UserError: an input is missing or is not what its name says.
+    """
+    ranking_lists = read_table(lists / "ranking_lists.parquet", RANKING_LISTS)
+    moments = ranking_lists.select("user_id", "timestamp").unique().sort("user_id", "timestamp")
+    with new_artifact(out, kind="training_set", inputs={"lists": lists, "features": features}, config=config) as made:
+        with tempfile.TemporaryDirectory() as scratch:
+            store = _training_store(features, config, Path(scratch))
+            service = store.get_feature_service(TRAINING_SERVICE)
+            batches = moments.iter_slices(config.batch_rows)
+            joined = [_features_at(batch, store, service) for batch in batches]
+        known = pl.concat(joined) if joined else TRAINING_SET.empty().select("user_id", "timestamp")
+        rows = ranking_lists.join(known, on=["user_id", "timestamp"], how="left", maintain_order="left")
+        assert len(rows) == len(ranking_lists), f"{len(ranking_lists)} lists became {len(rows)} training rows"
+        write_table(made.path / "training_set.parquet", TRAINING_SET, rows)
+        made.labels["space"] = read_lineage(features).labels["space"]
+        made.metrics |= _coverage(rows)
+
+
+def _training_store(features: Path, config: FeatureConfig, scratch: Path) -> FeatureStore:
+    # No time to live here: a training row sees what an unlimited online store would have held.
+    views = feature_views(features.resolve(), space=read_lineage(features).labels["space"], ttl=timedelta(0))
+    return offline_store(scratch, config, [*entities(), *views, *base_services(views)])
+
+
+def _features_at(moments: pl.DataFrame, store: FeatureStore, service: FeatureService) -> pl.DataFrame:
+    wanted = moments.select("user_id", (pl.col("timestamp") - _JUST_BEFORE).alias(TIMESTAMP))
+    with warnings.catch_warnings():
+        # ibis 12 calls a method that DuckDB 2 has renamed, once per table.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = pl.from_arrow(store.get_historical_features(entity_df=wanted.to_pandas(), features=service).to_arrow())
+    assert isinstance(found, pl.DataFrame)
+    assert len(found) == len(moments), f"{len(moments)} moments became {len(found)} feature rows"
+    typed = found.rename({"inferred_space": "space"}).with_columns(
+        (pl.col(TIMESTAMP).cast(UTC_TIME) + _JUST_BEFORE).alias("timestamp"),
+        pl.col("history_as_of", "inferred_as_of").cast(UTC_TIME),
+    )
+    late = typed.filter(pl.max_horizontal("history_as_of", "inferred_as_of") >= pl.col("timestamp"))
+    assert late.is_empty(), f"features from the future: {late.head(3).to_dicts()}"
+    return typed.drop(TIMESTAMP)
+
+
+def _coverage(rows: pl.DataFrame) -> dict[str, float]:
+    total = max(len(rows), 1)
+    return {
+        "lists": len(rows),
+        "share_with_history": rows["history_as_of"].count() / total,
+        "share_with_inferred": rows["inferred_as_of"].count() / total,
+    }

@@ -1,0 +1,94 @@
+"""The Feast objects: entities, feature views and feature services.
+
+Feature names are unique across all views, since Feast services cannot hold two features of one name. The view of item
+knowledge carries its embedding space in its name, so old and new space lie side by side and a ranker reads its own.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.data_format import ParquetFormat
+from feast.types import Array, Bytes, Float32, Float64, Int64, String, UnixTimestamp
+
+USER: Final = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING, description="A shopper.")
+ITEM: Final = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING, description="A product.")
+
+TIMESTAMP: Final = "event_timestamp"
+TABLE_FILES: Final = ("user_behaviors.parquet", "inferred_behaviors.parquet", "items.parquet", "item_knowledge.parquet")
+BASE_SERVICE: Final = "ranker_v1"
+TRAINING_SERVICE: Final = "ranker_v1_training"
+"""The user's half of `ranker_v1`: what is joined to ranking lists, whose item features are looked up by row."""
+
+_VIEW_FIELDS: Final[dict[str, dict[str, Any]]] = {
+    "user_behaviors": {
+        "history_item_ids": Array(String),
+        "history_event_types": Array(String),
+        "history_ages_s": Array(Int64),
+        "history_as_of": UnixTimestamp,
+    },
+    "inferred_behaviors": {
+        "inferred_item_ids": Array(String),
+        "inferred_scores": Array(Float32),
+        "behavior_model_version": String,
+        "inferred_space": String,
+        "inferred_as_of": UnixTimestamp,
+    },
+    "items": {"item_category": String, "item_brand": String, "item_price": Float64, "item_as_of": UnixTimestamp},
+    "item_knowledge": {"item_vector": Bytes, "item_semantic_id": Array(Int64), "item_space": String},
+}
+USER_VIEWS: Final = ("user_behaviors", "inferred_behaviors")
+
+
+def knowledge_view_name(space: str) -> str:
+    """Name of the view that holds the item vectors of an embedding space."""
+    return f"item_knowledge_{re.sub(r'[^a-z0-9]+', '_', space.lower())}"
+
+
+def feature_views(tables: Path, *, space: str, ttl: timedelta) -> list[FeatureView]:
+    """The views over the Parquet files of a features artifact.
+
+    Args:
+        tables: folder with the files of `TABLE_FILES`.
+        space: embedding space of `item_knowledge.parquet`.
+        ttl: how long an online value counts; zero is for ever.
+    """
+    return [_view(tables, table, space=space, ttl=ttl) for table in _VIEW_FIELDS]
+
+
+def base_services(views: Sequence[FeatureView]) -> list[FeatureService]:
+    """The services that do not depend on a trained ranker."""
+    users = [view for view in views if view.name in USER_VIEWS]
+    return [
+        FeatureService(name=BASE_SERVICE, features=list(views), description="All that a ranker may read."),
+        FeatureService(name=TRAINING_SERVICE, features=users, description="User features for point-in-time joins."),
+    ]
+
+
+def entities() -> list[Entity]:
+    """Users and items."""
+    return [USER, ITEM]
+
+
+def _view(tables: Path, table: str, *, space: str, ttl: timedelta) -> FeatureView:
+    name = knowledge_view_name(space) if table == "item_knowledge" else table
+    entity, key = (USER, "user_id") if table in USER_VIEWS else (ITEM, "item_id")
+    source = FileSource(
+        name=f"{name}_source",
+        path=str(tables / f"{table}.parquet"),
+        file_format=ParquetFormat(),
+        timestamp_field=TIMESTAMP,
+    )
+    fields = [Field(name=field, dtype=dtype) for field, dtype in _VIEW_FIELDS[table].items()]
+    tags = {"space": space} if table == "item_knowledge" else {}
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        ttl=ttl,
+        schema=[Field(name=key, dtype=String), *fields],
+        source=source,
+        tags=tags,
+    )

@@ -1,0 +1,74 @@
+"""Materialization into a real Redis server and asynchronous reads from it."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from feature_repo.build import build_features
+from feature_repo.config import FeatureConfig
+from feature_repo.make_sample import write_inputs
+from feature_repo.materialize import materialize_features
+from feature_repo.online import FeatureReader
+from feature_repo.views import BASE_SERVICE
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def redis_address(tmp_path: Path) -> Iterator[str]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on this machine (Debian: apt-get install redis-server)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+        assert time.monotonic() < deadline, "Redis did not come up"
+        time.sleep(0.05)
+    yield f"127.0.0.1:{port}"
+    server.terminate()
+    server.wait(10)
+
+
+def test_features_go_through_redis(redis_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REASEQ_REDIS", redis_address)
+    config = FeatureConfig(online_store="redis", batch_rows=4)
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    counts = materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+    assert counts["item_knowledge_written"] == 6
+    assert redis_address not in (tmp_path / "store" / "feature_store.yaml").read_text()
+
+    async def read() -> None:
+        reader = FeatureReader(tmp_path / "store", cached_items=100)
+        user, items = await asyncio.gather(
+            reader.user("user_0", service=BASE_SERVICE),
+            reader.items(["item_3", "nothing"], service=BASE_SERVICE, dim=3),
+        )
+        assert user.missing == ()
+        assert len(user.history_item_ids) == 6
+        assert items.known.tolist() == [True, False]
+        assert items.vectors[0].tolist() == pytest.approx([0.0, 0.8, 0.6])
+        assert (await reader.user("nobody", service=BASE_SERVICE)).missing == ("history", "inferred")
+        await reader.close()
+
+    asyncio.run(read())
+
+
+def test_a_repaired_table_of_the_same_time_replaces_the_first(redis_address: str, tmp_path: Path) -> None:
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address, history_length=2)
+    inputs = write_inputs(tmp_path)
+    for length in (2, 3):
+        config = config.model_copy(update={"history_length": length})
+        build_features(*inputs, config, out=tmp_path / "features")
+        materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+    user = asyncio.run(FeatureReader(tmp_path / "store", cached_items=9).user("user_0", service=BASE_SERVICE))
+    assert len(user.history_item_ids) == 3

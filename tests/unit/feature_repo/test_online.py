@@ -1,0 +1,110 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from contracts.errors import UserError
+from feature_repo.config import FeatureConfig
+from feature_repo.materialize import materialize_features
+from feature_repo.online import FeatureReader
+from feature_repo.services import register_service
+from feature_repo.store import open_store, write_store_file
+from feature_repo.views import BASE_SERVICE
+
+
+@pytest.fixture
+def reader(store):
+    reader = FeatureReader(store, cached_items=4)
+    yield reader
+    asyncio.run(reader.close())
+
+
+def test_a_user_reads_as_he_was_built(shop, reader):
+    user = asyncio.run(reader.user("user_2", service=BASE_SERVICE))
+    built = pl.read_parquet(shop.features / "user_behaviors.parquet").filter(pl.col("user_id") == "user_2")
+    last = built.sort("event_timestamp").row(-1, named=True)
+    assert user.history_item_ids == last["history_item_ids"]
+    assert user.history_as_of == last["event_timestamp"]
+    assert user.inferred_item_ids == ["item_4", "item_1"]
+    assert user.inferred_scores == pytest.approx([0.9, 0.4])
+    assert user.missing == ()
+    later = last["event_timestamp"] + timedelta(seconds=5)
+    assert user.ages_at(later) == [age + 5 for age in last["history_ages_s"]]
+
+
+def test_an_unknown_user_is_said_to_be_missing(reader):
+    assert asyncio.run(reader.user("nobody", service=BASE_SERVICE)).missing == ("history", "inferred")
+
+
+def test_items_read_through_the_cache_equal_the_table(reader):
+    wanted = ["item_3", "item_0", "nothing", "item_3"]
+    for _ in range(2):
+        found = asyncio.run(reader.items(wanted, service=BASE_SERVICE, dim=3))
+        assert found.known.tolist() == [True, True, False, True]
+        assert found.has_vector.tolist() == [True, True, False, True]
+        assert found.vectors[0].tolist() == pytest.approx([0.0, 0.8, 0.6])
+        assert found.prices == [30.0, 0.0, None, 30.0]
+        assert found.brands[0] == "Acme"
+
+
+def test_a_new_materialization_clears_the_cache(shop, tmp_path):
+    config = FeatureConfig()
+    materialize_features(shop.features, config, store=tmp_path)
+    reader = FeatureReader(tmp_path, cached_items=10)
+    asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3))
+    store = open_store(tmp_path)
+    changed = pl.read_parquet(shop.features / "items.parquet").with_columns(item_price=pl.lit(99.0))
+    store.write_to_online_store("items", df=changed.to_pandas())
+    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3)).prices == [0.0]
+    (tmp_path / "materialized.json").write_text("{}")
+    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3)).prices == [99.0]
+
+
+def test_a_second_materialization_keeps_what_was_pushed_since(shop, tmp_path):
+    config = FeatureConfig()
+    first = materialize_features(shop.features, config, store=tmp_path)
+    assert first["user_behaviors_written"] == 3
+    assert first["items_written"] == 6
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    pushed = pl.DataFrame(
+        {
+            "user_id": ["user_0"],
+            "history_item_ids": [["item_5"]],
+            "history_event_types": [["click"]],
+            "history_ages_s": [[0]],
+            "history_as_of": [now],
+            "event_timestamp": [now],
+        }
+    )
+    open_store(tmp_path).write_to_online_store("user_behaviors", df=pushed.to_pandas())
+    again = materialize_features(shop.features, config, store=tmp_path)
+    assert (again["user_behaviors_written"], again["user_behaviors_kept"]) == (2, 1)
+    reader = FeatureReader(tmp_path, cached_items=10)
+    assert asyncio.run(reader.user("user_0", service=BASE_SERVICE)).history_item_ids == ["item_5"]
+
+
+def test_a_ranker_gets_its_own_service_and_its_own_space(store, reader):
+    register_service(store, "ranker_ab", space="sample-space", description="test")
+    register_service(store, "ranker_ids", space=None, description="test")
+    assert asyncio.run(reader.items(["item_0"], service="ranker_ab", dim=3)).has_vector.all()
+    assert not asyncio.run(reader.items(["item_0"], service="ranker_ids", dim=3)).has_vector.any()
+
+
+def test_a_space_that_the_store_does_not_hold_is_refused(store):
+    with pytest.raises(UserError, match=r"needs embedding space 'other'.* holds sample-space"):
+        register_service(store, "ranker_x", space="other", description="test")
+
+
+def test_an_unknown_service_is_named(reader):
+    with pytest.raises(UserError, match="'ranker_zz' is not registered"):
+        asyncio.run(reader.user("user_0", service="ranker_zz"))
+
+
+def test_no_store_and_an_unset_redis_address_are_said(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="run the materialize step"):
+        open_store(tmp_path)
+    monkeypatch.delenv("REASEQ_REDIS", raising=False)
+    write_store_file(tmp_path, FeatureConfig(online_store="redis"))
+    with pytest.raises(UserError, match="REASEQ_REDIS"):
+        open_store(tmp_path)
