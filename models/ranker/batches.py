@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.ranker.encoding import PADDING
+from models.ranker.feed import candidate_grid
 from models.ranker.network import Ranker, Views
 from models.ranker.rows import ItemTable, RankingRows
 
@@ -55,10 +56,7 @@ def catalogue_tensors(table: ItemTable) -> CatalogueTensors:
 
 def make_batch(rows: RankingRows, chosen: Ints) -> Batch:
     """Collects lists, padded to the longest of them."""
-    starts = rows.offsets[chosen]
-    counts = rows.offsets[chosen + 1] - starts
-    filled = np.arange(counts.max()) < counts[:, None]
-    places = np.where(filled, starts[:, None] + np.arange(filled.shape[1]), starts[:, None])
+    places, filled = candidate_grid(rows, chosen)
     return Batch(
         candidates_BC=torch.from_numpy(np.where(filled, rows.candidates[places], PADDING).astype(np.int64)),
         mask_BC=torch.from_numpy(filled.astype(np.float32)),

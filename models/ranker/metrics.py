@@ -79,7 +79,7 @@ def group_auc(scores: npt.NDArray[np.float32], labels: Bools, groups: Ints, num_
 
 
 def gauc(scores: npt.NDArray[np.float32], labels: Bools, users: Ints) -> float:
-    """AUC within each user, averaged with the user's number of candidates as weight; NaN where no user has both classes.
+    """AUC within each user, averaged with the number of candidates as weight; NaN where no user has both classes.
 
     Source: Zhu et al., "Optimized Cost per Click in Taobao Display Advertising" (arXiv 1703.02091).
     """

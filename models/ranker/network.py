@@ -59,7 +59,7 @@ class ItemTower(nn.Module):
         used = {"ids": "item", "categories": "category", "brands": "brand", "price_buckets": "price"}
         self.tables = nn.ModuleDict(
             {
-                field: nn.Embedding.from_pretrained(torch.randn(sizes[name], width) * _ID_STD, freeze=False)
+                field: _table(sizes[name], width)
                 for field, name in used.items()
                 if getattr(features, "item_id" if name == "item" else name)
             }
@@ -197,6 +197,12 @@ def side_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
 def _similarity(candidates: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
     similarity: Tensor = candidates["vectors"] @ others["vectors"].transpose(-1, -2)
     return similarity
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    table = nn.Embedding(rows, width)
+    nn.init.normal_(table.weight, std=_ID_STD)
+    return table
 
 
 def _tower(inputs: int, width: int, dropout: float) -> nn.Sequential:

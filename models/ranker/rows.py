@@ -6,7 +6,9 @@ bounded by one batch of rows whatever the size of the training set.
 Legend: N lists, M candidates of all lists, H history, K inferred, D vector.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,6 @@ class ItemTable:
     """Item ids; the item with physical code n is row n + 2."""
     features: EncodedItems
     """One row per item."""
-
-    def rows(self, item_ids: pl.Series) -> npt.NDArray[np.int32]:
-        """Rows of item ids."""
-        codes = item_ids.cast(self.names, strict=False).to_physical().cast(pl.Int32) + FIRST
-        return codes.fill_null(UNKNOWN).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,10 @@ def fit_encoder(data: Dataset, config: RankerConfig, *, dim: int) -> ItemEncoder
 def encode_catalogue(items: pl.DataFrame, vectors: pl.DataFrame, encoder: ItemEncoder) -> ItemTable:
     """Encodes the whole catalogue."""
     rows = ItemRows(
-        *(items[column].to_list() for column in ("item_id", "category", "brand", "price")),
+        items["item_id"].to_list(),
+        items["category"].to_list(),
+        items["brand"].to_list(),
+        items["price"].to_list(),
         _dense(items, vectors, encoder.dim) if encoder.dim else None,
     )
     encoded = encoder.encode(rows)
@@ -106,16 +106,16 @@ def encode_catalogue(items: pl.DataFrame, vectors: pl.DataFrame, encoder: ItemEn
 
 
 def encode_rows(
-    training_set: Path, table: ItemTable, config: RankerConfig, *, split: str, protocol: str, scratch: Path
+    training_set: Path, names: pl.Enum, *, split: str, protocol: str, lengths: tuple[int, int], scratch: Path
 ) -> RankingRows:
     """Encodes the lists of one part and protocol.
 
     Args:
         training_set: the TRAINING_SET table's file.
-        table: the encoded catalogue.
-        config: lengths of history and inferred behaviours.
+        names: the catalogue's item ids (`ItemTable.names`).
         split: part of the log.
         protocol: how the lists were made.
+        lengths: H and K, the behaviours and inferred behaviours kept per list.
         scratch: folder for the mapped arrays; must live as long as the result.
     """
     wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
@@ -130,7 +130,7 @@ def encode_rows(
             .collect_batches(chunk_size=_ROWS_PER_BATCH, maintain_order=True)
         )
         for frame in frames:
-            arrays = _encode_batch(frame, table, config)
+            arrays = _encode_batch(frame, names, *lengths)
             arrays["offsets"] += total
             total = int(arrays["offsets"][-1]) if len(frame) else total
             for name, values in arrays.items():
@@ -138,25 +138,29 @@ def encode_rows(
     finally:
         for writer in writers.values():
             writer.close()
-    return _map(scratch, config)
+    return _map(scratch, *lengths)
 
 
-def _encode_batch(frame: pl.DataFrame, table: ItemTable, config: RankerConfig) -> dict[str, npt.NDArray[Any]]:
-    length, inferred = config.history_length, config.inferred_length
+def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: int) -> dict[str, npt.NDArray[Any]]:
     since = (frame["timestamp"] - frame["history_as_of"]).dt.total_seconds(fractional=True).fill_null(0).to_numpy()
-    history, filled = _padded(frame["history_item_ids"], length, table.rows)
+    history, filled = _padded(frame["history_item_ids"], length, partial(_item_rows, names=names))
     ages, _ = _padded(frame["history_ages_s"], length, lambda flat: flat.cast(pl.Float32).to_numpy())
     return {
         "offsets": frame["item_ids"].list.len().cast(pl.Int64).cum_sum().to_numpy().copy(),
-        "candidates": table.rows(_flat(frame["item_ids"])),
+        "candidates": _item_rows(_flat(frame["item_ids"]), names),
         "clicks": _flat(frame["clicks"]).to_numpy(),
         "orders": _flat(frame["orders"]).to_numpy(),
         "history": history,
         "history_types": _padded(frame["history_event_types"], length, _types)[0],
         "history_ages_s": np.where(filled, ages + since[:, None], 0).astype(np.float32),
-        "inferred": _padded(frame["inferred_item_ids"], inferred, table.rows)[0],
+        "inferred": _padded(frame["inferred_item_ids"], inferred, partial(_item_rows, names=names))[0],
         "inferred_scores": _padded(frame["inferred_scores"], inferred, pl.Series.to_numpy)[0],
     }
+
+
+def _item_rows(item_ids: pl.Series, names: pl.Enum) -> npt.NDArray[np.int32]:
+    codes = item_ids.cast(names, strict=False).to_physical().cast(pl.Int32) + FIRST
+    return codes.fill_null(UNKNOWN).to_numpy()
 
 
 def _types(event_types: pl.Series) -> npt.NDArray[np.int8]:
@@ -167,7 +171,9 @@ def _flat(lists: pl.Series) -> pl.Series:
     return lists.filter(lists.list.len() > 0).explode()
 
 
-def _padded(lists: pl.Series, length: int, encode: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+def _padded(
+    lists: pl.Series, length: int, encode: Callable[[pl.Series], npt.NDArray[Any]]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Encoded values [N, length] with zeros behind, and which of them are filled."""
     cut = lists.list.head(length)
     counts = cut.list.len().fill_null(0).to_numpy()
@@ -178,17 +184,17 @@ def _padded(lists: pl.Series, length: int, encode: Any) -> tuple[npt.NDArray[Any
     return padded, filled
 
 
-def _map(scratch: Path, config: RankerConfig) -> RankingRows:
+def _map(scratch: Path, length: int, inferred: int) -> RankingRows:
     kinds: dict[str, tuple[Any, int]] = {
         "offsets": (np.int64, 0),
         "candidates": (np.int32, 0),
         "clicks": (np.bool_, 0),
         "orders": (np.bool_, 0),
-        "history": (np.int32, config.history_length),
-        "history_types": (np.int8, config.history_length),
-        "history_ages_s": (np.float32, config.history_length),
-        "inferred": (np.int32, config.inferred_length),
-        "inferred_scores": (np.float32, config.inferred_length),
+        "history": (np.int32, length),
+        "history_types": (np.int8, length),
+        "history_ages_s": (np.float32, length),
+        "inferred": (np.int32, inferred),
+        "inferred_scores": (np.float32, inferred),
     }
     return RankingRows(**{name: _mapped(scratch / f"{name}.bin", *kind) for name, kind in kinds.items()})
 

@@ -80,7 +80,7 @@ class Trainer:
             group["lr"] = self.config.learning_rate * self._schedule(step)
         logits = self.network.score_views(view(self.network, self.catalogue, batch))
         self.optimizer.zero_grad(set_to_none=True)
-        loss(logits, batch, softmax_weight=self.config.softmax_weight).backward()
+        torch.autograd.backward(loss(logits, batch, softmax_weight=self.config.softmax_weight))
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
 
@@ -103,8 +103,7 @@ class Trainer:
     def _validate(self) -> float:
         if not len(self.validation):
             return float(self.progress.epoch)
-        count = min(len(self.validation), self.config.max_validation_lists)
-        chosen = np.linspace(0, len(self.validation) - 1, count).astype(np.int64)
+        chosen = spread(len(self.validation), self.config.max_validation_lists)
         scores, clicks, lengths = [], [], [0]
         for batch, logits in score_lists(self.network, self.catalogue, self.validation, chosen):
             real = batch.mask_BC > 0
@@ -140,6 +139,11 @@ def score_lists(
         for start in range(0, len(chosen), 128):
             batch = make_batch(rows, chosen[start : start + 128])
             yield batch, network.score_views(view(network, catalogue, batch))
+
+
+def spread(total: int, count: int) -> npt.NDArray[np.int64]:
+    """At most `count` of `total` rows, evenly spread."""
+    return np.linspace(0, total - 1, min(total, count)).astype(np.int64)
 
 
 def loss(logits: Logits, batch: Batch, *, softmax_weight: float) -> Tensor:

@@ -1,0 +1,133 @@
+"""Writes a trained ranker as what is served: ONNX graph, weights, spec, vocabularies and golden rows."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from contracts.artifacts import write_text
+from contracts.digests import digest_file, digest_value
+from models.ranker.config import RankerConfig
+from models.ranker.encoding import Feed, ItemEncoder
+from models.ranker.network import Ranker
+from models.ranker.spec import (
+    DYNAMIC,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    RankerSpec,
+    TensorSpec,
+    input_specs,
+    output_specs,
+)
+
+_OPSET = 18
+_TOLERANCE = 1e-4
+
+
+class _Graph(nn.Module):
+    """The network with its inputs in the spec's order, as the exporter wants them."""
+
+    def __init__(self, network: Ranker, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scored: tuple[Tensor, Tensor, Tensor] = self.network(dict(zip(self.names, tensors, strict=True)))
+        return scored
+
+
+def export_ranker(
+    network: Ranker, encoder: ItemEncoder, config: RankerConfig, *, space: str | None, vector_dim: int, folder: Path
+) -> RankerSpec:
+    """Writes weights, vocabularies, spec and graph into `folder`."""
+    network.eval()
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE)
+    files = encoder.save(folder)
+    content = [digest_file(folder / name) for name in (WEIGHTS_FILE, *sorted(files.values()))]
+    edges = tuple(float(edge) for edge in encoder.price_edges)
+    version = digest_value([content, edges, config.model_dump(mode="json"), space])
+    spec = RankerSpec(
+        model_name=f"ranker_{version[:8]}",
+        version=version,
+        space=space if config.features.vectors else None,
+        feature_service=config.feature_service,
+        history_length=config.history_length,
+        inferred_length=config.inferred_length,
+        embedding_dim=vector_dim,
+        features=config.features,
+        inputs=input_specs(
+            config.features, history=config.history_length, inferred=config.inferred_length, dim=vector_dim
+        ),
+        outputs=output_specs(),
+        vocabularies=files,
+        price_edges=edges,
+    )
+    write_text(folder / SPEC_FILE, spec.model_dump_json(indent=1))
+    _write_graph(network, spec, folder / MODEL_FILE)
+    return spec
+
+
+def _write_graph(network: Ranker, spec: RankerSpec, path: Path) -> None:
+    names = tuple(tensor.name for tensor in spec.inputs)
+    outputs = [tensor.name for tensor in spec.outputs]
+    axes = {tensor.name: _dynamic_axes(tensor) for tensor in (*spec.inputs, *spec.outputs)}
+    with warnings.catch_warnings():
+        # The TorchScript exporter needs no further package; its notice of deprecation is no news to the user.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Graph(network, names),
+            tuple(_example(tensor) for tensor in spec.inputs),
+            str(path),
+            input_names=list(names),
+            output_names=outputs,
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _dynamic_axes(tensor: TensorSpec) -> dict[int, str]:
+    return {0: "batch"} | {axis: "candidates" for axis, size in enumerate(tensor.dims, start=1) if size == DYNAMIC}
+
+
+def _example(tensor: TensorSpec) -> Tensor:
+    shape = [2, *(3 if size == DYNAMIC else size for size in tensor.dims)]
+    return torch.ones(shape, dtype=torch.int64 if tensor.dtype == "int64" else torch.float32)
+
+
+def write_golden_rows(network: Ranker, spec: RankerSpec, feed: Feed, folder: Path) -> None:
+    """Writes `golden.npz`: a feed (`input_*`) and what torch makes of it (`output_*`), after checking the graph on it.
+
+    The graph must agree with torch on the whole feed and on a single list with a single candidate.
+    """
+    session = onnxruntime.InferenceSession(folder / MODEL_FILE, providers=["CPUExecutionProvider"])
+    expected = _run_torch(network, spec, feed)
+    _assert_equal(session.run(None, feed), expected)
+    one = {
+        tensor.name: feed[tensor.name][:1, :1] if DYNAMIC in tensor.dims else feed[tensor.name][:1]
+        for tensor in spec.inputs
+    }
+    _assert_equal(session.run(None, one), _run_torch(network, spec, one))
+    outputs = {f"output_{tensor.name}": values for tensor, values in zip(spec.outputs, expected, strict=True)}
+    np.savez_compressed(
+        folder / GOLDEN_FILE, allow_pickle=False, **{f"input_{k}": v for k, v in feed.items()}, **outputs
+    )
+
+
+def _run_torch(network: Ranker, spec: RankerSpec, feed: Feed) -> list[npt.NDArray[np.float32]]:
+    inputs = {tensor.name: torch.from_numpy(np.ascontiguousarray(feed[tensor.name])) for tensor in spec.inputs}
+    with torch.inference_mode():
+        return [values.numpy() for values in network.eval()(inputs)]
+
+
+def _assert_equal(found: list[npt.NDArray[np.float32]], expected: list[npt.NDArray[np.float32]]) -> None:
+    gap = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+    assert gap < _TOLERANCE, f"the exported graph differs from torch by {gap:.2e}, more than {_TOLERANCE:.0e}"

@@ -1,0 +1,120 @@
+"""The train_ranker step: training set in, a ranker that can be served out."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from contracts.artifacts import new_artifact, read_lineage, write_json
+from contracts.dataset import read_dataset
+from contracts.digests import digest_value
+from contracts.errors import UserError
+from models.ranker.batches import CatalogueTensors, catalogue_tensors
+from models.ranker.calibration import fit_platt
+from models.ranker.checkpoint import Progress
+from models.ranker.config import RankerConfig
+from models.ranker.export import export_ranker, write_golden_rows
+from models.ranker.feed import build_feed
+from models.ranker.lists import TRAIN, VALIDATION
+from models.ranker.network import Ranker, order_logit
+from models.ranker.rows import ItemTable, RankingRows, encode_catalogue, encode_rows, fit_encoder, read_vectors
+from models.ranker.training import Trainer, score_lists, spread, use_threads
+
+TRAINING_SET_FILE = "training_set.parquet"
+_GOLDEN_LISTS = 8
+
+
+def train_ranker(
+    training_set: Path, dataset: Path, item_embeddings: Path, config: RankerConfig, *, checkpoints: Path, out: Path
+) -> None:
+    """Trains, calibrates and exports one ranker.
+
+    Writes `ranker.onnx`, `weights.safetensors`, `spec.json`, the vocabularies, `golden.npz` and `training.json`.
+    Training resumes from `checkpoints` exactly where it was killed, as long as inputs and config are the same.
+
+    Raises:
+        UserError: the training set holds no training list.
+    """
+    use_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    inputs = {"training_set": training_set, "dataset": dataset, "item_embeddings": item_embeddings}
+    data = read_dataset(dataset)
+    vectors, space, vector_dim = read_vectors(item_embeddings)
+    encoder = fit_encoder(data, config, dim=vector_dim)
+    table = encode_catalogue(data.items, vectors, encoder)
+    network, catalogue = Ranker(config, encoder.sizes, vector_dim), catalogue_tensors(table)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
+    ):
+        train, validation = _read_rows(training_set / TRAINING_SET_FILE, table, config, Path(scratch))
+        run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
+        trainer = Trainer(network, catalogue, train, validation, config, checkpoints=checkpoints, run=run)
+        progress = trainer.fit()
+        _calibrate(network, catalogue, validation, config)
+        spec = export_ranker(network, encoder, config, space=space, vector_dim=vector_dim, folder=made.path)
+        golden = build_feed(spec, table, train, np.arange(min(_GOLDEN_LISTS, len(train))))
+        write_golden_rows(network, spec, golden, made.path)
+        _describe(made.path / "training.json", progress, trainer, network)
+        made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(train)}
+        made.labels |= {"model_name": spec.model_name, "version": spec.version, "space": space}
+
+
+def training_protocol(training_set: Path) -> str:
+    """The label regime of the training lists: `impressions` where the log has them, else `contemporaneous`.
+
+    Raises:
+        UserError: there is no training list.
+    """
+    found = pl.scan_parquet(training_set).filter(pl.col("split") == TRAIN).select("protocol").unique().collect()
+    if found.is_empty():
+        raise UserError(f"{training_set} holds no training list; check data.split.train and the build_lists step.")
+    protocols = set(found["protocol"])
+    return "impressions" if "impressions" in protocols else "contemporaneous"
+
+
+def _read_rows(
+    training_set: Path, table: ItemTable, config: RankerConfig, scratch: Path
+) -> tuple[RankingRows, RankingRows]:
+    protocol = training_protocol(training_set)
+    lengths = (config.history_length, config.inferred_length)
+    train, validation = (
+        encode_rows(training_set, table.names, split=part, protocol=protocol, lengths=lengths, scratch=scratch / part)
+        for part in (TRAIN, VALIDATION)
+    )
+    return train, validation
+
+
+def _calibrate(network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, config: RankerConfig) -> None:
+    """Fits the affine calibration of both heads on validation lists."""
+    if not len(rows):
+        return
+    clicks, click_labels, orders, order_labels = [], [], [], []
+    for batch, logits in score_lists(network, catalogue, rows, spread(len(rows), config.max_validation_lists)):
+        real = batch.mask_BC > 0
+        clicks.append(logits.click[real].numpy())
+        click_labels.append(batch.clicks_BC[real].numpy() > 0)
+        orders.append(order_logit(logits)[real].numpy())
+        order_labels.append(batch.orders_BC[real].numpy() > 0)
+    fitted = [
+        fit_platt(np.concatenate(clicks), np.concatenate(click_labels)),
+        fit_platt(np.concatenate(orders), np.concatenate(order_labels)),
+    ]
+    network.calibration.copy_(torch.tensor(fitted))
+
+
+def _describe(path: Path, progress: Progress, trainer: Trainer, network: Ranker) -> None:
+    write_json(
+        path,
+        {
+            "best_epoch": progress.best_epoch,
+            "best_validation_ndcg10": progress.best_metric,
+            "epochs": progress.epoch,
+            "training_lists": len(trainer.train),
+            "validation_lists": len(trainer.validation),
+            "parameters": sum(value.numel() for value in network.parameters()),
+            "calibration": network.calibration.tolist(),
+        },
+    )
