@@ -56,9 +56,7 @@ def open_store(folder: Path, *, overwrite_newer: bool = False) -> FeatureStore:
     config = load_repo_config(folder.resolve(), path.resolve())
     _check_connection(config)
     if overwrite_newer and config.online_store.type == "redis":
-        online = config.online_store.model_copy(update={"skip_dedup": True})
-        config = config.model_copy(update={"online_config": online.model_dump()})
-        config.repo_path = folder.resolve()
+        config.online_store.skip_dedup = True
     return FeatureStore(config=config)
 
 
