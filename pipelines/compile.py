@@ -7,10 +7,17 @@ import yaml
 from kfp import compiler
 
 from components.images import MAIN_IMAGE
+from pipelines.refresh import refresh_catalogue, refresh_users
+from pipelines.simulate_shop import simulate_shop
 from pipelines.train_and_deploy import train_and_deploy
 
 COMPILED = Path(__file__).parent / "compiled"
-PIPELINES = {"train_and_deploy": train_and_deploy}
+PIPELINES = {
+    "simulate_shop": simulate_shop,
+    "train_and_deploy": train_and_deploy,
+    "refresh_catalogue": refresh_catalogue,
+    "refresh_users": refresh_users,
+}
 
 
 def compile_pipelines(out: Path = COMPILED, *, image: str = MAIN_IMAGE) -> list[Path]:

@@ -34,7 +34,9 @@ def main() -> int:
     check = parser.parse_args().check
     stale = [path for path, text in _generated() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if check:
-        print("\n".join(f"stale: {path.relative_to(ROOT)} (run `make docs`)" for path in stale) or "docs are up to date")
+        print(
+            "\n".join(f"stale: {path.relative_to(ROOT)} (run `make docs`)" for path in stale) or "docs are up to date"
+        )
         return 1 if stale else 0
     for path, text in _generated():
         path.write_text(text, encoding="utf-8")
@@ -136,7 +138,10 @@ def _field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _result_table() -> str:
-    lines = ["| figure | value | unit | data | command | commit | hardware | date |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| figure | value | unit | data | command | commit | hardware | date |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for path in sorted(RESULTS.glob("*.json")):
         for row in read_rows(path):
             spread = f" +- {row.sd:.3g} ({len(row.seeds)} seeds)" if row.sd is not None else ""

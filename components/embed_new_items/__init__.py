@@ -1,0 +1,1 @@
+"""The `embed_new_items` component."""

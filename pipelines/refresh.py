@@ -1,0 +1,128 @@
+"""The daily pipelines: what models in service read is made new, the models stay.
+
+Both end in the online store and keep the embedding space, so the ranker in service goes on without a switch.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.build_features.component import build_features
+from components.distill_knowledge.component import distill_knowledge
+from components.embed_new_items.component import embed_new_items
+from components.infer_behaviors.component import infer_behaviors
+from components.ingest.component import ingest
+from components.materialize_features.component import materialize_features
+from pipelines.steps import side_effect, with_workspace
+
+
+# Above the pipelines: kfp calls a pipeline function already where it is decorated.
+def _infer_and_materialize(
+    data: Any,
+    item_embeddings: Any,
+    behavior_model_uri: str,
+    behavior_config: str,
+    feature_config: str,
+    workspace: str,
+    code_version: str,
+) -> None:
+    model = dsl.importer(artifact_uri=behavior_model_uri, artifact_class=dsl.Model, reimport=False)
+    inferred = infer_behaviors(
+        dataset=data,
+        item_embeddings=item_embeddings,
+        behavior_model=model.output,
+        config=behavior_config,
+        code_version=code_version,
+    )
+    features = build_features(
+        dataset=data,
+        item_embeddings=item_embeddings,
+        inferred_behaviors=inferred.outputs["inferred_behaviors"],
+        config=feature_config,
+        code_version=code_version,
+    )
+    side_effect(
+        with_workspace(
+            materialize_features(features=features.outputs["features"], config=feature_config, workspace=workspace)
+        )
+    )
+
+
+@dsl.pipeline(name="refresh-users", description="Infers every user's behaviours anew and refreshes the feature store.")
+def refresh_users(
+    item_embeddings_uri: str,
+    behavior_model_uri: str,
+    data_config: str,
+    data_digest: str,
+    behavior_config: str,
+    feature_config: str,
+    workspace: str,
+    code_version: str,
+) -> None:
+    """Ingest, infer, materialize.
+
+    Args:
+        item_embeddings_uri: item embeddings of the run that was deployed.
+        behavior_model_uri: behaviour model of that run.
+        data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
+        data_digest: digest of the user's files.
+        behavior_config: see `data_config`.
+        feature_config: see `data_config`.
+        workspace: folder (a mounted volume on a cluster) that outlives the steps.
+        code_version: version of the library.
+    """
+    data = ingest(config=data_config, data_digest=data_digest, code_version=code_version).outputs["dataset"]
+    embeddings = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
+    _infer_and_materialize(
+        data, embeddings.output, behavior_model_uri, behavior_config, feature_config, workspace, code_version
+    )
+
+
+@dsl.pipeline(name="refresh-catalogue", description="Distils and embeds new and changed items; refreshes the store.")
+def refresh_catalogue(
+    item_embeddings_uri: str,
+    behavior_model_uri: str,
+    data_config: str,
+    data_digest: str,
+    knowledge_config: str,
+    embedding_config: str,
+    behavior_config: str,
+    feature_config: str,
+    workspace: str,
+    code_version: str,
+) -> None:
+    """Ingest, distil (only requests not answered before), embed in the space in service, infer, materialize.
+
+    Args:
+        item_embeddings_uri: item embeddings of the run that was deployed; its space is kept.
+        behavior_model_uri: behaviour model of that run.
+        data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
+        data_digest: digest of the user's files.
+        knowledge_config: see `data_config`.
+        embedding_config: see `data_config`.
+        behavior_config: see `data_config`.
+        feature_config: see `data_config`.
+        workspace: folder (a mounted volume on a cluster) that outlives the steps.
+        code_version: version of the library.
+    """
+    data = ingest(config=data_config, data_digest=data_digest, code_version=code_version).outputs["dataset"]
+    distilled = with_workspace(
+        distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+    )
+    space = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
+    embedded = embed_new_items(
+        dataset=data,
+        knowledge=distilled.outputs["knowledge"],
+        space=space.output,
+        config=embedding_config,
+        code_version=code_version,
+    )
+    _infer_and_materialize(
+        data,
+        embedded.outputs["item_embeddings"],
+        behavior_model_uri,
+        behavior_config,
+        feature_config,
+        workspace,
+        code_version,
+    )

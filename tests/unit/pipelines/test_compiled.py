@@ -1,0 +1,63 @@
+"""The committed packages are what the code compiles to, and keep the house's rules for clusters."""
+
+import pytest
+import yaml
+
+from components.images import MAIN_IMAGE
+from pipelines.compile import COMPILED, PIPELINES, compile_pipelines
+from pipelines.package import MAX_PACKAGE_BYTES
+
+SIDE_EFFECTS = {"materialize-features", "deploy-ranker", "find-champion", "simulate-shop", "decide", "apply-decision"}
+
+
+def _load(name: str) -> list[dict]:
+    return list(yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def _tasks(spec: dict):
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    for dag in dags:
+        yield from dag["tasks"].values()
+
+
+def test_the_committed_packages_are_current(tmp_path):
+    for path in compile_pipelines(tmp_path):
+        committed = (COMPILED / path.name).read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == committed, f"{path.name} is stale: run `reaseq compile`"
+
+
+def test_an_image_pinned_by_digest_reaches_every_task(tmp_path):
+    image = "registry.example/reaseq-main@sha256:" + "0" * 64
+    compile_pipelines(tmp_path, image=image)
+
+    for name in PIPELINES:
+        spec = next(iter(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))))
+        executors = [e["container"] for e in spec["deploymentSpec"]["executors"].values() if "container" in e]
+        assert {executor["image"] for executor in executors} == {image}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_packages_keep_the_rules_of_clusters(name):
+    spec = _load(name)[0]
+    containers = [e["container"] for e in spec["deploymentSpec"]["executors"].values() if "container" in e]
+
+    assert (COMPILED / f"{name}.yaml").stat().st_size < MAX_PACKAGE_BYTES
+    assert {c["image"] for c in containers} == {MAIN_IMAGE}
+    assert not any("pip install" in " ".join(c["command"]) for c in containers), "no step installs anything at start"
+    for task in _tasks(spec):
+        cached = task.get("cachingOptions", {}).get("enableCache", False)
+        kind = task["componentRef"]["name"].removeprefix("comp-")
+        if kind in SIDE_EFFECTS:
+            assert not cached, f"{kind} changes the world and must not be cached"
+
+
+def test_every_cached_step_knows_the_code_version():
+    for name in PIPELINES:
+        spec = _load(name)[0]
+        for task in _tasks(spec):
+            component = spec["components"][task["componentRef"]["name"]]
+            if "executorLabel" not in component or not task.get("cachingOptions", {}).get("enableCache"):
+                continue
+            if component["executorLabel"].startswith("exec-importer"):
+                continue
+            assert "code_version" in component["inputDefinitions"]["parameters"], task["taskInfo"]["name"]
