@@ -4,12 +4,14 @@
 #   --build-arg BASE=python:3.11.13-slim-bookworm@sha256:...   pins the base by digest
 #   --build-arg UV_TORCH_BACKEND=cpu                           smaller: torch without CUDA
 #   --build-arg UV_DEFAULT_INDEX=...                           your registry; its credentials: --secret id=netrc,src=...
+#   --build-arg SSL_CERT_FILE=...                              a certificate bundle in the base, where a private CA signs
 ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.8
 # Seen by uv while building only; they leave no trace in the image.
 ARG UV_DEFAULT_INDEX
+ARG SSL_CERT_FILE
 ARG UV_FIND_LINKS
 ARG UV_TORCH_BACKEND
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \

@@ -8,6 +8,7 @@ ARG BASE=python:3.11.13-slim-bookworm
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.8
 ARG UV_DEFAULT_INDEX
+ARG SSL_CERT_FILE
 ARG UV_FIND_LINKS
 COPY requirements/triton.lock /opt/triton.lock
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \

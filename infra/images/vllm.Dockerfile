@@ -8,6 +8,7 @@ ARG BASE=python:3.11.13-slim-bookworm
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.8
 ARG UV_DEFAULT_INDEX
+ARG SSL_CERT_FILE
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     python3.11 -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
