@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from models.ranker.attention import BehaviorBias, SimilarityHistogram, TargetAttention
 from models.ranker.config import RankerConfig
@@ -183,9 +182,13 @@ class Ranker(nn.Module):
 
 
 def order_logit(logits: Logits) -> Tensor:
-    """Logit of P(order) = P(click) P(order | click), computed without leaving log space."""
-    log_p = F.logsigmoid(logits.click) + F.logsigmoid(logits.conversion)
-    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
+    """Logit of P(order) = P(click) P(order | click).
+
+    With logits a and b: 1 / p = (1 + exp(-a)) (1 + exp(-b)), so p / (1 - p) = 1 / (exp(-a) + exp(-b) + exp(-a - b)).
+    """
+    click, conversion = logits
+    logit: Tensor = -torch.logsumexp(torch.stack([-click, -conversion, -click - conversion]), 0)
+    return logit
 
 
 def side_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:

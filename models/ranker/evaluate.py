@@ -1,0 +1,159 @@
+"""The evaluate_ranker step: challenger against baseline and champion on the test part, and the promotion decision."""
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from contracts.artifacts import Artifact, new_artifact, write_json, write_text
+from contracts.dataset import read_dataset
+from contracts.errors import UserError
+from models.ranker.bootstrap import Comparison, compare
+from models.ranker.config import EvaluationConfig
+from models.ranker.decision import Decision, decide
+from models.ranker.lists import TEST
+from models.ranker.measure import Measured, measure
+from models.ranker.report import write_report
+from models.ranker.rows import RankingRows, encode_rows, read_vectors
+from models.ranker.scoring import ExportedRanker
+from models.ranker.spec import RankerSpec
+from models.ranker.train import TRAINING_SET_FILE, training_protocol
+
+
+class EvaluationLists(NamedTuple):
+    """The test lists of one protocol."""
+
+    rows: RankingRows
+    users: npt.NDArray[np.int64]
+    """User of each list, counted from 0."""
+
+
+Results = dict[str, dict[str, Measured]]
+"""Role -> protocol -> what was measured."""
+
+
+def evaluate_ranker(
+    challenger: Path,
+    baseline: Path,
+    training_set: Path,
+    dataset: Path,
+    item_embeddings: Path,
+    config: EvaluationConfig,
+    *,
+    champion: Path | None,
+    out: Path,
+) -> None:
+    """Measures the exported graphs on every protocol's test lists; writes metrics.json, report.md and decision.json.
+
+    A champion of another embedding space cannot be scored with these vectors: it is left out, and the decision says so.
+
+    Raises:
+        UserError: there is no test list, or a folder holds no ranker.
+    """
+    folders = {"challenger": challenger, "baseline": baseline} | ({"champion": champion} if champion else {})
+    inputs = {**folders, "training_set": training_set, "dataset": dataset, "item_embeddings": item_embeddings}
+    primary = training_protocol(training_set / TRAINING_SET_FILE)
+    rankers, notes = _open(folders, dataset, item_embeddings, config)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        new_artifact(out, kind="evaluation", inputs=inputs, config=config) as made,
+    ):
+        lists = _read_lists(training_set / TRAINING_SET_FILE, rankers, Path(scratch))
+        if primary not in lists:
+            raise UserError(f"{training_set} holds no test list of protocol '{primary}'; give a longer test part.")
+        results: Results = {
+            role: {name: _measure(ranker, found, config) for name, found in lists.items()}
+            for role, ranker in rankers.items()
+        }
+        comparisons = _compare(results, lists, primary, config)
+        ece = results["challenger"][primary].summary["ece"]
+        decision = decide(comparisons, ece=ece, config=config, notes=notes)
+        names = {role: ranker.spec.model_name for role, ranker in rankers.items()}
+        _write(made, results, comparisons, decision, primary=primary, names=names, config=config)
+
+
+def _open(
+    folders: dict[str, Path], dataset: Path, item_embeddings: Path, config: EvaluationConfig
+) -> tuple[dict[str, ExportedRanker], list[str]]:
+    items = read_dataset(dataset).items
+    vectors, space, _ = read_vectors(item_embeddings)
+    notes = []
+    specs = {role: RankerSpec.read(folder) for role, folder in folders.items()}
+    if "champion" in specs and specs["champion"].space not in (None, space):
+        notes.append(
+            f"not compared: the champion reads vectors of space '{specs['champion'].space}', these are of '{space}'"
+        )
+        folders = {role: folder for role, folder in folders.items() if role != "champion"}
+    rankers = {
+        role: ExportedRanker(folder, items, vectors, space=space, num_threads=config.num_threads)
+        for role, folder in folders.items()
+    }
+    return rankers, notes
+
+
+def _read_lists(training_set: Path, rankers: dict[str, ExportedRanker], scratch: Path) -> dict[str, EvaluationLists]:
+    specs = [ranker.spec for ranker in rankers.values()]
+    lengths = max(spec.history_length for spec in specs), max(spec.inferred_length for spec in specs)
+    names = rankers["challenger"].table.names
+    test = pl.scan_parquet(training_set).filter(pl.col("split") == TEST).select("protocol", "user_id").collect()
+    lists = {}
+    for protocol in sorted(test["protocol"].unique()):
+        rows = encode_rows(
+            training_set, names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch / protocol
+        )
+        users = test.filter(pl.col("protocol") == protocol)["user_id"].rank("dense").cast(pl.Int64) - 1
+        lists[protocol] = EvaluationLists(rows, users.to_numpy())
+    return lists
+
+
+def _measure(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationConfig) -> Measured:
+    return measure(lists.rows, ranker.score(lists.rows, batch_size=config.batch_size), lists.users)
+
+
+def _compare(
+    results: Results, lists: dict[str, EvaluationLists], primary: str, config: EvaluationConfig
+) -> dict[str, Comparison]:
+    ours = results["challenger"][primary].ndcg
+    return {
+        role: compare(
+            ours,
+            found[primary].ndcg,
+            lists[primary].users,
+            num_bootstrap=config.num_bootstrap,
+            confidence=config.confidence,
+            seed=config.seed,
+        )
+        for role, found in results.items()
+        if role != "challenger"
+    }
+
+
+def _write(
+    made: Artifact,
+    results: Results,
+    comparisons: dict[str, Comparison],
+    decision: Decision,
+    *,
+    primary: str,
+    names: dict[str, str],
+    config: EvaluationConfig,
+) -> None:
+    summaries = {role: {name: found.summary for name, found in by.items()} for role, by in results.items()}
+    compared = {role: comparison._asdict() for role, comparison in comparisons.items()}
+    metrics = {"primary": primary, "models": names, "rankers": summaries, "ndcg10_comparisons": compared}
+    write_json(made.path / "metrics.json", metrics)
+    write_json(made.path / "decision.json", decision._asdict())
+    report = write_report(summaries, comparisons, decision, primary=primary, names=names, config=config)
+    write_text(made.path / "report.md", report)
+    made.metrics |= {
+        f"{role}.{protocol}.{name}": value
+        for role, by_protocol in summaries.items()
+        for protocol, values in by_protocol.items()
+        for name, value in values.items()
+    }
+    made.metrics |= {f"ndcg10_ratio.{role}": comparison.ratio for role, comparison in comparisons.items()}
+    made.metrics["promote"] = float(decision.promote)
+    made.labels |= {"primary": primary, **names}
