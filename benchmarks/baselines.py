@@ -1,6 +1,7 @@
 """`python -m benchmarks.baselines`: compares the result files with `baselines.json` and exits 1 on a regression.
 
-`baselines.json` maps an id to {value, tolerance}; the tolerance is relative. Ids that were not measured are not compared.
+`baselines.json` maps an id to {value, tolerance}; the tolerance is relative. Ids that were not measured are not
+compared.
 """
 
 import json

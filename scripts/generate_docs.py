@@ -10,6 +10,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 from docstring_parser import parse
@@ -59,7 +60,7 @@ def _generated() -> Iterator[tuple[Path, str]]:
 def _component_page(name: str) -> str:
     module = import_module(f"components.{name}.component")
     component: base_component.BaseComponent = getattr(module, name)
-    doc = parse(component.pipeline_func.__doc__ if hasattr(component, "pipeline_func") else _docstring(module.__file__))
+    doc = parse(_docstring(module.__file__))
     about = {parameter.arg_name: " ".join((parameter.description or "").split()) for parameter in doc.params}
     spec = component.component_spec
     lines = [NOTICE, f"# {name}\n", f"{doc.short_description}\n"]
@@ -81,8 +82,8 @@ def _configuration_page() -> str:
     lines = [
         NOTICE,
         "# Run configuration\n",
-        "One YAML file describes a run; what it leaves out has the default below. `--set section.key=value` overrides one",
-        "value, `reaseq config` prints the resolved whole.\n",
+        "One YAML file describes a run; what it leaves out has the default below. `--set section.key=value` overrides",
+        "one value, `reaseq config` prints the resolved whole.\n",
     ]
     return "\n".join([*lines, *_section("", RunConfig), ""])
 
@@ -130,10 +131,10 @@ def _field_docs(model: type[BaseModel]) -> dict[str, str]:
             continue
         tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
         body = next((n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == base.__name__), [])
-        for field, text in zip(body, body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-                if isinstance(text.value, ast.Constant):
-                    docs[field.target.id] = " ".join(str(text.value.value).split())
+        for field, text in pairwise(body):
+            match (field, text):
+                case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc)))):
+                    docs[name] = " ".join(doc.split())
     return docs
 
 
