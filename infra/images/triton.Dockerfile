@@ -2,7 +2,7 @@
 # For GPUs and the onnxruntime backend the production overlay takes NVIDIA's image instead.
 #
 #   docker build -f infra/images/triton.Dockerfile -t reaseq-triton:0.1.0 .
-#   --build-arg BASE=...@sha256:... and UV_DEFAULT_INDEX as in main.Dockerfile
+#   --build-arg BASE=...@sha256:... and UV_DEFAULT_INDEX as in main.Dockerfile; a base needs bash and libpython3.11
 ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build

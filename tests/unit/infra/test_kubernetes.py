@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from serving.config import CONFIG_ENV, ServingConfig
+
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("base", "overlays/local", "overlays/production")
 Manifest = dict[str, Any]
@@ -112,3 +114,33 @@ def test_the_autoscaler_alone_decides_the_gateways_replicas() -> None:
     production = {(m["kind"], m["metadata"]["name"]): m for m in build("overlays/production")}
     assert ("HorizontalPodAutoscaler", "gateway") in production
     assert "replicas" not in production["Deployment", "gateway"]["spec"]
+
+
+def serving_config(folder: str) -> ServingConfig:
+    (config,) = [m for m in build(folder) if m["kind"] == "ConfigMap" and "serving.json" in m["data"]]
+    return ServingConfig.model_validate_json(config["data"]["serving.json"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_serving_config_is_valid_and_agrees_with_the_manifests(folder: str) -> None:
+    config = serving_config(folder)
+    gateway, triton = (pods(folder)[name]["containers"][0] for name in ("gateway", "triton"))
+    environment = {variable["name"]: variable.get("value") for variable in gateway["env"]}
+    assert environment[CONFIG_ENV] == "/etc/reaseq/serving.json"
+    assert gateway["args"][-1] == str(gateway["ports"][0]["containerPort"]) == str(config.gateway.port)
+    assert f"--model-repository={config.models}" in triton["args"]
+    ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
+    assert ports == {
+        "http": config.triton.http_port,
+        "grpc": config.triton.grpc_port,
+        "metrics": config.triton.metrics_port,
+    }
+    # Our own image carries the python backend only, NVIDIA's has onnxruntime.
+    assert (config.triton.backend == "python") == triton["image"].startswith("reaseq-triton:")
+
+
+@pytest.mark.skipif(not (ROOT / "serving/gateway.py").exists(), reason="the gateway is not there yet")
+def test_the_gateway_that_is_started_exists() -> None:
+    module, _, name = pods("base")["gateway"]["containers"][0]["args"][2].partition(":")
+    source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+    assert f"class {name}" in source
