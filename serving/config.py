@@ -1,0 +1,112 @@
+"""Settings of the serving side. The gateway reads them from the JSON file named by `REASEQ_SERVING_CONFIG`."""
+
+import os
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from contracts.config import Config
+from contracts.errors import UserError
+
+CONFIG_ENV: Final = "REASEQ_SERVING_CONFIG"
+TRITON_PYTHON_ENV: Final = "REASEQ_TRITON_PYTHON"
+
+
+class TritonConfig(Config):
+    """The model server."""
+
+    host: str = "127.0.0.1"
+    """Where it is reached; a server that we start binds to the loopback address only."""
+    http_port: int = Field(default=8000, ge=1, le=65535)
+    """Health checks."""
+    grpc_port: int = Field(default=8001, ge=1, le=65535)
+    """Inference and model control."""
+    metrics_port: int = Field(default=8002, ge=1, le=65535)
+    """Prometheus metrics."""
+    backend: Literal["python", "onnxruntime"] = "python"
+    """`onnxruntime` in production's Triton container; `python` runs ONNX Runtime inside the wheel's server."""
+    python: Path | None = None
+    """Python of the environment that holds the Triton wheel; default: `$REASEQ_TRITON_PYTHON`, then the
+    checkout's `.venv-triton`."""
+    instances: int = Field(default=1, ge=1)
+    """Model instances per ranker."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads per instance."""
+    max_batch_size: int = Field(default=64, ge=1)
+    """Requests that Triton may score together."""
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    """Longest wait for a server that we start, and for a model to load."""
+
+
+class GatewayConfig(Config):
+    """The HTTP face."""
+
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: int = Field(default=3000, ge=1, le=65535)
+    """Port to bind."""
+    deadline_ms: float = Field(default=1000.0, gt=0)
+    """Longest time from a request to its answer; features and model share it."""
+    feature_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the deadline after which the answer goes on without features."""
+    max_candidates: int = Field(default=1000, ge=1)
+    """Most candidates of one request."""
+    max_events: int = Field(default=1000, ge=1)
+    """Most events of one post."""
+    cached_items: int = Field(default=100_000, ge=1)
+    """Items whose features are kept in memory, per embedding space."""
+    start_timeout_s: float = Field(default=180.0, gt=0)
+    """Longest wait for a gateway that we start."""
+
+
+class ServingConfig(Config):
+    """Everything that serves. The default paths are those of the Kubernetes base."""
+
+    state: Path = Path("/var/lib/reaseq/serving")
+    """Folder of the model repository, the deployed rankers, the routes and the event log."""
+    feature_store: Path = Path("/var/lib/reaseq/feature_store")
+    """Folder of the feature store (where `feature_store.yaml` lies)."""
+    experiment: str = Field(default="ranker", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Name of the experiment; with the salt it decides who falls into which arm."""
+    salt: str = "1"
+    """Change it to draw the arms anew."""
+    shares: dict[str, float] | None = None
+    """Arm -> share of the users; equal shares when not given."""
+    triton: TritonConfig = TritonConfig()
+    gateway: GatewayConfig = GatewayConfig()
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Reads the config file that `REASEQ_SERVING_CONFIG` names.
+
+        Raises:
+            UserError: the variable is not set, or the file does not hold a valid config.
+        """
+        name = os.environ.get(CONFIG_ENV)
+        if not name:
+            raise UserError(f"{CONFIG_ENV} is not set; it must name the serving config, a JSON file.")
+        try:
+            return cls.model_validate_json(Path(name).read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise UserError(f"{CONFIG_ENV}={name} is not a serving config: {error}") from error
+
+    def at(self, state: Path, feature_store: Path | None = None) -> Self:
+        """The same settings for other folders; the feature store lies beside `state` unless given."""
+        store = feature_store or state.parent / "feature_store"
+        return self.model_copy(update={"state": state.resolve(), "feature_store": store.resolve()})
+
+    @property
+    def models(self) -> Path:
+        """Triton's model repository."""
+        return self.state / "models"
+
+    @property
+    def rankers(self) -> Path:
+        """Spec and vocabularies of each deployed ranker, which the gateway encodes requests with."""
+        return self.state / "rankers"
+
+    @property
+    def events(self) -> Path:
+        """The durable log of exposures and events."""
+        return self.state / "events"

@@ -1,0 +1,64 @@
+"""What is deployed, as one consistent picture per request: the routes and their rankers together."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.experiments import assign_arm
+from serving.rankers import DeployedRanker
+from serving.routes import ROUTES_FILE, Routes, read_routes
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Routes with the rankers that they name."""
+
+    routes: Routes
+    rankers: dict[str, DeployedRanker]
+    """By model name."""
+
+    def choose(self, user_id: str) -> tuple[str, DeployedRanker]:
+        """The user's arm and the ranker that answers it."""
+        routes = self.routes
+        arm = assign_arm(user_id, routes.shares, experiment=routes.experiment, salt=routes.salt)
+        return arm, self.rankers[routes.arms[arm].model]
+
+
+class Deployments:
+    """Follows the routes file: a switch or a rollback takes effect with the next request."""
+
+    def __init__(self, state: Path, rankers: Path) -> None:
+        """Reads what is deployed now.
+
+        Raises:
+            UserError: nothing is.
+        """
+        self._state = state
+        self._rankers = rankers
+        self._seen = self._stamp()
+        self._current = self._load({})
+
+    def current(self) -> Deployment:
+        """What is deployed now. Routes that cannot be read leave the former ones in effect, and are reported."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._current = self._load(self._current.rankers)
+            except (OSError, ValueError):
+                _log.exception("the new routes cannot be used; revision %d stays", self._current.routes.revision)
+        return self._current
+
+    def _load(self, known: dict[str, DeployedRanker]) -> Deployment:
+        routes = read_routes(self._state)
+        rankers = {name: known.get(name) or DeployedRanker.load(self._rankers / name) for name in routes.models}
+        return Deployment(routes, rankers)
+
+    def _stamp(self) -> tuple[int, int]:
+        path = self._state / ROUTES_FILE
+        if not path.is_file():
+            return 0, 0
+        stat = path.stat()
+        return stat.st_ino, stat.st_mtime_ns

@@ -1,0 +1,93 @@
+"""The gateway's HTTP face: `POST /rank`, `POST /events`; BentoML adds `/livez`, `/readyz`, `/healthz` and `/metrics`.
+
+The routes are a FastAPI application, since BentoML's own endpoints wrap a body that is one typed object.
+
+REASEQ_SERVING_CONFIG=serving.json bentoml serve serving.gateway:Gateway
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import bentoml
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+
+from feature_repo.online import FeatureReader
+from serving.config import GatewayConfig, ServingConfig
+from serving.deployments import Deployments
+from serving.event_log import EventLog, EventLogFullError
+from serving.messages import EventsRequest, EventsResponse, RankRequest, RankResponse
+from serving.ranking import RankingService
+from serving.triton_client import TritonScorer
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Opens everything in the worker process, after the fork, and closes it when the worker ends."""
+    config = ServingConfig.from_environment()
+    reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
+    scorer = TritonScorer(config.triton)
+    deployments = Deployments(config.state, config.rankers)
+    with EventLog(config.events) as log:
+        app.state.config = config.gateway
+        app.state.ranking = RankingService(
+            config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log
+        )
+        await app.state.ranking.warm_up()
+        yield
+        await scorer.close()
+        await reader.close()
+
+
+app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)
+
+
+def _ranking(request: Request) -> RankingService:
+    service: RankingService = request.app.state.ranking
+    return service
+
+
+def _limits(request: Request) -> GatewayConfig:
+    config: GatewayConfig = request.app.state.config
+    return config
+
+
+Ranking = Annotated[RankingService, Depends(_ranking)]
+Limits = Annotated[GatewayConfig, Depends(_limits)]
+
+
+@app.post("/rank", response_model=RankResponse)
+async def rank(request: RankRequest, ranking: Ranking, limits: Limits) -> Response:
+    """Ranks candidates for a user."""
+    _require_at_most(len(request.candidates), limits.max_candidates, "candidates")
+    answer = await ranking.rank(request)
+    # Serialised here: FastAPI would validate the answer once more.
+    return Response(
+        answer.model_dump_json(), media_type="application/json", headers={"x-request-id": answer.request_id}
+    )
+
+
+@app.post("/events", status_code=202)
+async def events(request: EventsRequest, ranking: Ranking, limits: Limits) -> EventsResponse:
+    """Takes events; they are on the disk when the answer goes out."""
+    _require_at_most(len(request.events), limits.max_events, "events")
+    try:
+        await ranking.record(request.events)
+    except (EventLogFullError, OSError) as error:
+        raise HTTPException(503, "the event log cannot take this now; send it again") from error
+    return EventsResponse(accepted=len(request.events))
+
+
+def _require_at_most(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise HTTPException(413, f"{count} {what} in one request; at most {limit} are allowed")
+
+
+@bentoml.asgi_app(app, path="/")
+@bentoml.service(name="reaseq_gateway")
+class Gateway:
+    """BentoML's service around the application."""
+
+    def __is_ready__(self) -> bool:
+        """Ready once warmed up; without Triton or features it still answers, degraded."""
+        return hasattr(app.state, "ranking")

@@ -1,0 +1,93 @@
+"""What the gateway takes and gives: the request and answer bodies, as in its OpenAPI description."""
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+def _no_repetition(item_ids: list[str]) -> list[str]:
+    if len(set(item_ids)) != len(item_ids):
+        repeated = [item_id for item_id, count in Counter(item_ids).items() if count > 1]
+        raise ValueError(f"each candidate may stand once; repeated: {', '.join(repeated[:5])}")
+    return item_ids
+
+
+class Message(BaseModel):
+    """A body: unknown fields are errors, so that a misspelt option does not pass in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class RankContext(Message):
+    """What surrounds a request."""
+
+    timestamp: AwareDatetime | None = None
+    """As of when to rank; now by default. For replays."""
+
+
+class RankRequest(Message):
+    """Asks for an order of candidates for a user."""
+
+    user_id: Id
+    candidates: Annotated[list[Id], Field(min_length=1), AfterValidator(_no_repetition)]
+    limit: int | None = Field(default=None, ge=1)
+    """Answer only with the best so many; only they count as shown."""
+    request_id: Id | None = None
+    """Names the request in the logs; made up when not given."""
+    context: RankContext = RankContext()
+
+
+class RankedItem(Message):
+    """One item of the answer."""
+
+    item_id: str
+    score: float
+    """What the list is sorted by, descending."""
+    click: float | None
+    """Probability of a click; none where no model scored."""
+    order: float | None
+    """Probability of an order; none where no model scored."""
+    degraded: list[str] = []
+    """What was missing for this item: `unknown_item`, `no_vector`."""
+
+
+class RankResponse(Message):
+    """The ranked list."""
+
+    request_id: str
+    arm: str
+    model_version: str
+    """Version of the ranker, or `fallback`."""
+    degraded: list[str]
+    """What the whole answer had to do without: `no_history`, `no_inferred`, `feature_store`, `model`, `event_log`."""
+    items: list[RankedItem]
+
+
+class PostedEvent(Message):
+    """Something a user did, or was shown."""
+
+    user_id: Id
+    item_id: Id
+    event_type: Literal["impression", "click", "cart", "order"]
+    timestamp: AwareDatetime | None = None
+    """Now by default."""
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    quantity: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    request_id: Id | None = None
+    """The ranking that showed the item."""
+    position: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+
+class EventsRequest(Message):
+    """Reports events."""
+
+    events: list[PostedEvent] = Field(min_length=1)
+
+
+class EventsResponse(Message):
+    """They are on the disk."""
+
+    accepted: int

@@ -1,0 +1,11 @@
+"""Prometheus series of the gateway; BentoML's `/metrics` shows them beside its own."""
+
+from prometheus_client import Counter, Histogram
+
+_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5)
+
+RANKED = Counter("reaseq_ranked_total", "Answered ranking requests.", ["arm", "model"])
+DEGRADED = Counter("reaseq_degraded_total", "Ranking answers that did without a part.", ["reason"])
+EVENTS = Counter("reaseq_events_total", "Events written to the log.", ["event_type"])
+RANK_SECONDS = Histogram("reaseq_rank_seconds", "Time from a ranking request to its answer.", buckets=_SECONDS)
+STAGE_SECONDS = Histogram("reaseq_stage_seconds", "Time of each stage of a ranking.", ["stage"], buckets=_SECONDS)

@@ -1,0 +1,54 @@
+"""Deployed rankers as the gateway needs them: spec and encoder, by model name."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from contracts.artifacts import read_lineage
+from contracts.digests import LINEAGE_FILE
+from models.ranker.encoding import ItemEncoder
+from models.ranker.spec import GOLDEN_FILE, SPEC_FILE, RankerSpec
+
+
+class DeployedRanker(NamedTuple):
+    """What is needed to encode a request for a ranker."""
+
+    spec: RankerSpec
+    encoder: ItemEncoder
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads a deployed ranker."""
+        spec = RankerSpec.read(folder)
+        return cls(spec, ItemEncoder.load(folder, spec))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs."""
+        return tuple(tensor.name for tensor in self.spec.outputs)
+
+    @property
+    def vector_dim(self) -> int:
+        """D of the item vectors that it takes; 0 where it takes none."""
+        return self.spec.embedding_dim if self.spec.features.vectors else 0
+
+
+def service_name(spec: RankerSpec) -> str:
+    """Feature service of a ranker version: versions may differ in what they read."""
+    return f"{spec.feature_service}_{spec.version[:8]}"
+
+
+def install_ranker(artifact: Path, rankers: Path) -> RankerSpec:
+    """Copies what the gateway needs of a ranker artifact (no weights), so that it outlives the pipeline's folders."""
+    spec = RankerSpec.read(artifact)
+    read_lineage(artifact)
+    place = rankers / spec.model_name
+    work = rankers / f".{spec.model_name}.{os.getpid()}.tmp"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    for name in (SPEC_FILE, GOLDEN_FILE, LINEAGE_FILE, *spec.vocabularies.values()):
+        shutil.copyfile(artifact / name, work / name)
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(work, place)
+    return spec

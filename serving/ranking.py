@@ -1,0 +1,260 @@
+"""Answers a ranking request: arm, features, model, order, exposure; with one deadline, and without the parts that fail."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.items import ItemFeatures
+from feature_repo.online import UserFeatures
+from models.ranker.encoding import Feed, ItemRows, encode_request
+from serving.config import GatewayConfig
+from serving.deployments import Deployments
+from serving.event_log import EventLog, EventLogFullError
+from serving.messages import PostedEvent, RankedItem, RankRequest, RankResponse
+from serving.metrics import DEGRADED, EVENTS, RANK_SECONDS, RANKED, STAGE_SECONDS
+from serving.rankers import DeployedRanker, service_name
+from serving.triton_client import Outputs, TritonError
+
+FALLBACK: Final = "fallback"
+"""Model version of answers that no model scored."""
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Features(Protocol):
+    """Reads features (`feature_repo.online.FeatureReader`)."""
+
+    async def user(self, user_id: str, *, service: str) -> UserFeatures: ...
+
+    async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures: ...
+
+
+class Scorer(Protocol):
+    """Runs models (`serving.triton_client.TritonScorer`)."""
+
+    async def score(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs: ...
+
+
+@dataclass
+class _Gathered:
+    """What is known for one request, and what is not."""
+
+    user: UserFeatures
+    candidates: ItemFeatures
+    history: ItemFeatures
+    inferred: ItemFeatures
+    degraded: list[str] = field(default_factory=list)
+
+
+class RankingService:
+    """The gateway without HTTP."""
+
+    def __init__(
+        self, config: GatewayConfig, *, deployments: Deployments, features: Features, scorer: Scorer, log: EventLog
+    ) -> None:
+        """Takes its parts ready-made."""
+        self._config = config
+        self._deployments = deployments
+        self._features = features
+        self._scorer = scorer
+        self._log = log
+
+    async def rank(self, request: RankRequest) -> RankResponse:
+        """Ranks the candidates; the exposure is on the disk when it returns."""
+        with RANK_SECONDS.time():
+            answer = await self._rank(request)
+            answer = await self._expose(request, answer)
+        RANKED.labels(answer.arm, answer.model_version).inc()
+        for reason in answer.degraded:
+            DEGRADED.labels(reason).inc()
+        return answer
+
+    async def record(self, events: Sequence[PostedEvent]) -> None:
+        """Writes events to the log; they are on the disk when it returns.
+
+        Raises:
+            EventLogFullError: too much waits for the disk.
+            OSError: the disk refused.
+        """
+        now = datetime.now(UTC)
+        await self._log.append("events", [_event_record(event, now) for event in events])
+        for event in events:
+            EVENTS.labels(event.event_type).inc()
+
+    async def warm_up(self) -> None:
+        """Opens connections and fills caches, so that the first request is not the slow one; failures may pass."""
+        deployment = self._deployments.current()
+        for ranker in deployment.rankers.values():
+            request = RankRequest(user_id="warm-up", candidates=["warm-up"])
+            known = await self._gather(request, ranker, timeout_s=self._config.start_timeout_s)
+            try:
+                await self._score(request, ranker, known, timeout_s=self._config.start_timeout_s)
+            except TritonError as error:
+                _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
+
+    async def _rank(self, request: RankRequest) -> RankResponse:
+        deadline = time.monotonic() + self._config.deadline_ms / 1000
+        arm, ranker = self._deployments.current().choose(request.user_id)
+        with STAGE_SECONDS.labels("features").time():
+            budget_s = self._config.deadline_ms / 1000 * self._config.feature_share
+            known = await self._gather(request, ranker, timeout_s=budget_s)
+        version = ranker.spec.version
+        try:
+            with STAGE_SECONDS.labels("model").time():
+                outputs = await self._score(request, ranker, known, timeout_s=deadline - time.monotonic())
+        except TritonError as error:
+            _log.warning("no answer from the model %s: %s", ranker.spec.model_name, error)
+            known.degraded.append("model")
+            outputs, version = {"score": fallback_scores(known.candidates, known.history)}, FALLBACK
+        return RankResponse(
+            request_id=request.request_id or uuid.uuid4().hex,
+            arm=arm,
+            model_version=version,
+            degraded=known.degraded,
+            items=_ranked_items(request, ranker, known, outputs),
+        )
+
+    async def _gather(self, request: RankRequest, ranker: DeployedRanker, *, timeout_s: float) -> _Gathered:
+        """Reads the features; what fails or takes too long is left out."""
+        service, dim = service_name(ranker.spec), ranker.vector_dim
+        deadline = time.monotonic() + timeout_s
+        user, candidates = await asyncio.gather(
+            _within(self._features.user(request.user_id, service=service), deadline),
+            _within(self._features.items(request.candidates, service=service, dim=dim), deadline),
+        )
+        person = user or UserFeatures()
+        past = person.history_item_ids[: ranker.spec.history_length]
+        guessed = person.inferred_item_ids[: ranker.spec.inferred_length] if ranker.spec.features.inferred else []
+        both = await _within(self._features.items([*past, *guessed], service=service, dim=dim), deadline)
+        broken = user is None or candidates is None or both is None
+        both = both or _unknown_items([*past, *guessed], dim)
+        return _Gathered(
+            user=person,
+            candidates=candidates or _unknown_items(request.candidates, dim),
+            history=_part(both, slice(0, len(past))),
+            inferred=_part(both, slice(len(past), None)),
+            degraded=["feature_store"] if broken else _missing(person, ranker),
+        )
+
+    async def _score(
+        self, request: RankRequest, ranker: DeployedRanker, known: _Gathered, *, timeout_s: float
+    ) -> Outputs:
+        now = request.context.timestamp or datetime.now(UTC)
+        feed = encode_request(
+            ranker.spec,
+            ranker.encoder,
+            candidates=_item_rows(known.candidates),
+            history=_item_rows(known.history),
+            history_event_types=known.user.history_event_types,
+            history_ages_s=known.user.ages_at(now),
+            inferred=_item_rows(known.inferred),
+            inferred_scores=known.user.inferred_scores if ranker.spec.features.inferred else [],
+        )
+        outputs = await self._scorer.score(ranker.spec.model_name, feed, ranker.outputs, timeout_s=timeout_s)
+        return {name: values[0] for name, values in outputs.items()}
+
+    async def _expose(self, request: RankRequest, answer: RankResponse) -> RankResponse:
+        """Logs what will be shown. An answer that could not be logged says so, and is counted: nothing is silent."""
+        try:
+            with STAGE_SECONDS.labels("event_log").time():
+                await self._log.append("exposures", [_exposure_record(request, answer)])
+        except (EventLogFullError, OSError) as error:
+            _log.error("exposure of request %s was not logged: %s", answer.request_id, error)
+            return answer.model_copy(update={"degraded": [*answer.degraded, "event_log"]})
+        return answer
+
+
+async def _within(work: Awaitable[_T], deadline: float) -> _T | None:
+    """The result, or None where it failed or came too late."""
+    try:
+        async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            return await work
+    except TimeoutError:
+        _log.warning("features were not read in time")
+    except Exception as error:
+        # Whatever a store may raise, the user gets a ranking.
+        _log.warning("features could not be read: %s", error)
+    return None
+
+
+def fallback_scores(candidates: ItemFeatures, history: ItemFeatures) -> npt.NDArray[np.float32]:
+    """Scores without a model, [C]: likeness to the user's history where vectors are known, else the given order."""
+    given = -np.arange(len(candidates.item_ids), dtype=np.float32)
+    if not (history.has_vector.any() and candidates.has_vector.any()):
+        return given
+    taste = history.vectors[history.has_vector].mean(axis=0)
+    likeness = candidates.vectors @ taste
+    # Candidates without a vector come last; the given order decides among equals.
+    return np.where(candidates.has_vector, likeness, -1e3).astype(np.float32) + given * 1e-6
+
+
+def _missing(user: UserFeatures, ranker: DeployedRanker) -> list[str]:
+    used = {"history": True, "inferred": ranker.spec.features.inferred}
+    return [f"no_{part}" for part in user.missing if used[part]]
+
+
+def _unknown_items(item_ids: Sequence[str], dim: int) -> ItemFeatures:
+    n = len(item_ids)
+    nothing = np.zeros(n, np.bool_)
+    return ItemFeatures(item_ids, [None] * n, [None] * n, [None] * n, np.zeros((n, dim), np.float32), nothing, nothing)
+
+
+def _part(items: ItemFeatures, rows: slice) -> ItemFeatures:
+    return ItemFeatures(*(column[rows] for column in items))
+
+
+def _item_rows(items: ItemFeatures) -> ItemRows:
+    return ItemRows(items.item_ids, items.categories, items.brands, items.prices, items.vectors)
+
+
+def _ranked_items(request: RankRequest, ranker: DeployedRanker, known: _Gathered, outputs: Outputs) -> list[RankedItem]:
+    scores = outputs["score"]
+    order = np.argsort(-scores, kind="stable")[: request.limit].tolist()
+    click, ordered = outputs.get("click"), outputs.get("order")
+    needs_vector = ranker.vector_dim > 0
+    return [
+        RankedItem(
+            item_id=request.candidates[row],
+            score=float(scores[row]),
+            click=None if click is None else float(click[row]),
+            order=None if ordered is None else float(ordered[row]),
+            degraded=_item_flags(known.candidates, row, needs_vector=needs_vector),
+        )
+        for row in order
+    ]
+
+
+def _item_flags(items: ItemFeatures, row: int, *, needs_vector: bool) -> list[str]:
+    if not items.known[row]:
+        return ["unknown_item"]
+    return ["no_vector"] if needs_vector and not items.has_vector[row] else []
+
+
+def _exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any]:
+    return {
+        "request_id": answer.request_id,
+        "user_id": request.user_id,
+        "timestamp": _iso(request.context.timestamp or datetime.now(UTC)),
+        "arm": answer.arm,
+        "model_version": answer.model_version,
+        "item_ids": [item.item_id for item in answer.items],
+        "scores": [item.score for item in answer.items],
+        "degraded": [[*answer.degraded, *item.degraded] for item in answer.items],
+    }
+
+
+def _event_record(event: PostedEvent, now: datetime) -> dict[str, Any]:
+    return event.model_dump(exclude={"timestamp"}) | {"timestamp": _iso(event.timestamp or now)}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,125 @@
+"""Talking to Triton over gRPC: asynchronous scoring for the gateway, blocking control for deployment."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, KeepAliveOptions
+from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from models.ranker.encoding import Feed
+from serving.config import TritonConfig
+
+Outputs = dict[str, npt.NDArray[np.float32]]
+
+_RETRY_PAUSE_S = 0.02
+_KEEP_ALIVE = KeepAliveOptions(keepalive_time_ms=20_000, keepalive_timeout_ms=5_000)
+
+
+class TritonError(Exception):
+    """Triton did not answer in time, or answered with an error."""
+
+
+class TritonScorer:
+    """One gRPC channel for the whole process; it opens with the first call, inside the event loop."""
+
+    def __init__(self, config: TritonConfig) -> None:
+        """Notes the address."""
+        self._address = address(config)
+        self._client: AsyncClient | None = None
+
+    async def score(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs:
+        """Runs a model.
+
+        A server that is not reachable is tried again as long as the time allows; nothing else is.
+
+        Raises:
+            TritonError: no answer within `timeout_s`, or an error.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return await self._infer(model, feed, outputs, timeout_s=max(deadline - time.monotonic(), 0.001))
+            except InferenceServerException as error:
+                unreachable = error.status() == str(grpc.StatusCode.UNAVAILABLE)
+                if not unreachable or time.monotonic() + _RETRY_PAUSE_S >= deadline:
+                    raise TritonError(f"{error.status()}: {error.message()}") from error
+            await asyncio.sleep(_RETRY_PAUSE_S)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        if self._client:
+            await self._client.close()
+
+    async def _infer(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs:
+        if self._client is None:
+            self._client = AsyncClient(self._address, keepalive_options=_KEEP_ALIVE)
+        answer = await self._client.infer(
+            model, _inputs(feed), outputs=[InferRequestedOutput(name) for name in outputs], client_timeout=timeout_s
+        )
+        return {name: answer.as_numpy(name) for name in outputs}
+
+
+class TritonControl:
+    """Loads, unloads and checks models; for deployment, not for requests."""
+
+    def __init__(self, config: TritonConfig) -> None:
+        """Opens the channel (lazily: no call is made)."""
+        self._client = InferenceServerClient(address(config))
+        self._timeout_s = config.start_timeout_s
+
+    def is_live(self) -> bool:
+        """Is a server there?"""
+        try:
+            return bool(self._client.is_server_live(client_timeout=2))
+        except InferenceServerException:
+            return False
+
+    def load(self, model: str) -> None:
+        """Loads a model, warm-up included, and checks that it is ready.
+
+        Raises:
+            TritonError: it could not be loaded.
+        """
+        try:
+            self._client.load_model(model, client_timeout=self._timeout_s)
+            ready = self._client.is_model_ready(model, client_timeout=self._timeout_s)
+        except InferenceServerException as error:
+            raise TritonError(f"Triton could not load '{model}': {error.message()}") from error
+        if not ready:
+            raise TritonError(f"Triton loaded '{model}', but it is not ready")
+
+    def unload(self, model: str) -> None:
+        """Unloads a model."""
+        self._client.unload_model(model, client_timeout=self._timeout_s)
+
+    def loaded(self) -> set[str]:
+        """Names of the models that are ready."""
+        index = self._client.get_model_repository_index(client_timeout=self._timeout_s)
+        return {model.name for model in index.models if model.state == "READY"}
+
+    def run(self, model: str, feed: Mapping[str, npt.NDArray[np.generic]], outputs: tuple[str, ...]) -> Outputs:
+        """Runs a model once."""
+        wanted = [InferRequestedOutput(name) for name in outputs]
+        answer = self._client.infer(model, _inputs(feed), outputs=wanted, client_timeout=self._timeout_s)
+        return {name: answer.as_numpy(name) for name in outputs}
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._client.close()
+
+
+def address(config: TritonConfig) -> str:
+    """Triton's gRPC address."""
+    return f"{config.host}:{config.grpc_port}"
+
+
+def _inputs(feed: Mapping[str, npt.NDArray[np.generic]]) -> list[InferInput]:
+    return [
+        InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype)).set_data_from_numpy(values)
+        for name, values in feed.items()
+    ]
