@@ -23,6 +23,7 @@ from models.behavior.tensors import Batch
 
 _NUM_AGE_BUCKETS = 26
 _MINUTE_S = 60.0
+_SHORTCUT_START = 0.2
 
 
 class NetworkSpec(Config):
@@ -63,6 +64,9 @@ class Denoiser(nn.Module):
         )
         self.blocks = nn.TransformerEncoder(layer, size.num_layers, enable_nested_tensor=False)
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.shortcut = nn.Sequential(
+            nn.LayerNorm(width), nn.Dropout(size.dropout), nn.Linear(width, width, bias=False)
+        )
 
     @torch.no_grad()
     def start_from(self, catalogue: Catalogue) -> None:
@@ -71,6 +75,7 @@ class Denoiser(nn.Module):
         self.get_buffer("center").copy_(torch.from_numpy(center))
         self.get_buffer("rotation").copy_(torch.from_numpy(rotation))
         nn.init.eye_(self.knowledge.weight)
+        nn.init.eye_(self.shortcut[2].weight).mul_(_SHORTCUT_START)
         residual = self.project(torch.from_numpy(catalogue.vectors)) @ self.knowledge.weight.T
         for level, embedding in enumerate(self._code_embeddings()):
             codes = torch.from_numpy(catalogue.codes[:, level])
@@ -108,8 +113,11 @@ class Denoiser(nn.Module):
         seen_bt = torch.where(masked_btl.all(-1), 0, batch.event_types_bt)
         x_btd = x_btd + self.positions(from_end_t) + self.ages(_age_bucket(batch.ages_bt)) + self.event_types(seen_bt)
         x_btd = self.input_dropout(self.input_norm(x_btd))
-        hidden: Tensor = self.output(self.blocks(x_btd, src_key_padding_mask=~batch.valid_bt))
-        return hidden / float(self.spec.network.dimension) ** 0.5
+        hidden_btd: Tensor = self.output(self.blocks(x_btd, src_key_padding_mask=~batch.valid_bt))
+        whole_bt = (batch.valid_bt & ~masked_btl.any(-1)).to(items_btd.dtype)
+        mean_bd = torch.einsum("bt,btd->bd", whole_bt, items_btd) / whole_bt.sum(1, keepdim=True).clamp_min(1)
+        hidden_btd = hidden_btd + self.shortcut(mean_bd)[:, None]
+        return hidden_btd / float(self.spec.network.dimension) ** 0.5
 
     def code_log_odds(self, hidden_md: Tensor, level: int) -> Tensor:
         """log p(code | context) - log P(code) up to a constant, [M, K_l]."""
