@@ -27,6 +27,18 @@ class ItemFeatures(NamedTuple):
     has_vector: npt.NDArray[np.bool_]
     """[N]: does it have a vector of the asked space?"""
 
+    def part(self, rows: slice) -> "ItemFeatures":
+        """The items of some rows."""
+        return ItemFeatures(
+            self.item_ids[rows],
+            self.categories[rows],
+            self.brands[rows],
+            self.prices[rows],
+            self.vectors[rows],
+            self.known[rows],
+            self.has_vector[rows],
+        )
+
 
 class ItemCache:
     """Item features by id, for one embedding space."""

@@ -1,4 +1,7 @@
-"""Answers a ranking request: arm, features, model, order, exposure; with one deadline, and without the parts that fail."""
+"""Answers a ranking request: arm, features, model, order, exposure.
+
+One deadline holds for all of it, and a part that fails or is late is done without.
+"""
 
 import asyncio
 import logging
@@ -26,6 +29,7 @@ from serving.triton_client import Outputs, TritonError
 FALLBACK: Final = "fallback"
 """Model version of answers that no model scored."""
 
+_WARM_UP_S: Final = 10.0
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -33,15 +37,21 @@ _T = TypeVar("_T")
 class Features(Protocol):
     """Reads features (`feature_repo.online.FeatureReader`)."""
 
-    async def user(self, user_id: str, *, service: str) -> UserFeatures: ...
+    async def user(self, user_id: str, *, service: str) -> UserFeatures:
+        """Reads what is known of a user."""
+        ...
 
-    async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures: ...
+    async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures:
+        """Reads what is known of items."""
+        ...
 
 
 class Scorer(Protocol):
     """Runs models (`serving.triton_client.TritonScorer`)."""
 
-    async def score(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs: ...
+    async def score(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs:
+        """Runs a model."""
+        ...
 
 
 @dataclass
@@ -95,9 +105,9 @@ class RankingService:
         deployment = self._deployments.current()
         for ranker in deployment.rankers.values():
             request = RankRequest(user_id="warm-up", candidates=["warm-up"])
-            known = await self._gather(request, ranker, timeout_s=self._config.start_timeout_s)
+            known = await self._gather(request, ranker, timeout_s=_WARM_UP_S)
             try:
-                await self._score(request, ranker, known, timeout_s=self._config.start_timeout_s)
+                await self._score(request, ranker, known, timeout_s=_WARM_UP_S)
             except TritonError as error:
                 _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
 
@@ -140,8 +150,8 @@ class RankingService:
         return _Gathered(
             user=person,
             candidates=candidates or _unknown_items(request.candidates, dim),
-            history=_part(both, slice(0, len(past))),
-            inferred=_part(both, slice(len(past), None)),
+            history=both.part(slice(0, len(past))),
+            inferred=both.part(slice(len(past), None)),
             degraded=["feature_store"] if broken else _missing(person, ranker),
         )
 
@@ -206,10 +216,6 @@ def _unknown_items(item_ids: Sequence[str], dim: int) -> ItemFeatures:
     n = len(item_ids)
     nothing = np.zeros(n, np.bool_)
     return ItemFeatures(item_ids, [None] * n, [None] * n, [None] * n, np.zeros((n, dim), np.float32), nothing, nothing)
-
-
-def _part(items: ItemFeatures, rows: slice) -> ItemFeatures:
-    return ItemFeatures(*(column[rows] for column in items))
 
 
 def _item_rows(items: ItemFeatures) -> ItemRows:

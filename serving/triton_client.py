@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, KeepAliveOptions

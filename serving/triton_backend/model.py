@@ -1,4 +1,7 @@
-"""Triton python backend that runs a ranker's ONNX graph. Triton loads this file by itself: it imports nothing of ours."""
+"""Triton python backend that runs a ranker's ONNX graph.
+
+Triton loads this file by itself: it imports nothing of ours.
+"""
 
 import json
 from pathlib import Path
