@@ -84,7 +84,7 @@ def _as_of(rows: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
         allow_exact_matches=False,
         coalesce=True,
         check_sortedness=False,  # both sides are sorted above; with `by`, polars cannot check
-    )
+    ).drop("event_timestamp")
 
 
 def _history(user_behaviors: pl.DataFrame) -> pl.DataFrame:

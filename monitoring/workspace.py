@@ -12,7 +12,7 @@ from evidently.ui.workspace import Project, Workspace
 
 
 def open_project(workspace: Path, *, name: str, panels: dict[str, list[DashboardPanelPlot]]) -> Project:
-    """Opens the project called `name`, or creates it; adds the `panels` (tab -> panels) of tabs it does not have yet."""
+    """Opens the project called `name`, or creates it; adds the `panels` (tab -> panels) of the tabs that it lacks."""
     workspace.mkdir(parents=True, exist_ok=True)
     store = Workspace.create(str(workspace))
     found = [project for project in store.list_projects() if project.name == name]
