@@ -12,6 +12,8 @@ from models.ranker.encoding import NUM_EVENT_TYPES
 _AGE_EDGES_S = (60, 300, 1800, 7200, 28800, 86400, 3 * 86400, 7 * 86400, 14 * 86400, 30 * 86400, 60 * 86400)
 _AGE_EDGES_LONG_S = (120 * 86400, 240 * 86400, 365 * 86400, 730 * 86400)
 _MASKED = -1e4
+_STEEPEST = 0.6
+_LEAST_MASS = -10.0
 
 
 class BehaviorBias(nn.Module):
@@ -25,9 +27,10 @@ class BehaviorBias(nn.Module):
         self.register_buffer("edges", edges, persistent=False)
         self.age = nn.Embedding(len(edges) + 1, outputs) if recency else None
         self.kind = nn.Embedding(NUM_EVENT_TYPES, outputs) if event_type else None
-        for table in (self.age, self.kind):
-            if table is not None:
-                nn.init.zeros_(table.weight)
+        if self.age is not None:
+            self.age.weight.data = _power_law(edges, outputs)
+        if self.kind is not None:
+            nn.init.zeros_(self.kind.weight)
 
     def forward(self, ages_s_BH: Tensor | None, types_BH: Tensor | None) -> Tensor | None:
         """Learnt bias, or None where both switches are off."""
@@ -42,6 +45,15 @@ class BehaviorBias(nn.Module):
         return bias
 
 
+def _power_law(edges_s: Tensor, outputs: int) -> Tensor:
+    """Log weights that fall with a power of the age (exponents 0 to 0.6), [buckets, outputs].
+
+    A start from zero would take many epochs to reach the decay that every log shows.
+    """
+    hours = torch.cat([torch.zeros(1), edges_s]) / 3600
+    return -torch.linspace(0, _STEEPEST, outputs) * torch.log1p(hours).unsqueeze(-1)
+
+
 class TargetAttention(nn.Module):
     """Multi-head attention of candidates over behaviours (DIN, arXiv 1706.06978; exact search unit of the paper).
 
@@ -54,12 +66,15 @@ class TargetAttention(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
-        self.similarity_weight = nn.Parameter(torch.linspace(1.0, 8.0, num_heads)) if similarity else None
+        self.similarity_weight = nn.Parameter(torch.linspace(4.0, 16.0, num_heads)) if similarity else None
 
     def forward(
         self, c_BCE: Tensor, h_BHE: Tensor, mask_BH: Tensor, *, similarity_BCH: Tensor | None, bias_BHA: Tensor | None
-    ) -> Tensor:
-        """What the behaviours say about each candidate, [B, C, E]; zeros for a user without behaviours."""
+    ) -> tuple[Tensor, Tensor]:
+        """What the behaviours say about each candidate, [B, C, E], and how loudly (log of the summed weights), [B, C, A].
+
+        Both are constant for a user without behaviours.
+        """
         q_BACe, k_BAHe, v_BAHe = (
             part.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2)
             for part in (self.query(c_BCE), self.key(h_BHE), self.value(h_BHE))
@@ -73,8 +88,9 @@ class TargetAttention(nn.Module):
         logits_BACH = logits_BACH + (1 - mask_BH)[:, None, None, :] * _MASKED
         read_BACe = torch.softmax(logits_BACH, -1) @ v_BAHe
         known_B = (mask_BH.sum(-1) > 0).to(read_BACe.dtype)
-        read_BCE: Tensor = read_BACe.transpose(1, 2).flatten(-2) * known_B[:, None, None]
-        return read_BCE
+        read_BCE = read_BACe.transpose(1, 2).flatten(-2) * known_B[:, None, None]
+        mass_BCA = torch.logsumexp(logits_BACH, -1).clamp(min=_LEAST_MASS).transpose(1, 2)
+        return read_BCE, mass_BCA
 
 
 class SimilarityHistogram(nn.Module):
@@ -90,8 +106,7 @@ class SimilarityHistogram(nn.Module):
         self.register_buffer("centres", torch.linspace(-0.1, 1.0, num_kernels), persistent=False)
         self.sharpness = 0.5 / (1.1 / (num_kernels - 1)) ** 2
         self.gates = BehaviorBias(num_gates, recency=recency, event_type=event_type)
-        self.shift = nn.Parameter(torch.linspace(-2.0, 2.0, num_gates))
-        self.width = num_kernels * num_gates + 1
+        self.width = num_kernels * (num_gates if recency or event_type else 1) + 1
 
     def forward(
         self,
@@ -104,8 +119,8 @@ class SimilarityHistogram(nn.Module):
         """Log counts per kernel and gate, and the greatest similarity: [B, C, N * G + 1]."""
         kernels_BCHN = torch.exp(-self.sharpness * (similarity_BCH.unsqueeze(-1) - self.centres) ** 2)
         bias_BHG = self.gates(ages_s_BH, types_BH)
-        gate = torch.sigmoid(self.shift if bias_BHG is None else bias_BHG + self.shift)
-        gate_BHG = gate * weight_BH.unsqueeze(-1)
+        weight_BH1 = weight_BH.unsqueeze(-1)
+        gate_BHG = weight_BH1 if bias_BHG is None else torch.exp(bias_BHG) * weight_BH1
         counts_BCNG = kernels_BCHN.transpose(-1, -2) @ gate_BHG.unsqueeze(1)
         best_BC1 = (similarity_BCH * (weight_BH > 0).to(similarity_BCH.dtype).unsqueeze(1)).amax(-1, keepdim=True)
         return torch.cat([torch.log1p(counts_BCNG).flatten(-2), best_BC1], -1)

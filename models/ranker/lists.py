@@ -75,7 +75,7 @@ def _requests(events: pl.DataFrame, part: str) -> pl.DataFrame:
         orders=pl.col("order"),
         values=pl.col("value").cast(pl.Float32),
     )
-    list_id = pl.concat_str(pl.lit("impressions/"), pl.col("request_id"))
+    list_id = pl.concat_str(pl.lit(f"impressions/{part}/"), pl.col("request_id"))
     labelled = lists.with_columns(list_id=list_id, split=pl.lit(part), protocol=pl.lit("impressions"))
     return labelled.select(RANKING_LISTS.schema.names()).sort("timestamp", "list_id")
 

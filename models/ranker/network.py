@@ -100,13 +100,13 @@ class Ranker(nn.Module):
         self.items = ItemTower(config, sizes, vector_dim)
         self.attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
         self.attention_bias = BehaviorBias(config.num_heads, **steer)
-        read = 3 * width
+        read = 3 * width + config.num_heads
         if features.similarity:
             self.histogram = SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer)
             read += self.histogram.width
         if features.inferred:
             self.inferred_attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
-            read += 2 * width
+            read += 2 * width + config.num_heads
         if features.inferred and features.similarity:
             self.inferred_histogram = SimilarityHistogram(
                 num_kernels=_NUM_KERNELS, num_gates=1, recency=False, event_type=False
@@ -127,10 +127,10 @@ class Ranker(nn.Module):
     def _read_history(self, views: Views) -> list[Tensor]:
         c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
         bias_BHA = self.attention_bias(views.ages_s_BH, views.types_BH)
-        read_BCE = self.attention(
+        read_BCE, mass_BCA = self.attention(
             c_BCE, views.history_BHE, mask_BH, similarity_BCH=views.similarity_BCH, bias_BHA=bias_BHA
         )
-        parts = [c_BCE, read_BCE, c_BCE * read_BCE]
+        parts = [c_BCE, read_BCE, c_BCE * read_BCE, mass_BCA]
         if self.features.similarity:
             steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
             parts.append(self.histogram(views.similarity_BCH, mask_BH, **steer))
@@ -142,10 +142,10 @@ class Ranker(nn.Module):
         mask_BK = (scores_BK > 0).to(c_BCE.dtype)
         # Adding log confidence to a logit multiplies the attention weight by the confidence.
         confidence_BKA = torch.log(scores_BK.clamp(min=1e-6)).unsqueeze(-1).expand(-1, -1, self.attention.num_heads)
-        read_BCE = self.inferred_attention(
+        read_BCE, mass_BCA = self.inferred_attention(
             c_BCE, views.inferred_BKE, mask_BK, similarity_BCH=similarity_BCK, bias_BHA=confidence_BKA
         )
-        parts = [read_BCE, c_BCE * read_BCE]
+        parts = [read_BCE, c_BCE * read_BCE, mass_BCA]
         if self.features.similarity:
             parts.append(self.inferred_histogram(similarity_BCK, scores_BK))
         return parts

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+from ranker_shop import DIM, Shop
+
+from contracts.dataset import Dataset, before
+from contracts.errors import UserError
+from models.ranker.config import IDS_ONLY, FeatureConfig
+from models.ranker.encoding import PADDING, UNKNOWN, ItemEncoder, ItemRows, encode_event_types, encode_request
+from models.ranker.feed import build_feed
+from models.ranker.rows import encode_catalogue, encode_rows, read_vectors
+from models.ranker.spec import RankerSpec, input_specs
+
+
+def _encoder(data: Dataset) -> ItemEncoder:
+    seen = before(data.events, data.split.train_end)["item_id"].unique()[:30]
+    return ItemEncoder.fit(data.items, training_ids=seen, num_price_buckets=4, dim=DIM)
+
+
+def test_what_training_did_not_see_is_unknown(data: Dataset) -> None:
+    encoder = _encoder(data)
+    known = next(iter(encoder.vocabularies["item"]))
+    rows = ItemRows([known, "new"], ["all > c1", None], ["b1", "no such"], [12.0, None], None)
+    encoded = encoder.encode(rows)
+    assert encoded.ids[0] > UNKNOWN
+    assert encoded.ids[1] == encoded.categories[1] == encoded.brands[1] == encoded.price_buckets[1] == UNKNOWN
+    assert not encoded.vectors.any()
+
+
+def test_price_buckets_are_quantiles(data: Dataset) -> None:
+    encoder = _encoder(data)
+    prices = data.items["price"].drop_nulls().sort().to_list()
+    rows = ItemRows([""] * len(prices), [None] * len(prices), [None] * len(prices), prices, None)
+    buckets = encoder.encode(rows).price_buckets
+    assert (np.diff(buckets) >= 0).all()
+    assert set(buckets) == set(range(2, 6))
+    assert buckets.max() < encoder.sizes["price"]
+
+
+def test_event_types() -> None:
+    assert encode_event_types(["click", "order", "wink"]).tolist() == [3, 5, UNKNOWN]
+
+
+def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, data: Dataset, tmp_path: Path) -> None:
+    spec = RankerSpec.read(ranker)
+    encoder = ItemEncoder.load(ranker, spec)
+    vectors, _, _ = read_vectors(shop.inputs.item_embeddings)
+    table = encode_catalogue(data.items, vectors, encoder)
+    training_set = shop.inputs.training_set / "training_set.parquet"
+    kept = {"split": "test", "protocol": "contemporaneous"}
+    lengths = (spec.history_length, spec.inferred_length)
+    rows = encode_rows(training_set, table.names, lengths=lengths, scratch=tmp_path, **kept)
+    row = pl.read_parquet(training_set).filter(**kept).row(5, named=True)
+    waited = (row["timestamp"] - row["history_as_of"]).total_seconds()
+    found = encode_request(
+        spec,
+        encoder,
+        candidates=_item_rows(data, vectors, row["item_ids"]),
+        history=_item_rows(data, vectors, row["history_item_ids"]),
+        history_event_types=row["history_event_types"],
+        history_ages_s=[age + waited for age in row["history_ages_s"]],
+        inferred=_item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred_scores=row["inferred_scores"],
+    )
+    expected = build_feed(spec, table, rows, np.array([5]))
+    assert set(found) == set(expected) == spec.input_names
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        assert found[name].dtype == values.dtype
+    assert (found["history_ids"] != PADDING).sum() == min(len(row["history_item_ids"]), spec.history_length)
+
+
+def _item_rows(data: Dataset, vectors: pl.DataFrame, item_ids: list[str]) -> ItemRows:
+    items = pl.DataFrame({"item_id": item_ids}).join(data.items, on="item_id", how="left", maintain_order="left")
+    known = dict(vectors.iter_rows())
+    dense = np.array([known.get(item, np.zeros(DIM)) for item in item_ids], np.float32)
+    return ItemRows(item_ids, items["category"].to_list(), items["brand"].to_list(), items["price"].to_list(), dense)
+
+
+def test_raw_statistics_survive_the_encoding(shop: Shop, data: Dataset, tmp_path: Path) -> None:
+    """A wrong index in the history once trained 'healthily': hold raw and encoded statistics together."""
+    vectors, _, dim = read_vectors(shop.inputs.item_embeddings)
+    table = encode_catalogue(data.items, vectors, _encoder(data))
+    training_set = shop.inputs.training_set / "training_set.parquet"
+    rows = encode_rows(
+        training_set, table.names, split="train", protocol="contemporaneous", lengths=(10, 4), scratch=tmp_path
+    )
+    raw = pl.read_parquet(training_set).filter(split="train", protocol="contemporaneous")
+    taste = raw.select(pl.col("history_item_ids").list.eval(pl.element().str.strip_prefix("i").cast(pl.Int64) % 4))
+    same_raw = taste.to_series().list.diff().list.drop_nulls().explode().drop_nulls() == 0
+    # Row n + 2 of the table is item n.
+    encoded = np.where(rows.history > 1, (rows.history - 2) % 4, -np.arange(1, 11) * 10)
+    pairs = (rows.history[:, 1:] > 1) & (rows.history[:, :-1] > 1)
+    same = (encoded[:, 1:] == encoded[:, :-1])[pairs]
+    assert len(rows) == len(raw)
+    assert same.mean() == pytest.approx(same_raw.mean(), abs=1e-9)
+    assert dim == DIM
+
+
+def test_a_ranker_without_knowledge_takes_no_vectors() -> None:
+    names = {tensor.name for tensor in input_specs(IDS_ONLY, history=5, inferred=3, dim=8)}
+    assert names == {
+        *(
+            f"{side}_{field}"
+            for side in ("candidate", "history")
+            for field in ("ids", "categories", "brands", "price_buckets")
+        ),
+        "history_ages_s",
+        "history_types",
+    }
+
+
+def test_some_feature_must_describe_items() -> None:
+    nothing = dict.fromkeys(("item_id", "category", "brand", "price", "knowledge"), False)
+    with pytest.raises(ValidationError, match="switches off every description"):
+        FeatureConfig(**nothing)
+    with pytest.raises(ValidationError, match=r"features.inferred needs"):
+        FeatureConfig(item_id=False, knowledge=False)
+
+
+def test_a_folder_without_a_ranker(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a ranker artifact"):
+        RankerSpec.read(tmp_path)

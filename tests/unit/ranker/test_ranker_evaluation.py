@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ranker_shop import Shop, tiny_config, write_embeddings
+
+from contracts.errors import UserError
+from models.ranker.bootstrap import Comparison, compare
+from models.ranker.config import EvaluationConfig
+from models.ranker.decision import decide
+from models.ranker.evaluate import evaluate_ranker
+from models.ranker.train import train_ranker
+
+CONFIG = EvaluationConfig(num_bootstrap=200, batch_size=32, num_threads=1, max_ece=0.2)
+
+
+def test_the_challenger_is_measured_against_baseline_and_champion(
+    shop: Shop, ranker: Path, baseline: Path, tmp_path: Path
+) -> None:
+    evaluate_ranker(ranker, baseline, *shop.inputs, CONFIG, champion=ranker, out=tmp_path / "e")
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["primary"] == "contemporaneous"
+    assert set(metrics["rankers"]) == {"challenger", "baseline", "champion"}
+    found = metrics["rankers"]["challenger"]["contemporaneous"]
+    assert found["auc"] > 0.7
+    assert {"auc", "gauc", "ndcg10", "hr10", "log_loss", "ece"} <= set(found)
+    same = metrics["ndcg10_comparisons"]["champion"]
+    assert same["difference"] == same["low"] == same["high"] == 0
+    assert json.loads((tmp_path / "e" / "decision.json").read_text()).keys() == {"promote", "reasons"}
+    report = (tmp_path / "e" / "report.md").read_text()
+    assert "## contemporaneous (decides)" in report
+    assert f"| {found['auc']:.4f} |" in report
+
+
+def test_impressions_decide_where_the_log_has_them(shown_shop: Shop, tmp_path: Path) -> None:
+    train_ranker(*shown_shop.inputs, tiny_config(max_epochs=1), checkpoints=tmp_path / "c", out=tmp_path / "r")
+    evaluate_ranker(tmp_path / "r", tmp_path / "r", *shown_shop.inputs, CONFIG, champion=None, out=tmp_path / "e")
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["primary"] == "impressions"
+    assert {"impressions", "contemporaneous"} <= set(metrics["rankers"]["challenger"])
+    decision = json.loads((tmp_path / "e" / "decision.json").read_text())
+    assert decision["promote"] is False
+
+
+def test_a_champion_of_another_space_is_left_out_and_named(
+    shop: Shop, ranker: Path, baseline: Path, tmp_path: Path
+) -> None:
+    other = write_embeddings(shop.inputs.dataset, tmp_path / "other", space="other-space")
+    training_set, dataset, _ = shop.inputs
+    config = tiny_config(max_epochs=1)
+    train_ranker(training_set, dataset, other, config, checkpoints=tmp_path / "c", out=tmp_path / "r")
+    evaluate_ranker(ranker, baseline, *shop.inputs, CONFIG, champion=tmp_path / "r", out=tmp_path / "e")
+    reasons = json.loads((tmp_path / "e" / "decision.json").read_text())["reasons"]
+    assert any("other-space" in reason for reason in reasons)
+    with pytest.raises(UserError, match="space"):
+        evaluate_ranker(tmp_path / "r", baseline, *shop.inputs, CONFIG, champion=None, out=tmp_path / "e")
+
+
+def _comparison(low: float) -> Comparison:
+    return Comparison(0.2, 0.1, 0.1, low, 0.2, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "champion", "ece", "promoted"),
+    [(0.01, 0.0, 0.01, True), (-0.01, 0.0, 0.01, False), (0.01, -0.01, 0.01, False), (0.01, 0.0, 0.2, False)],
+)
+def test_the_rule(baseline: float, champion: float, ece: float, promoted: bool) -> None:
+    comparisons = {"baseline": _comparison(baseline), "champion": _comparison(champion)}
+    decision = decide(comparisons, ece=ece, config=EvaluationConfig(), notes=["a note"])
+    assert decision.promote is promoted
+    assert decision.reasons[0].startswith("passed" if promoted else "failed")
+    assert decision.reasons[-1] == "a note"
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), gain=st.floats(-0.5, 0.5))
+def test_the_interval_of_a_constant_gain_is_the_gain(seed: int, gain: float) -> None:
+    rng = np.random.default_rng(seed)
+    theirs, users = rng.random(100), rng.integers(0, 20, 100)
+    theirs[0] = np.nan
+    found = compare(theirs + gain, theirs, users, num_bootstrap=100, confidence=0.9, seed=seed)
+    assert (found.low, found.difference, found.high) == pytest.approx((gain, gain, gain))
+
+
+def test_the_interval_covers_the_truth_when_users_vary() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(60):
+        users = rng.integers(0, 80, 400)
+        gains = rng.normal(0.1, 0.3, 80)[users] + rng.normal(0, 0.1, 400)
+        found = compare(gains, np.zeros(400), users, num_bootstrap=200, confidence=0.9, seed=seed)
+        covered += found.low < 0.1 < found.high
+    assert covered >= 46

@@ -1,0 +1,148 @@
+from collections import defaultdict
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ranker_shop import NUM_EVENTS, START, Shop, make_events, write_dataset
+
+from contracts.artifacts import read_table
+from contracts.dataset import Dataset, before, read_dataset
+from contracts.errors import UserError
+from contracts.tables import EVENTS, RANKING_LISTS
+from models.ranker.config import ListConfig
+from models.ranker.lists import build_lists
+from models.ranker.sampling import NO_ITEM, draw_negatives, novel_targets, read_log
+
+
+def _read(folder: Path) -> pl.DataFrame:
+    return read_table(folder / "ranking_lists.parquet", RANKING_LISTS)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), window=st.integers(1, 60), count=st.integers(1, 12), start=st.integers(0, 200))
+def test_negatives_keep_the_protocol(seed: int, window: int, count: int, start: int) -> None:
+    events = make_events(seed)[:300]
+    log = read_log(events)
+    targets, pool = novel_targets(log, start, 300), np.arange(start, 300)
+    drawn = draw_negatives(log, targets, pool, window=window, count=count, seed=seed)
+    names = log.item_names.to_list()
+    history, first_seen = defaultdict(set), {}
+    at_row = {}
+    for row, (user, item) in enumerate(events.select("user_id", "item_id").iter_rows()):
+        at_row[row] = (set(history[user]), set(first_seen))
+        history[user].add(item)
+        first_seen.setdefault(item, row)
+    users, items = events["user_id"].to_list(), events["item_id"].to_list()
+    for target, row in zip(targets, drawn, strict=True):
+        owned, known = at_row[target]
+        assert owned
+        assert items[target] in known
+        fair = {
+            items[other]
+            for other in range(target + 1, min(target + 1 + window, 300))
+            if users[other] != users[target] and items[other] != items[target]
+        }
+        fair = (fair - owned) & known
+        chosen = [names[code] for code in row if code != NO_ITEM]
+        assert len(chosen) == len(set(chosen)) == min(count, len(fair))
+        assert set(chosen) <= fair
+
+
+def test_lists_of_behaviours(shop: Shop, data: Dataset) -> None:
+    lists = _read(shop.lists)
+    assert set(lists["protocol"]) >= {"contemporaneous"}
+    train = lists.filter(pl.col("split") == "train")
+    assert train["item_ids"].list.len().max() == 5
+    assert (lists["clicks"].list.sum() == 1).all()
+    assert (lists["item_ids"].list.n_unique() == lists["item_ids"].list.len()).all()
+    target = lists.explode("item_ids", "clicks", "orders", "values").filter("clicks")
+    events = data.events.rename({"item_id": "item_ids"})
+    joined = target.join(events, on=["user_id", "timestamp", "item_ids"])
+    assert len(joined) == len(lists)
+    assert (joined["orders"] == (joined["event_type"] == "order")).all()
+    assert (joined["values"] == joined["orders"] * 10.0).all()
+
+
+def test_the_targets_seat_says_nothing(shop: Shop) -> None:
+    lists = _read(shop.lists).filter((pl.col("split") == "train") & (pl.col("item_ids").list.len() == 5))
+    seats = lists["clicks"].list.arg_max().value_counts()["count"]
+    assert len(seats) == 5
+    assert seats.min() > 0.5 * len(lists) / 5
+
+
+def test_within_cold_lists_hold_cold_items_only(tmp_path: Path) -> None:
+    # The second half of the items appears only after the training end.
+    events = make_events()
+    late = pl.col("timestamp") >= START + timedelta(hours=int(NUM_EVENTS * 0.7))
+    number = pl.col("item_id").str.strip_prefix("i").cast(pl.Int64)
+    events = events.with_columns(item_id=pl.format("i{}", pl.when(late).then(number).otherwise(number % 30)))
+    dataset = write_dataset(events, tmp_path / "dataset")
+    build_lists(dataset, ListConfig(window=40, eval_negatives=15), out=tmp_path / "lists")
+    data = read_dataset(dataset)
+    counts = dict(before(data.behaviors, data.split.train_end).group_by("item_id").len().iter_rows())
+    lists = _read(tmp_path / "lists")
+    for protocol, limit in (("within_cold", 5), ("within_unseen", 1)):
+        items = lists.filter(pl.col("protocol") == protocol)["item_ids"].explode()
+        assert len(items)
+        assert all(counts.get(item, 0) < limit for item in items)
+
+
+def test_the_future_does_not_reach_training_lists(shop: Shop, data: Dataset, tmp_path: Path) -> None:
+    start = data.split.train_end + timedelta(minutes=1)
+    planted = pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in range(40)],
+            "timestamp": [start + timedelta(seconds=n) for n in range(40)],
+            "item_id": "i3",
+            "event_type": "order",
+        }
+    )
+    events = pl.concat([data.events, EVENTS.check(planted)]).sort("timestamp", "user_id", "item_id")
+    build_lists(write_dataset(events, tmp_path / "d"), ListConfig(window=40, eval_negatives=15), out=tmp_path / "l")
+    train = pl.col("split") == "train"
+    assert _read(tmp_path / "l").filter(train).equals(_read(shop.lists).filter(train))
+
+
+def test_requests_become_lists(shown_shop: Shop) -> None:
+    lists = _read(shown_shop.lists)
+    assert set(lists.filter(pl.col("split") == "train")["protocol"]) == {"impressions"}
+    assert {"impressions", "contemporaneous"} <= set(lists.filter(pl.col("split") == "test")["protocol"])
+    requests = lists.filter(pl.col("protocol") == "impressions")
+    # A click that fell beyond its request's part is no label: at most one per boundary.
+    assert (requests["clicks"].list.sum() == 0).sum() <= 2
+    assert requests["clicks"].list.sum().max() == 1
+    assert 0.2 < requests["orders"].list.sum().mean() < 0.4
+    assert requests["item_ids"].list.len().mean() > 5
+
+
+def test_an_order_after_the_part_is_no_label_of_it(shown_shop: Shop, tmp_path: Path) -> None:
+    data = read_dataset(shown_shop.inputs.dataset)
+    events = before(data.events, data.split.train_end)
+    shown = events.filter(pl.col("event_type") == "impression").tail(3)
+    late = shown.with_columns(
+        event_type=pl.lit("order"), timestamp=pl.lit(data.split.train_end, pl.Datetime("us", "UTC"))
+    )
+    planted = pl.concat([data.events, late]).sort("timestamp", "user_id", "item_id")
+    build_lists(write_dataset(planted, tmp_path / "d"), ListConfig(window=40, eval_negatives=15), out=tmp_path / "l")
+    train = pl.col("split") == "train"
+    assert _read(tmp_path / "l").filter(train).equals(_read(shown_shop.lists).filter(train))
+
+
+def test_the_cap_keeps_a_seeded_sample(shop: Shop, tmp_path: Path) -> None:
+    config = ListConfig(window=40, eval_negatives=15, max_eval_lists=20)
+    for name in ("a", "b"):
+        build_lists(shop.inputs.dataset, config, out=tmp_path / name)
+    lists = _read(tmp_path / "a")
+    assert lists.equals(_read(tmp_path / "b"))
+    assert lists.filter(pl.col("split") != "train").group_by("protocol", "split").len()["len"].max() == 20
+
+
+def test_a_log_of_strangers_is_refused(tmp_path: Path) -> None:
+    events = make_events().with_columns(user_id=pl.format("u{}", pl.int_range(pl.len())))
+    dataset = write_dataset(EVENTS.check(events), tmp_path / "d")
+    with pytest.raises(UserError, match="no training list"):
+        build_lists(dataset, ListConfig(), out=tmp_path / "l")
