@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS responses (
 ) WITHOUT ROWID
 """
 _BY_INPUT = "CREATE INDEX IF NOT EXISTS by_input ON responses (input_digest, agent, attempt)"
+_RECORDED = """
+SELECT text, tokens_in, tokens_out, truncated FROM responses WHERE input_digest = ? AND agent = ? AND attempt = ?
+"""
 _MAX_VARIABLES = 500
 
 
@@ -94,8 +97,7 @@ class RequestCache:
 
     def recorded(self, request: Request) -> Response | None:
         """The answer that any teacher once gave to this agent and input."""
-        query = "SELECT text, tokens_in, tokens_out, truncated FROM responses WHERE input_digest=? AND agent=? AND attempt=?"
-        row = self._connection.execute(query, (input_digest(request), request.agent, request.attempt)).fetchone()
+        row = self._connection.execute(_RECORDED, (input_digest(request), request.agent, request.attempt)).fetchone()
         return Response(0, row[0], row[1], row[2], truncated=bool(row[3])) if row else None
 
 

@@ -16,7 +16,7 @@ class HandbookTeacherConfig(Config):
     kind: Literal["handbook"] = "handbook"
     folder: Path | None = None
     """Folder of concept files (*.yaml); none means the handbook that comes with the package."""
-    min_confidence: float = Field(0.35, ge=0, le=1)
+    min_confidence: float = Field(default=0.35, ge=0, le=1)
     """Below this confidence of the match the handbook answers "unknown"."""
 
 
@@ -30,21 +30,21 @@ class OpenAITeacherConfig(Config):
     """Model name as the server knows it."""
     api_key_env: str | None = None
     """Environment variable that holds the key; none for servers that ask for no key."""
-    concurrency: int = Field(16, ge=1, le=1024)
+    concurrency: int = Field(default=16, ge=1, le=1024)
     """Requests in flight at once."""
-    timeout_s: float = Field(120, gt=0)
+    timeout_s: float = Field(default=120, gt=0)
     """Limit of one attempt of one request."""
-    max_retries: int = Field(4, ge=0, le=20)
+    max_retries: int = Field(default=4, ge=0, le=20)
     """Further attempts after a timeout, a lost connection, HTTP 408, 409, 429 or 5xx, with backoff and jitter."""
-    max_tokens: int = Field(1500, ge=16)
+    max_tokens: int = Field(default=1500, ge=16)
     """Longest answer; a cut-off answer is asked for once more with twice as much."""
-    temperature: float = Field(0.0, ge=0, le=2)
+    temperature: float = Field(default=0.0, ge=0, le=2)
     """Sampling temperature."""
     seed: int = 0
     """Sampling seed, for servers that honour it."""
-    price_per_million_input_tokens: float = Field(0.0, ge=0)
+    price_per_million_input_tokens: float = Field(default=0.0, ge=0)
     """For the ledger, in the currency of your bill."""
-    price_per_million_output_tokens: float = Field(0.0, ge=0)
+    price_per_million_output_tokens: float = Field(default=0.0, ge=0)
     """For the ledger, in the currency of your bill."""
 
 
@@ -67,13 +67,13 @@ class KnowledgeConfig(Config):
 
     teacher: TeacherConfig = HandbookTeacherConfig()
     """Who answers the agents."""
-    batch_items: int = Field(512, ge=1)
+    batch_items: int = Field(default=512, ge=1)
     """Items that go through the agents together; bounds the memory."""
-    max_description_chars: int = Field(1000, ge=0)
+    max_description_chars: int = Field(default=1000, ge=0)
     """Descriptions are cut here before an agent reads them."""
-    max_invalid_rate: float = Field(0.05, ge=0, le=1)
+    max_invalid_rate: float = Field(default=0.05, ge=0, le=1)
     """The step fails when a larger share of items got no valid answer even after a repair."""
-    min_coverage: float = Field(0.0, ge=0, le=1)
+    min_coverage: float = Field(default=0.0, ge=0, le=1)
     """The step fails when a smaller share of items has knowledge."""
 
 
@@ -81,12 +81,12 @@ class SemanticIdConfig(Config):
     """How vectors become short codes."""
 
     method: Literal["product", "residual"] = "product"
-    """`product`: one code per slice of the rotated vector (parallel codes); `residual`: each level codes what is left."""
-    num_levels: int = Field(4, ge=1, le=16)
+    """`product`: one code per slice of the rotated vector; `residual`: each level codes what the one before left."""
+    num_levels: int = Field(default=4, ge=1, le=16)
     """Levels with meaning; one more level tells apart items whose codes agree."""
-    num_codes: int = Field(256, ge=1, le=65_536)
+    num_codes: int = Field(default=256, ge=1, le=65_536)
     """Codes per level; fewer where the catalogue has fewer distinct vectors."""
-    max_iterations: int = Field(25, ge=1)
+    max_iterations: int = Field(default=25, ge=1)
     """Iterations of k-means."""
 
 
@@ -99,13 +99,13 @@ class EmbeddingConfig(Config):
     """Revision of the hub model; the default encoder is verified by its digest instead."""
     knowledge: bool = True
     """Combine the raw text with the distilled knowledge; off gives the raw-text space, for ablations."""
-    knowledge_weight: float = Field(0.3, ge=0, le=1)
+    knowledge_weight: float = Field(default=0.3, ge=0, le=1)
     """Share of the knowledge vector in the sum, before it is scaled to unit norm."""
-    max_tokens: int = Field(64, ge=8, le=512)
+    max_tokens: int = Field(default=64, ge=8, le=512)
     """Longer texts are cut here."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """Texts encoded at once."""
-    dimension: int | None = Field(None, ge=2)
+    dimension: int | None = Field(default=None, ge=2)
     """Reduce vectors to this length by principal components; none keeps the encoder's length."""
     semantic_ids: SemanticIdConfig = SemanticIdConfig()
     """How vectors become codes."""

@@ -12,6 +12,7 @@ from models.knowledge.schema import Strict
 _MAX_TITLE_CHARS = 400
 _MAX_NAME_CHARS = 120
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_WORD = re.compile(r"\w+")
 _SPACES = re.compile(r"\s+")
 
 
@@ -32,6 +33,11 @@ class Product(Strict):
     def text(self) -> str:
         """Everything in one string, the most telling first."""
         return ". ".join(part for part in (self.title, self.brand, self.category, self.description) if part)
+
+
+def fold(text: str) -> str:
+    """Case-folded words with one space before, between and after: ` word ` in it is a test for a whole word."""
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
 
 
 def read_product(row: dict[str, str | None], *, max_description_chars: int) -> Product:

@@ -5,7 +5,7 @@ back-ends: unbounded arrays and strings are what makes constrained answers hit t
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -18,6 +18,7 @@ Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=32
 Reasoning = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1600)]
 
 MAX_CLAIMS: Final = 5
+assert get_args(Facet) == FACETS, "the schema's facets must be those of the KNOWLEDGE table"
 
 
 class Strict(BaseModel):
@@ -53,7 +54,7 @@ class KnowledgeRecord(Strict):
 
     def claims(self) -> "Iterator[PlacedClaim]":
         """All claims with their places, in the order of the facets."""
-        for facet in FACETS:
+        for facet in get_args(Facet):
             for number, claim in enumerate(getattr(self, facet)):
                 yield PlacedClaim(facet, number, claim)
 
@@ -67,7 +68,7 @@ class KnowledgeRecord(Strict):
 class PlacedClaim(NamedTuple):
     """A claim and where it stands in its record."""
 
-    facet: str
+    facet: Facet
     number: int
     claim: Claim
 
@@ -84,7 +85,9 @@ def from_row(row: dict[str, Any]) -> KnowledgeRecord:
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """JSON schema of an agent's answer: bounded, closed to unknown keys, every key required, no titles or docs."""
-    return _slim(model.model_json_schema())
+    schema = _slim(model.model_json_schema())
+    assert isinstance(schema, dict)
+    return schema
 
 
 def _slim(node: Any) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from models.knowledge.agents.roles import AttributeFindings, DemandFindings, Objection, ReviewedDraft
+from models.knowledge.products import fold
 from models.knowledge.schema import Claim, KnowledgeRecord, PlacedClaim
 
 
@@ -32,7 +33,7 @@ def draft_record(demand: DemandFindings, attribute: AttributeFindings) -> Knowle
 
 def apply_objections(record: KnowledgeRecord, objections: Iterable[Objection]) -> KnowledgeRecord:
     """Drops or weakens (halves the confidence of) the claims objected to."""
-    remedies = {(objection.facet, objection.number): objection.remedy for objection in objections}
+    remedies = {(str(objection.facet), objection.number): objection.remedy for objection in objections}
 
     def keep(placed: PlacedClaim) -> Claim | None:
         remedy = remedies.get((placed.facet, placed.number))
@@ -53,10 +54,10 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
     seen: set[tuple[str, str]] = set()
     drafted = _texts(draft.record)
     standing = _texts(apply_objections(draft.record, draft.objections))
-    text = _fold(draft.product.text)
+    text = fold(draft.product.text)
 
     def keep(placed: PlacedClaim) -> Claim | None:
-        place = (placed.facet, _fold(placed.claim.text))
+        place = (placed.facet, fold(placed.claim.text))
         if place not in drafted:
             reason = "not in the draft"
         elif place not in standing:
@@ -78,14 +79,14 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
 
 
 def _texts(record: KnowledgeRecord) -> set[tuple[str, str]]:
-    return {(placed.facet, _fold(placed.claim.text)) for placed in record.claims()}
+    return {(placed.facet, fold(placed.claim.text)) for placed in record.claims()}
 
 
 def _find_fault(claim: Claim, folded_text: str) -> str:
     """Why a claim's evidence does not count; empty when it does."""
     if not claim.evidence:
         return "no evidence"
-    if claim.source == "catalogue" and _fold(claim.evidence) not in folded_text:
+    if claim.source == "catalogue" and fold(claim.evidence) not in folded_text:
         return "quotation not in the catalogue"
     return ""
 
@@ -102,7 +103,3 @@ def _select(record: KnowledgeRecord, keep: Callable[[PlacedClaim], Claim | None]
 
 def _weaken(claim: Claim) -> Claim:
     return claim.model_copy(update={"confidence": claim.confidence / 2})
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -1,6 +1,6 @@
 """From a teacher's configuration to the teacher."""
 
-from models.knowledge.config import HandbookTeacherConfig, OpenAITeacherConfig, TeacherConfig
+from models.knowledge.config import HandbookTeacherConfig, OpenAITeacherConfig, ReplayTeacherConfig, TeacherConfig
 from models.knowledge.teachers.base import Teacher
 
 
@@ -18,6 +18,7 @@ def build_teacher(config: TeacherConfig) -> Teacher:
         from models.knowledge.teachers.openai_compatible import OpenAICompatibleTeacher
 
         return OpenAICompatibleTeacher(config)
+    assert isinstance(config, ReplayTeacherConfig)
     from models.knowledge.teachers.replay import ReplayTeacher
 
     return ReplayTeacher(config)

@@ -1,6 +1,5 @@
 """The embedded teacher: answers the agents from the handbook by retrieval, with no weights and no network."""
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
@@ -22,16 +21,17 @@ from models.knowledge.agents.roles import (
     ReviewedDraft,
 )
 from models.knowledge.config import HandbookTeacherConfig
-from models.knowledge.handbook.concepts import Hints, read_handbook
+from models.knowledge.handbook.concepts import read_handbook
 from models.knowledge.handbook.matcher import ConceptMatcher, Match
-from models.knowledge.products import Product
+from models.knowledge.products import Product, fold
 from models.knowledge.schema import MAX_CLAIMS, Claim
 from models.knowledge.teachers.base import Price, Request, Response
 
 _REASONED = 0.9
 """Confidence of a claim that follows from the kind of product, if the kind is right."""
 _MATCHES_KEPT = 4096
-_MAX_QUOTE_CHARS = 200
+_MAX_SHOWN = 3
+"""Claims from cues in the product's text, per facet; the rest is left to the kind of product."""
 
 
 class HandbookTeacher:
@@ -40,9 +40,11 @@ class HandbookTeacher:
     def __init__(self, config: HandbookTeacherConfig) -> None:
         handbook = read_handbook(config.folder)
         self._concepts = handbook.concepts
+        self._traits = handbook.traits
         self._matcher = ConceptMatcher(handbook.concepts)
         self._min_confidence = config.min_confidence
         self._find = lru_cache(_MATCHES_KEPT)(self._find_uncached)
+        self._fold_text = lru_cache(_MATCHES_KEPT)(lambda product: fold(product.text))
         self.name = f"handbook-{handbook.version}"
         self.sampling: dict[str, Any] = {"min_confidence": config.min_confidence}
         self.price = Price()
@@ -62,8 +64,9 @@ class HandbookTeacher:
         if isinstance(given, Draft):
             return self._review(given)
         assert isinstance(given, Assignment), f"no agent reads {type(given).__name__}"
-        match = self._find(given.product)
-        return _demand(given.product, match) if answer is DemandFindings else _attributes(given.product, match)
+        if answer is DemandFindings:
+            return self._demand(given.product)
+        return self._attributes(given.product)
 
     def _find_uncached(self, product: Product) -> Match | None:
         match = self._matcher.match(product)
@@ -80,7 +83,7 @@ class HandbookTeacher:
 
     def _review(self, draft: Draft) -> Review:
         match = self._find(draft.product)
-        text = draft.product.text.casefold()
+        text = self._fold_text(draft.product)
         unless = match.concept.unless if match else {}
         wrong = {words: cue for cue, words in unless.items() if _quote((cue,), text)}
         objections = [
@@ -92,37 +95,44 @@ class HandbookTeacher:
         reasoning = f"Compared each claim with the product's text; {len(objections)} contradict it."
         return Review(reasoning=reasoning, objections=tuple(objections[:12]))
 
+    def _demand(self, product: Product) -> DemandFindings:
+        match = self._find(product)
+        if match is None:
+            return DemandFindings(
+                reasoning=_UNKNOWN, recognised=False, summary="", demands=(), audiences=(), scenarios=()
+            )
+        claims = {facet: self._claims(facet, product, match) for facet in ("demands", "audiences", "scenarios")}
+        reasoning = f"{match.reason}, so this is: {match.concept.summary}"
+        return DemandFindings(reasoning=reasoning, recognised=True, summary=match.concept.summary, **claims)
 
-def _demand(product: Product, match: Match | None) -> DemandFindings:
-    if match is None:
-        return DemandFindings(
-            reasoning=_UNKNOWN, recognised=False, summary="", demands=(), audiences=(), scenarios=()
-        )
-    concept = match.concept
-    return DemandFindings(
-        reasoning=f"{match.reason}, so this is: {concept.summary}",
-        recognised=True,
-        summary=concept.summary,
-        demands=_claims(concept.demands, product, match),
-        audiences=_claims(concept.audiences, product, match),
-        scenarios=_claims(concept.scenarios, product, match),
-    )
+    def _attributes(self, product: Product) -> AttributeFindings:
+        match = self._find(product)
+        if match is None:
+            return AttributeFindings(
+                reasoning=_UNKNOWN, recognised=False, attributes=(), complements=(), substitutes=(), lifecycle=()
+            )
+        facets = ("attributes", "complements", "substitutes", "lifecycle")
+        claims = {facet: self._claims(facet, product, match) for facet in facets}
+        reasoning = f"{match.reason}, so what matters is: {', '.join(match.concept.focus[:3])}."
+        return AttributeFindings(reasoning=reasoning, recognised=True, **claims)
 
-
-def _attributes(product: Product, match: Match | None) -> AttributeFindings:
-    if match is None:
-        return AttributeFindings(
-            reasoning=_UNKNOWN, recognised=False, attributes=(), complements=(), substitutes=(), lifecycle=()
-        )
-    concept = match.concept
-    return AttributeFindings(
-        reasoning=f"{match.reason}, so what matters is: {', '.join(concept.focus[:3])}.",
-        recognised=True,
-        attributes=_claims(concept.attributes, product, match),
-        complements=_claims(concept.complements, product, match),
-        substitutes=_claims(concept.substitutes, product, match),
-        lifecycle=_claims(concept.lifecycle, product, match),
-    )
+    def _claims(self, facet: str, product: Product, match: Match) -> tuple[Claim, ...]:
+        """The hints that hold for this product; those that its own text shows come first and quote it."""
+        text = self._fold_text(product)
+        sure = round(max(match.confidence, _REASONED), 3)
+        likely = round(_REASONED * match.confidence, 3)
+        traits = (hint for trait in self._traits for hint in getattr(trait, facet, ()))
+        shown = [
+            Claim(text=hint.text, evidence=quote, source="catalogue", confidence=sure)
+            for hint in (*getattr(match.concept, facet), *traits)
+            if (quote := _quote(hint.cues, text))
+        ]
+        general = [
+            Claim(text=hint.text, evidence=match.reason, source="reasoning", confidence=likely)
+            for hint in getattr(match.concept, facet)
+            if not hint.cues
+        ]
+        return tuple((shown[:_MAX_SHOWN] + general)[:MAX_CLAIMS])
 
 
 _UNKNOWN = "Neither the category nor the text matches a concept of the handbook well enough."
@@ -134,28 +144,9 @@ def _edit(draft: ReviewedDraft) -> Edition:
     return Edition(reasoning=f"Kept {kept} of {before} claims; dropped those objected to.", record=record)
 
 
-def _claims(hints: Hints, product: Product, match: Match) -> tuple[Claim, ...]:
-    """The hints that hold for this product; those that its own text shows come first and quote it."""
-    text = product.text.casefold()
-    shown: list[Claim] = []
-    general: list[Claim] = []
-    for hint in hints:
-        quote = _quote(hint.cues, text)
-        if quote:
-            sure = max(match.confidence, _REASONED)
-            shown.append(Claim(text=hint.text, evidence=quote, source="catalogue", confidence=round(sure, 3)))
-        elif not hint.cues:
-            confidence = round(_REASONED * match.confidence, 3)
-            general.append(Claim(text=hint.text, evidence=match.reason, source="reasoning", confidence=confidence))
-    return tuple((shown + general)[:MAX_CLAIMS])
-
-
 def _quote(cues: tuple[str, ...], text: str) -> str:
-    """The first cue that stands in the (case-folded) text as words of their own; empty when none does."""
-    found = (_pattern(cue).search(text) for cue in cues)
-    return next((hit.group()[:_MAX_QUOTE_CHARS] for hit in found if hit), "")
+    """The first cue that stands in the folded text; empty when none does."""
+    return next((cue for cue in cues if _fold_cue(cue) in text), "")
 
 
-@cache
-def _pattern(cue: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(cue.casefold())}(?!\w)")
+_fold_cue = cache(fold)

