@@ -26,9 +26,9 @@ with open('pyproject.toml', 'rb') as stream:
     print('\n'.join(tomllib.load(stream)['project']['optional-dependencies'][sys.argv[1]]))" "$1"
 }
 
-compile dev pyproject.toml --extra main --extra dev "$@"
-compile main pyproject.toml --extra main --constraint requirements/dev.lock "$@"
+compile dev pyproject.toml --extra main --extra dev --config-file requirements/torch.toml "$@"
+compile main pyproject.toml --extra main --constraint requirements/dev.lock --config-file requirements/torch.toml "$@"
 # The local Triton needs numpy < 2: it stands alone, without the project.
 extra triton | compile triton - "$@"
-# vLLM runs on GPUs, so it must see the registry's CUDA build of torch, not a local CPU wheel.
+# vLLM runs on GPUs: it locks the CUDA libraries too, and must not see a local CPU wheel.
 UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm "$@"

@@ -52,5 +52,16 @@ def test_torch_is_pinned_without_a_build_label() -> None:
     assert {pins(lock)["torch"] for lock in ("main", "dev", "vllm")} == {"2.13.0"}
 
 
+@pytest.mark.parametrize("lock", ["main", "dev"])
+def test_cuda_is_left_to_the_torch_that_is_installed(lock: str) -> None:
+    # nvidia-ml-py is BentoML's: a small binding without libraries.
+    cuda = [name for name in pins(lock) if name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"]
+    assert cuda == ["tritonclient"]
+
+
+def test_cuda_is_locked_for_the_gpu_environment() -> None:
+    assert any(name.startswith("nvidia-cudnn") for name in pins("vllm"))
+
+
 def test_main_is_a_part_of_dev() -> None:
     assert pins("main").items() <= pins("dev").items()
