@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from contracts.schema import UTC_TIME, Column, Table
+from monitoring.config import MonitoringConfig
 
 SERVING_FEATURES: Final = Table(
     "serving_features",
@@ -37,28 +38,34 @@ ITEM_COLUMNS: Final = ("score", "degraded", "price", "item_age_s")
 
 def feature_frame(
     shown: pl.DataFrame,
+    config: MonitoringConfig,
     *,
     items: pl.DataFrame,
     item_embeddings: pl.DataFrame,
     user_behaviors: pl.DataFrame,
     inferred_behaviors: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Builds SERVING_FEATURES.
+    """Builds SERVING_FEATURES of at most about `config.max_rows` rows (whole requests, drawn by `config.seed`).
 
     Args:
         shown: contract EXPOSURES, or the impressions of EVENTS (then without score and degraded).
+        config: how many rows to keep.
         items: contract ITEMS.
         item_embeddings: contract ITEM_EMBEDDINGS.
         user_behaviors: contract USER_BEHAVIORS.
         inferred_behaviors: contract INFERRED_BEHAVIORS.
     """
-    rows = shown.sort("timestamp").select(
-        "request_id",
-        "item_id",
-        "user_id",
-        "timestamp",
-        score=pl.col("score") if "score" in shown.columns else None,
-        degraded=(pl.col("degraded").list.len() > 0).cast(pl.Float64) if "degraded" in shown.columns else None,
+    rows = (
+        _whole_requests(shown, config)
+        .sort("timestamp")
+        .select(
+            "request_id",
+            "item_id",
+            "user_id",
+            "timestamp",
+            score=pl.col("score") if "score" in shown.columns else None,
+            degraded=(pl.col("degraded").list.len() > 0).cast(pl.Float64) if "degraded" in shown.columns else None,
+        )
     )
     rows = _as_of(rows, _history(user_behaviors))
     rows = _as_of(rows, _inferred(inferred_behaviors))
@@ -72,6 +79,14 @@ def feature_frame(
             inferred_length=pl.col("inferred_length").fill_null(0),
         )
     )
+
+
+def _whole_requests(shown: pl.DataFrame, config: MonitoringConfig) -> pl.DataFrame:
+    if len(shown) <= config.max_rows:
+        return shown
+    requests = shown.select(pl.col("request_id").unique(maintain_order=True))
+    kept = requests.sample(fraction=config.max_rows / len(shown), seed=config.seed)
+    return shown.join(kept, on="request_id", how="semi")
 
 
 def _as_of(rows: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:

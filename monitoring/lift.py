@@ -175,14 +175,15 @@ def _summarize(
 
 def _run(rows: list[LiftRow], summary: dict[str, Any], config: MonitoringConfig, *, moment: Any) -> Snapshot:
     frame = pl.DataFrame([_flat(row) for row in rows], infer_schema_length=None).with_columns(
-        pl.col("arm").replace_strict(summary["srm"]["intended"], return_dtype=pl.Float64).alias("intended")
+        intended=pl.col("arm").replace_strict(summary["srm"]["intended"], return_dtype=pl.Float64),
+        p_value=pl.lit(summary["srm"]["p_value"]),
     )
     numbers = [name for name, dtype in frame.schema.items() if dtype.is_numeric()]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=["arm", "metric"])
     known = [row for row in rows if row.relative.value is not None]
     label = config.traffic_label
     metrics: list[Any] = [
-        SampleRatio(p_value=summary["srm"]["p_value"], label=label, tests=[gte(config.srm_alpha)]),
+        SampleRatio(label=label, tests=[gte(config.srm_alpha)]),
         *(RelativeLift(measure=row.metric, arm=row.arm, label=label, tests=[]) for row in known),
     ]
     dataset = Dataset.from_pandas(frame.to_pandas(), data_definition=definition)

@@ -44,9 +44,11 @@ class RelativeLiftCalculation(SingleValueCalculation[RelativeLift]):  # type: ig
 
 
 class SampleRatio(SingleValueMetric):  # type: ignore[misc]
-    """P-value of the observed split of users among the arms."""
+    """P-value of the observed split of users among the arms.
 
-    p_value: float
+    It comes with the data, not as a parameter: Evidently draws one line in the dashboard for each set of parameters.
+    """
+
     label: str
 
 
@@ -57,9 +59,10 @@ class SampleRatioCalculation(SingleValueCalculation[SampleRatio]):  # type: igno
         """Shows the p-value beside the counts."""
         arms = current_data.as_dataframe().drop_duplicates("arm")
         data = [[escape(str(row["arm"])), int(row["users"]), f"{row['intended']:.1f}"] for _, row in arms.iterrows()]
-        result = self.result(self.metric.p_value)
+        p_value = float(arms["p_value"].iloc[0])
+        result = self.result(p_value)
         result.widget = [
-            counter(title=self.display_name(), counters=[CounterData.float("p-value", self.metric.p_value, 4)]),
+            counter(title=self.display_name(), counters=[CounterData.float("p-value", p_value, 4)]),
             table_data(title="", column_names=["Arm", "Users", "Users intended"], data=data),
         ]
         return result

@@ -117,9 +117,10 @@ def test_own_metrics_are_drawn_by_the_ui(address: str) -> None:
 def test_dashboard_panels_find_their_series(address: str) -> None:
     (project,) = get(f"{address}/api/projects")
     dashboard = get(f"{address}/api/v2/dashboards/{project['id']}")
-    wanted = [value for panel in dashboard["panels"] for value in panel["values"]]
-    body = json.dumps({"series_filters": wanted}).encode()
-    url = f"{address}/api/v2/snapshots/{project['id']}/data-series"
+    fields = ("tags", "metadata", "metric", "metric_labels")
+    wanted = [{name: value[name] for name in fields} for panel in dashboard["panels"] for value in panel["values"]]
+    body = json.dumps({"series_filter": wanted}).encode()
+    url = f"{address}/api/v2/snapshots/{project['id']}/data_series_batch"
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         series = json.loads(answer.read())["series"]

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from contracts.tables import EXPOSURES, INFERRED_BEHAVIORS, ITEM_EMBEDDINGS, ITEMS, USER_BEHAVIORS
+from monitoring.config import MonitoringConfig
 from monitoring.features import SERVING_FEATURES, feature_frame
 
 NOW = datetime(2025, 5, 1, 12, tzinfo=UTC)
@@ -43,6 +44,7 @@ def frame(user_behaviors: pl.DataFrame, shown: pl.DataFrame | None = None) -> pl
     )
     return feature_frame(
         exposures() if shown is None else shown,
+        MonitoringConfig(max_rows=1000),
         items=ITEMS.check(items),
         item_embeddings=ITEM_EMBEDDINGS.check(vectors),
         user_behaviors=user_behaviors,
@@ -74,3 +76,15 @@ def test_impressions_of_the_log_serve_as_a_reference_without_scores() -> None:
     shown = exposures().select("request_id", "item_id", "user_id", "timestamp")
     table = frame(behaviors(NOW - HOUR), shown)
     assert table["score"].null_count() == table["degraded"].null_count() == len(table) == 3
+
+
+def test_a_large_window_is_sampled_by_whole_requests() -> None:
+    rows = pl.DataFrame({"number": range(4000)}).select(
+        request_id=pl.format("r{}", pl.col("number") // 10),
+        item_id=pl.format("i{}", "number"),
+        user_id=pl.lit("u"),
+        timestamp=pl.lit(NOW),
+    )
+    table = frame(behaviors(NOW - HOUR), rows)
+    assert len(table) == 1000
+    assert (table.group_by("request_id").len()["len"] == 10).all()
