@@ -71,7 +71,7 @@ class TargetAttention(nn.Module):
     def forward(
         self, c_BCE: Tensor, h_BHE: Tensor, mask_BH: Tensor, *, similarity_BCH: Tensor | None, bias_BHA: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the behaviours say about each candidate, [B, C, E], and how loudly (log of the summed weights), [B, C, A].
+        """What the behaviours say about each candidate [B, C, E], and how loudly: log of the summed weights [B, C, A].
 
         Both are constant for a user without behaviours.
         """
