@@ -1,0 +1,71 @@
+"""Tiny catalogues and scripted teachers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.tables import EVENTS, ITEMS
+from models.knowledge.teachers.base import Price, Request, Response
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+SHOP = [
+    {"item_id": "a", "title": "Brightline USB C Cable, braided, 2 m", "category": "Cables > USB Cables", "brand": "Bright"},
+    {"item_id": "b", "title": "Hushwell Video Baby Monitor, night vision", "category": "Baby > Sleep > Monitors"},
+    {"item_id": "c", "title": "Wired Earbuds for running", "category": "Earbud Headphones", "description": "No battery."},
+    {"item_id": "d", "title": "Qwxzt", "category": None},
+]
+
+WriteDataset = Callable[[Sequence[dict[str, Any]]], Path]
+
+
+@pytest.fixture
+def write_dataset(tmp_path: Path) -> WriteDataset:
+    """Writes a dataset artifact of the given items and one event."""
+
+    def write(items: Sequence[dict[str, Any]]) -> Path:
+        out = tmp_path / f"dataset-{len(list(tmp_path.iterdir()))}"
+        frame = pl.DataFrame(list(items), schema={name: ITEMS.schema[name] for name in ITEMS.schema})
+        event = {"user_id": "u", "timestamp": START, "item_id": items[0]["item_id"], "event_type": "click"}
+        with new_artifact(out, kind="dataset", inputs={}) as artifact:
+            write_table(artifact.path / "items.parquet", ITEMS, frame)
+            write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame([event]))
+            write_json(artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START))
+        return out
+
+    return write
+
+
+class ScriptedTeacher:
+    """Answers by a function of the request; keeps what it was asked."""
+
+    name = "scripted-1"
+    price = Price(1.0, 2.0)
+
+    def __init__(self, script: Callable[[Request], Response]) -> None:
+        self.script = script
+        self.asked: list[Request] = []
+        self.sampling: dict[str, Any] = {}
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Response]:
+        # Backwards: answers may come in any order.
+        for number, request in reversed(list(enumerate(requests))):
+            self.asked.append(request)
+            yield self.script(request)._replace(number=number)
+
+
+@pytest.fixture
+def scripted() -> type[ScriptedTeacher]:
+    """The class of scripted teachers."""
+    return ScriptedTeacher
+
+
+@pytest.fixture
+def shop() -> list[dict[str, Any]]:
+    """Four items: three that the handbook knows and one that it does not."""
+    return [dict(item) for item in SHOP]
