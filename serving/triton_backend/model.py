@@ -4,11 +4,17 @@ Triton loads this file by itself: it imports nothing of ours.
 """
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # Triton provides it
+# The embedded interpreter takes no PYTHONPATH, and the installation beneath it may hold a numpy that the backend cannot
+# use: then outputs arrive empty, without an error.
+sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
+
+import onnxruntime  # noqa: E402
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # noqa: E402
 
 
 class TritonPythonModel:

@@ -1,0 +1,74 @@
+"""Parts of a served sample shop: real rankers without training, free loopback ports."""
+
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+
+from contracts.artifacts import new_artifact
+from models.ranker.config import RankerConfig
+from models.ranker.encoding import Feed, ItemEncoder, ItemRows, encode_request
+from models.ranker.export import export_ranker, write_golden_rows
+from models.ranker.network import Ranker
+from models.ranker.spec import RankerSpec
+from serving.config import ServingConfig
+
+DIM = 3
+ITEMS = [f"item_{number}" for number in range(6)]
+
+
+class Served(NamedTuple):
+    config: ServingConfig
+    challenger: Path
+    baseline: Path
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def write_ranker(config: RankerConfig, dataset: Path, out: Path, *, space: str = "sample-space") -> RankerSpec:
+    """Exports a ranker with random weights, through the ranker's own export."""
+    torch.manual_seed(config.seed)
+    items = pl.read_parquet(dataset / "items.parquet")
+    dim = DIM if config.features.vectors else 0
+    encoder = ItemEncoder.fit(items, training_ids=items["item_id"], num_price_buckets=4, dim=dim)
+    network = Ranker(config, encoder.sizes, dim)
+    with new_artifact(out, kind="ranker", inputs={"dataset": dataset}, config=config) as artifact:
+        spec = export_ranker(network, encoder, config, space=space, vector_dim=dim, folder=artifact.path)
+        write_golden_rows(network, spec, _golden(spec, encoder), artifact.path)
+    return spec
+
+
+def _golden(spec: RankerSpec, encoder: ItemEncoder) -> Feed:
+    rng = np.random.default_rng(0)
+    feeds = [_request(spec, encoder, rng) for _ in range(3)]
+    return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+
+
+def _request(spec: RankerSpec, encoder: ItemEncoder, rng: np.random.Generator) -> Feed:
+    return encode_request(
+        spec,
+        encoder,
+        candidates=_rows(rng, 5),
+        history=_rows(rng, 3),
+        history_event_types=["click", "order", "cart"],
+        history_ages_s=[10.0, 3600.0, 86400.0],
+        inferred=_rows(rng, 2),
+        inferred_scores=[0.9, 0.4],
+    )
+
+
+def _rows(rng: np.random.Generator, count: int) -> ItemRows:
+    vectors = rng.normal(size=(count, DIM)).astype(np.float32)
+    return ItemRows(ITEMS[:count], ["Home > All"] * count, ["Acme"] * count, [10.0] * count, vectors)

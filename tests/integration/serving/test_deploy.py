@@ -1,0 +1,98 @@
+"""Deployment on a real Triton: load, parity, switch, roll back, refuse."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from served_shop import Served, free_ports, write_ranker
+
+from contracts.errors import UserError
+from models.ranker.config import RankerConfig
+from models.ranker.spec import GOLDEN_FILE, RankerSpec
+from serving.config import ServingConfig
+from serving.deploy import deploy_rankers, load_routed, rollback
+from serving.routes import read_routes
+from serving.triton_client import TritonControl, TritonError, TritonScorer
+from serving.triton_server import TritonServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def config(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingConfig]:
+    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(3), strict=True))
+    triton = served.config.triton.model_copy(update=ports)
+    state = tmp_path_factory.mktemp("deploy") / "serving"
+    (state.parent / "feature_store").symlink_to(served.config.feature_store)
+    config = served.config.model_copy(update={"triton": triton}).at(state)
+    with TritonServer(config.models, triton, scratch=state / "triton"):
+        yield config
+
+
+def test_deploy_switch_and_roll_back(served: Served, config: ServingConfig) -> None:
+    control = TritonControl(config.triton)
+    first = deploy_rankers({"control": served.baseline}, config, state=config.state)
+    assert first["revision"] == 1
+    assert first["parity_max_difference"] < 1e-4
+    second = deploy_rankers({"control": served.baseline, "treatment": served.challenger}, config, state=config.state)
+    assert second["arms"] == 2
+    models = {RankerSpec.read(path).model_name for path in (served.baseline, served.challenger)}
+    assert read_routes(config.state).models == control.loaded() == models
+    assert rollback(config, state=config.state).arms.keys() == {"control"}
+    assert load_routed(config).revision == 3
+
+
+def test_answers_do_not_depend_on_who_else_asks(served: Served, config: ServingConfig) -> None:
+    deploy_rankers({"all": served.challenger}, config, state=config.state)
+    spec = RankerSpec.read(served.challenger)
+    with np.load(served.challenger / GOLDEN_FILE, allow_pickle=False) as golden:
+        feed = {tensor.name: golden[f"input_{tensor.name}"] for tensor in spec.inputs}
+        expected = golden["output_score"]
+
+    async def ask() -> None:
+        scorer = TritonScorer(config.triton)
+        rows = [{name: values[row : row + 1] for name, values in feed.items()} for row in (0, 1, 2) * 20]
+        answers = await asyncio.gather(*(scorer.score(spec.model_name, row, ("score",), timeout_s=20) for row in rows))
+        for index, answer in enumerate(answers):
+            np.testing.assert_allclose(answer["score"][0], expected[index % 3], atol=1e-4)
+        with pytest.raises(TritonError):
+            await scorer.score("ranker_absent", rows[0], ("score",), timeout_s=1)
+        await scorer.close()
+
+    asyncio.run(ask())
+
+
+def test_a_ranker_that_answers_otherwise_is_not_switched_to(
+    served: Served, config: ServingConfig, tmp_path: Path
+) -> None:
+    deploy_rankers({"all": served.baseline}, config, state=config.state)
+    before = read_routes(config.state)
+    wrong = tmp_path / "wrong"
+    shutil.copytree(served.challenger, wrong)
+    with np.load(wrong / GOLDEN_FILE, allow_pickle=False) as golden:
+        rows = dict(golden)
+    np.savez_compressed(wrong / GOLDEN_FILE, allow_pickle=False, **rows | {"output_score": rows["output_score"] + 1})
+    with pytest.raises(RuntimeError, match="differs from its golden rows"):
+        deploy_rankers({"all": wrong}, config, state=config.state)
+    assert read_routes(config.state) == before
+
+
+def test_a_ranker_of_another_space_is_refused(served: Served, config: ServingConfig, tmp_path: Path) -> None:
+    dataset = served.challenger.parent / "dataset"
+    write_ranker(RankerConfig(dim=8, num_heads=2), dataset, tmp_path / "other", space="other-space")
+    with pytest.raises(UserError, match="needs embedding space 'other-space'"):
+        deploy_rankers({"all": tmp_path / "other"}, config, state=config.state)
+
+
+def test_shares_must_fit_the_arms(served: Served, config: ServingConfig) -> None:
+    wrong = config.model_copy(update={"shares": {"a": 0.5, "b": 0.5}})
+    with pytest.raises(UserError, match=r"serving\.shares"):
+        deploy_rankers({"a": served.baseline}, wrong, state=config.state)
+
+
+def test_a_second_server_on_the_same_ports_is_refused(config: ServingConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"serving\.triton\.http_port"):
+        TritonServer(config.models, config.triton, scratch=tmp_path).start()

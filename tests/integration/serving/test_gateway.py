@@ -1,0 +1,114 @@
+"""The whole serving side: Feast, a real Triton and the BentoML gateway, through HTTP."""
+
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from served_shop import ITEMS, Served
+
+from serving.deploy import deploy_rankers, rollback
+from serving.event_tables import read_events, read_exposures, read_outcomes
+from serving.local import LocalStack
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def stack(served: Served) -> Iterator[LocalStack]:
+    # No Triton runs yet: the deployment starts one for its checks.
+    arms = {"control": served.baseline, "treatment": served.challenger}
+    deploy_rankers(arms, served.config, state=served.config.state)
+    with LocalStack(served.config) as stack:
+        yield stack
+
+
+def _call(stack: LocalStack, path: str, body: Any = None) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(stack.url + path, data, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            status, text = response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read().decode()
+    return status, json.loads(text) if text.startswith(("{", "[")) else text
+
+
+def test_a_bare_body_is_ranked_by_the_users_arm(stack: LocalStack) -> None:
+    arms = {}
+    for number in range(3):
+        status, answer = _call(stack, "/rank", {"user_id": f"user_{number}", "candidates": ITEMS})
+        assert status == 200
+        assert sorted(item["item_id"] for item in answer["items"]) == ITEMS
+        scores = [item["score"] for item in answer["items"]]
+        assert scores == sorted(scores, reverse=True)
+        assert answer["degraded"] == []
+        assert all(0 < item["click"] < 1 for item in answer["items"])
+        arms[answer["arm"]] = answer["model_version"]
+    for number in range(20):
+        answer = _call(stack, "/rank", {"user_id": f"stranger_{number}", "candidates": ITEMS})[1]
+        arms[answer["arm"]] = answer["model_version"]
+        assert "no_history" in answer["degraded"]
+    assert len(set(arms.values())) == 2
+
+
+def test_what_was_shown_and_done_is_on_the_disk(stack: LocalStack, served: Served) -> None:
+    body = {"user_id": "user_0", "candidates": ITEMS, "limit": 3, "request_id": "logged"}
+    answer = _call(stack, "/rank", body)[1]
+    first = answer["items"][0]["item_id"]
+    done = {"user_id": "user_0", "item_id": first, "request_id": "logged"}
+    events = [done | {"event_type": "click"}, done | {"event_type": "order", "price": 12.5}]
+    assert _call(stack, "/events", {"events": events}) == (202, {"accepted": 2})
+    shown = read_exposures(served.config.events).filter(request_id="logged")
+    assert shown["item_id"].to_list() == [item["item_id"] for item in answer["items"]]
+    outcome = read_outcomes(served.config.events).filter(request_id="logged", item_id=first).row(0, named=True)
+    assert (outcome["click"], outcome["order"], outcome["revenue"]) == (True, True, 12.5)
+    assert read_events(served.config.events).filter(request_id="logged")["arm"].unique().to_list() == [answer["arm"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/rank", {"candidates": ["a"]}, 422),
+        ("/rank", {"user_id": "u", "candidates": []}, 422),
+        ("/rank", {"user_id": "u", "candidates": ["a", "a"]}, 422),
+        ("/rank", [1, 2], 422),
+        ("/rank", {"user_id": "u", "candidates": [f"i{n}" for n in range(1001)]}, 413),
+        ("/events", {"events": [{"user_id": "u", "item_id": "a", "event_type": "stare"}]}, 422),
+        ("/nothing", {}, 404),
+    ],
+)
+def test_bad_requests_are_the_callers_fault(stack: LocalStack, path: str, body: Any, status: int) -> None:
+    assert _call(stack, path, body)[0] == status
+
+
+def test_health_and_metrics(stack: LocalStack) -> None:
+    _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})
+    for path in ("/healthz", "/livez", "/readyz"):
+        assert _call(stack, path)[0] == 200
+    text = _call(stack, "/metrics")[1]
+    assert "reaseq_ranked_total{" in text
+    assert "reaseq_rank_seconds_bucket" in text
+    assert "bentoml_service_request" in text
+
+
+def test_a_rollback_reaches_the_running_gateway(stack: LocalStack, served: Served) -> None:
+    deploy_rankers({"everyone": served.challenger}, served.config, state=served.config.state)
+    assert _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})[1]["arm"] == "everyone"
+    rollback(served.config, state=served.config.state)
+    assert _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})[1]["arm"] in ("control", "treatment")
+
+
+def test_without_triton_users_still_get_a_ranking(stack: LocalStack) -> None:
+    pid = stack.pids["triton"]
+    assert pid is not None
+    os.killpg(pid, signal.SIGKILL)
+    status, answer = _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})
+    assert status == 200
+    assert answer["degraded"] == ["model"]
+    assert answer["model_version"] == "fallback"
+    assert len(answer["items"]) == len(ITEMS)

@@ -1,0 +1,128 @@
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from datetime import UTC, datetime
+
+import pytest
+
+from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
+from serving import event_log
+from serving.event_log import EventLog, EventLogFullError
+from serving.event_tables import read_events, read_exposures, read_outcomes
+
+SHOWN = {
+    "request_id": "r1",
+    "user_id": "u1",
+    "timestamp": "2026-01-01T00:00:00.000000+00:00",
+    "arm": "treatment",
+    "model_version": "v1",
+    "item_ids": ["a", "b", "c"],
+    "scores": [0.9, 0.5, -1.0],
+    "degraded": [[], ["no_vector"], []],
+}
+
+
+def _event(item_id, event_type, second=1, **more):
+    stamp = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC).isoformat(timespec="microseconds")
+    return {"user_id": "u1", "item_id": item_id, "event_type": event_type, "timestamp": stamp, **more}
+
+
+def test_exposures_read_back_as_their_contract(tmp_path):
+    with EventLog(tmp_path) as log:
+        asyncio.run(log.append("exposures", [SHOWN, SHOWN]))
+    rows = read_exposures(tmp_path)
+    assert rows.schema == EXPOSURES.schema
+    assert rows["item_id"].to_list() == ["a", "b", "c"]
+    assert rows["position"].to_list() == [0, 1, 2]
+    assert rows["degraded"].to_list() == [[], ["no_vector"], []]
+
+
+def test_events_get_the_arm_that_showed_them_and_count_once(tmp_path):
+    click = _event("b", "click", request_id="r1", position=1)
+    with EventLog(tmp_path) as log:
+        asyncio.run(log.append("exposures", [SHOWN]))
+        asyncio.run(log.append("events", [click, click, _event("z", "click", second=2)]))
+    rows = read_events(tmp_path)
+    assert rows.schema == EVENTS.schema
+    assert rows.select("item_id", "arm").rows() == [("b", "treatment"), ("z", None)]
+
+
+def test_outcomes_say_what_happened_to_everything_shown(tmp_path):
+    events = [
+        _event("b", "click", request_id="r1"),
+        _event("b", "order", second=5, request_id="r1", price=10.0, quantity=2),
+        _event("a", "order", second=5, price=99.0),
+    ]
+    with EventLog(tmp_path) as log:
+        asyncio.run(log.append("exposures", [SHOWN]))
+        asyncio.run(log.append("events", events))
+    rows = read_outcomes(tmp_path)
+    assert rows.schema == OUTCOMES.schema
+    assert rows.select("item_id", "click", "order", "revenue").rows() == [
+        ("a", False, False, 0.0),
+        ("b", True, True, 20.0),
+        ("c", False, False, 0.0),
+    ]
+
+
+def test_an_empty_log_reads_as_empty_tables(tmp_path):
+    assert read_exposures(tmp_path).schema == EXPOSURES.schema
+    assert read_events(tmp_path).schema == EVENTS.schema
+    assert read_outcomes(tmp_path).is_empty()
+
+
+def test_half_a_line_at_the_end_is_skipped(tmp_path):
+    with EventLog(tmp_path) as log:
+        asyncio.run(log.append("exposures", [SHOWN]))
+    (file,) = tmp_path.glob("exposures-*.jsonl")
+    with file.open("a") as stream:
+        stream.write(json.dumps(SHOWN | {"request_id": "r2"})[:40])
+    assert read_exposures(tmp_path)["request_id"].unique().to_list() == ["r1"]
+
+
+_WRITER = """
+import asyncio, pathlib, sys
+from serving.event_log import EventLog
+async def main():
+    log = EventLog(pathlib.Path(sys.argv[1]))
+    for number in range(10**6):
+        event = {"user_id": "u", "item_id": str(number), "event_type": "click",
+                 "timestamp": f"2026-01-01T00:00:00.{number:06d}+00:00"}
+        await log.append("events", [event])
+        print(number, flush=True)
+asyncio.run(main())
+"""
+
+
+def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path):
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
+    os.kill(writer.pid, signal.SIGKILL)
+    acknowledged += [int(line) for line in writer.stdout.read().split()]
+    writer.wait()
+    found = set(read_events(tmp_path)["item_id"].cast(int).to_list())
+    assert set(acknowledged) <= found
+
+
+def test_a_disk_that_refuses_is_not_acknowledged(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        raise OSError("no space left on device")
+
+    with EventLog(tmp_path) as log:
+        monkeypatch.setattr(event_log.os, "fsync", refuse)
+        with pytest.raises(OSError, match="no space"):
+            asyncio.run(log.append("exposures", [SHOWN]))
+        monkeypatch.undo()
+        asyncio.run(log.append("exposures", [SHOWN | {"request_id": "r2"}]))
+    assert "r2" in read_exposures(tmp_path)["request_id"].to_list()
+
+
+def test_a_full_queue_pushes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(event_log, "_MAX_WAITING", 1)
+    with EventLog(tmp_path) as log, pytest.raises(EventLogFullError):
+        deque((log.submit("exposures", [SHOWN]) for _ in range(10_000)), maxlen=0)

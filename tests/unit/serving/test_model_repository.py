@@ -1,0 +1,46 @@
+import re
+
+import pytest
+
+from contracts.artifacts import write_text
+from contracts.errors import UserError
+from models.ranker.spec import MODEL_FILE, SPEC_FILE
+from serving.config import TritonConfig
+from serving.model_repository import model_config, publish_model
+
+
+def test_the_config_names_every_tensor_with_its_type_and_dims(spec):
+    text = model_config(spec, TritonConfig(backend="onnxruntime", instances=3, threads=2, max_batch_size=16))
+    assert 'name: "ranker_0123abcd"' in text
+    assert 'backend: "onnxruntime"' in text
+    assert "max_batch_size: 16" in text
+    assert "dynamic_batching { }" in text
+    assert "count: 3" in text
+    assert 'key: "intra_op_thread_count" value: { string_value: "2" }' in text
+    assert 'input [ { name: "candidate_ids" data_type: TYPE_INT64 dims: [ -1 ] } ]' in text
+    assert 'input [ { name: "history_vectors" data_type: TYPE_FP32 dims: [ 4, 3 ] } ]' in text
+    assert 'output [ { name: "score" data_type: TYPE_FP32 dims: [ -1 ] } ]' in text
+    assert len(re.findall(r"^input ", text, re.M)) == len(spec.inputs)
+
+
+def test_the_warm_up_has_no_open_dimension(spec):
+    warm_up = model_config(spec, TritonConfig()).split("model_warmup")[1]
+    assert warm_up.count("zero_data: true") == len(spec.inputs)
+    assert "-1" not in warm_up
+
+
+def test_a_published_model_is_whole_and_can_be_published_again(spec, tmp_path):
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    write_text(artifact / SPEC_FILE, spec.model_dump_json())
+    (artifact / MODEL_FILE).write_bytes(b"graph")
+    for backend, files in (("python", {"model.onnx", "model.py"}), ("onnxruntime", {"model.onnx"})):
+        publish_model(artifact, tmp_path / "models", TritonConfig(backend=backend))
+        version = tmp_path / "models" / spec.model_name / "1"
+        assert {path.name for path in version.iterdir()} == files
+        assert [path.name for path in (tmp_path / "models").iterdir()] == [spec.model_name]
+
+
+def test_something_else_is_no_ranker(tmp_path):
+    with pytest.raises(UserError, match="not a ranker artifact"):
+        publish_model(tmp_path, tmp_path / "models", TritonConfig())

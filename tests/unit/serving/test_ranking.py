@@ -1,0 +1,171 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from feature_repo.items import ItemFeatures
+from feature_repo.online import UserFeatures
+from serving.config import GatewayConfig
+from serving.deployments import Deployments
+from serving.event_log import EventLog
+from serving.event_tables import read_exposures
+from serving.messages import PostedEvent, RankRequest
+from serving.ranking import FALLBACK, RankingService
+from serving.routes import Arm, write_routes
+from serving.triton_client import TritonError
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+VECTORS = {"a": (1.0, 0.0, 0.0), "b": (0.0, 1.0, 0.0), "c": (0.6, 0.8, 0.0)}
+
+
+class Store:
+    """Features from dictionaries; each part can fail or hang."""
+
+    def __init__(self, *, user_fails=False, items_hang=False, inferred=True, history=("b",)):
+        self.user_fails, self.items_hang = user_fails, items_hang
+        self.person = UserFeatures(
+            history_item_ids=list(history),
+            history_event_types=["click"] * len(history),
+            history_ages_s=[60] * len(history),
+            history_as_of=NOW if history else None,
+            inferred_item_ids=["c"] if inferred else [],
+            inferred_scores=[0.5] if inferred else [],
+            inferred_as_of=NOW if inferred else None,
+        )
+
+    async def user(self, user_id, *, service):
+        if self.user_fails:
+            raise ConnectionError("the store is down")
+        return self.person
+
+    async def items(self, item_ids, *, service, dim):
+        if self.items_hang:
+            await asyncio.Event().wait()
+        known = np.array([item in VECTORS for item in item_ids], np.bool_)
+        vectors = np.array([VECTORS.get(item, (0.0, 0.0, 0.0)) for item in item_ids], np.float32).reshape(-1, dim)
+        nothing = [None] * len(item_ids)
+        return ItemFeatures(item_ids, nothing, nothing, [15.0] * len(item_ids), vectors, known, known)
+
+
+class Model:
+    """Scores by the first coordinate of the vector, and keeps what it was sent."""
+
+    def __init__(self, *, fails=False):
+        self.fails = fails
+        self.feeds = []
+
+    async def score(self, model, feed, outputs, *, timeout_s):
+        assert timeout_s > 0
+        if self.fails:
+            raise TritonError("UNAVAILABLE: down")
+        self.feeds.append(feed)
+        return dict.fromkeys(outputs, feed["candidate_vectors"][:, :, 0])
+
+
+def _service(state, log, store=None, model=None, **options):
+    deployments = Deployments(state, state / "rankers")
+    config = GatewayConfig(**options)
+    return RankingService(config, deployments=deployments, features=store or Store(), scorer=model or Model(), log=log)
+
+
+@pytest.fixture
+def log(tmp_path):
+    with EventLog(tmp_path / "events") as log:
+        yield log
+
+
+def _rank(service, candidates=("b", "a", "c"), **options):
+    context = {"timestamp": NOW + timedelta(seconds=40)}
+    request = RankRequest(user_id="u1", candidates=list(candidates), context=context, **options)
+    return asyncio.run(service.rank(request))
+
+
+def test_candidates_come_back_in_the_order_of_their_scores(state, spec, log):
+    answer = _rank(_service(state, log))
+    assert [item.item_id for item in answer.items] == ["a", "c", "b"]
+    assert answer.items[0].score == 1.0
+    assert answer.model_version == spec.version
+    assert answer.degraded == []
+    assert answer.arm in ("control", "treatment")
+
+
+def test_ages_are_those_at_the_time_of_the_request(state, log):
+    model = Model()
+    _rank(_service(state, log, model=model))
+    assert model.feeds[0]["history_ages_s"][0].tolist() == [100, 0, 0, 0]
+    assert model.feeds[0]["candidate_vectors"].shape == (1, 3, 3)
+
+
+def test_only_what_was_answered_counts_as_shown(state, log, tmp_path):
+    answer = _rank(_service(state, log), limit=2, request_id="mine")
+    rows = read_exposures(tmp_path / "events")
+    assert answer.request_id == "mine"
+    assert rows["item_id"].to_list() == ["a", "c"]
+    assert rows["timestamp"][0] == NOW + timedelta(seconds=40)
+    assert rows["degraded"].to_list() == [[], []]
+
+
+def test_unknown_items_are_flagged_one_by_one(state, log):
+    answer = _rank(_service(state, log), candidates=["a", "new"])
+    assert {item.item_id: item.degraded for item in answer.items} == {"a": [], "new": ["unknown_item"]}
+
+
+@pytest.mark.parametrize(
+    ("store", "degraded"),
+    [
+        (Store(inferred=False), ["no_inferred"]),
+        (Store(history=()), ["no_history"]),
+        (Store(user_fails=True), ["feature_store"]),
+        (Store(items_hang=True), ["feature_store"]),
+    ],
+)
+def test_missing_features_are_flagged_and_the_model_still_scores(state, log, spec, store, degraded):
+    answer = _rank(_service(state, log, store=store, deadline_ms=300, feature_share=0.2))
+    assert answer.degraded == degraded
+    assert answer.model_version == spec.version
+    assert len(answer.items) == 3
+
+
+def test_without_a_model_the_order_is_likeness_to_the_history(state, log, tmp_path):
+    answer = _rank(_service(state, log, model=Model(fails=True)), candidates=["a", "new", "c", "b"])
+    assert [item.item_id for item in answer.items] == ["b", "c", "a", "new"]
+    assert (answer.model_version, answer.degraded) == (FALLBACK, ["model"])
+    assert answer.items[0].click is None
+    assert read_exposures(tmp_path / "events")["model_version"].unique().to_list() == [FALLBACK]
+
+
+def test_without_model_and_features_the_given_order_stays(state, log):
+    service = _service(state, log, store=Store(user_fails=True), model=Model(fails=True))
+    answer = _rank(service, candidates=["c", "a", "b"])
+    assert [item.item_id for item in answer.items] == ["c", "a", "b"]
+    assert answer.degraded == ["feature_store", "model"]
+
+
+def test_an_exposure_that_cannot_be_logged_is_said(state, log, monkeypatch):
+    monkeypatch.setattr("serving.event_log.os.fsync", _refuse)
+    assert _rank(_service(state, log)).degraded == ["event_log"]
+
+
+def _refuse(descriptor):
+    raise OSError("no space left on device")
+
+
+def test_events_without_a_time_get_the_present(state, log):
+    event = PostedEvent(user_id="u1", item_id="a", event_type="click")
+    asyncio.run(_service(state, log).record([event]))
+
+
+def test_a_switch_takes_effect_with_the_next_request(state, spec, log):
+    service = _service(state, log)
+    assert _rank(service).arm in ("control", "treatment")
+    write_routes(state, {"everyone": Arm(model=spec.model_name, share=1)}, experiment="e", salt="1", note="switch")
+    assert _rank(service).arm == "everyone"
+
+
+def test_broken_routes_leave_the_former_ones_in_effect(state, spec, log):
+    service = _service(state, log)
+    (state / "routes.json").write_text("{")
+    assert _rank(service).arm in ("control", "treatment")
+    write_routes(state, {"x": Arm(model="ranker_absent", share=1)}, experiment="e", salt="1", note="bad")
+    assert _rank(service).arm in ("control", "treatment")
