@@ -27,7 +27,7 @@ class NetworkConfig(Config):
 class DiffusionTrainingConfig(Config):
     """How the denoiser is trained."""
 
-    epochs: int = Field(default=30, ge=1)
+    epochs: int = Field(default=10, ge=1)
     """Passes over the training sequences; the epoch with the lowest held-out ELBO is kept."""
     batch_size: int = Field(default=64, ge=1)
     """Sequences per step."""
@@ -37,7 +37,7 @@ class DiffusionTrainingConfig(Config):
     """Of AdamW."""
     item_mask_share: float = Field(default=0.75, ge=0, le=1)
     """Share of sequences whose items are masked whole; in the rest each code token is masked by itself."""
-    max_softmax_items: int = Field(default=20_000, ge=1)
+    max_softmax_items: int = Field(default=4_000, ge=1)
     """Larger catalogues train on a fresh uniform sample of this many items per step (bounds memory)."""
     validation_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of users kept out of training to choose the epoch and the similarity weight."""
@@ -50,7 +50,7 @@ class DecodingConfig(Config):
     """Items inferred per user and snapshot, K."""
     num_snapshots: int = Field(default=4, ge=1)
     """Moments of inference, evenly spread from the model's training end to the cut-off; the last is the cut-off."""
-    num_slots: int = Field(default=4, ge=1)
+    num_slots: int = Field(default=2, ge=1)
     """Masked slots: one after the latest behaviour, the others between the latest behaviours."""
     num_steps: int = Field(default=1, ge=1)
     """Denoising steps. One step scores every slot at once and is the best and the fastest on real data."""
@@ -58,6 +58,9 @@ class DecodingConfig(Config):
     """Neighbours per item for the knowledge-similarity term; 0 switches the term off."""
     trend_days: float = Field(default=90.0, gt=0)
     """Length of the window before a snapshot in which the items' prior popularity is counted."""
+    popularity_weight: float = Field(default=0.25, ge=0, le=1)
+    """Weight of log P(item): 1 infers the likeliest items, 0 those that this user raises most above their popularity.
+    A ranker knows popularity already and gains from the latter (README of this room)."""
 
 
 class BehaviorConfig(Config):

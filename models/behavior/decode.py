@@ -4,11 +4,11 @@ Shape letters: B users, T behaviours, G slots, S positions of behaviours and slo
 
 In one denoising step each slot gets log p(item) = sum_l [log p(code_l) - log P(code_l)] + log P(item), normalised over
 the items that may be inferred. A user's confidence in an item is the mean over slots: the probability that a behaviour
-the log does not hold is this item. With several steps the surest slots are filled first and the others, masked again,
-are scored with them in sight.
+the log does not hold is this item (as far as `popularity_weight` and `similarity_weight` leave it one). With several
+steps the surest slots are filled first and the others, masked again, are scored with them in sight.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,10 +35,8 @@ class Decoder:
     """For the similarity term."""
     similarity_weight: float
     """Log-probability per unit of similarity margin."""
-
-    def with_similarity(self, weight: float) -> "Decoder":
-        """The same with another weight of the similarity."""
-        return replace(self, similarity_weight=weight)
+    popularity_weight: float
+    """Power of P(item): 1 gives the model's own probability, 0 what the user adds to it."""
 
     @torch.no_grad()
     def confidences(self, histories: Batch, excluded_bn: Tensor) -> Tensor:
@@ -71,7 +69,7 @@ class Decoder:
         return self._with_similarity(confidence_bn, histories, excluded_bn)
 
     def _slot(self, hidden_bd: Tensor, table_nd: Tensor, excluded_bn: Tensor) -> Tensor:
-        logits_bn = (hidden_bd @ table_nd.T).add_(self.items.log_prior_n)
+        logits_bn = (hidden_bd @ table_nd.T).add_(self.items.log_prior_n, alpha=self.popularity_weight)
         # Where everything is excluded the softmax is not a number; those rows are zeroed at the end.
         return logits_bn.masked_fill_(excluded_bn, -torch.inf).softmax(1)
 

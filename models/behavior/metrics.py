@@ -12,14 +12,15 @@ def recall(found: TopItems, users: pl.Series, hidden: pl.DataFrame, *, at: int) 
     Args:
         found: the lists of `users`, in that order.
         users: ids.
-        hidden: distinct pairs (user_id, item) of hidden behaviours, at least one per user.
+        hidden: distinct pairs (user_id, item) of hidden behaviours; users without any do not count.
         at: length of the list that counts.
     """
     rows = pl.DataFrame({"user_id": users}).with_row_index("row")
     targets = hidden.join(rows, on="user_id", how="inner")
     row, item = targets["row"].to_numpy(), targets["item"].to_numpy()
     hits = (found.items[row, :at] == item[:, None]).any(axis=1)
-    per_user = np.bincount(row, weights=hits, minlength=len(users)) / np.bincount(row, minlength=len(users))
+    counts = np.bincount(row, minlength=len(users))
+    per_user = np.bincount(row, weights=hits, minlength=len(users))[counts > 0] / counts[counts > 0]
     return float(per_user.mean())
 
 

@@ -102,4 +102,5 @@ def make_decoder(
         num_steps=config.num_steps,
         neighbors=neighbors,
         similarity_weight=similarity_weight,
+        popularity_weight=config.popularity_weight,
     )

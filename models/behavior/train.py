@@ -1,6 +1,7 @@
 """The step that trains the behaviour model."""
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -70,7 +71,7 @@ def train_behavior_model(
         space = data.catalogue.space
         card = save_model(artifact.path, denoiser, space=space, trained_until=data.until, similarity_weight=weight)
         artifact.metrics |= {**fitted.metrics, "similarity_weight": weight, "train_behaviors": len(data.train)}
-        artifact.metrics |= future_metrics(decoder.with_similarity(weight), moment, log, config)
+        artifact.metrics |= future_metrics(replace(decoder, similarity_weight=weight), moment, log, config)
         artifact.labels |= {"behavior_model_version": card.version, "space": space}
     checkpoint.unlink(missing_ok=True)
 

@@ -153,7 +153,7 @@ def test_new_items_and_unknown_codes_are_read(model: Path, config: BehaviorConfi
 
 
 def test_another_space_is_refused(model: Path, config: BehaviorConfig, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'space-a'.*'space-b'"):
+    with pytest.raises(UserError, match=r"'space-a'.*'space-b'"):
         infer(write_shop(tmp_path, embeddings=shop_embeddings("space-b")), model, config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -23,7 +23,7 @@ def train(shop: Shop, config: BehaviorConfig, folder: Path) -> str:
 
 def test_it_learns_users_tastes(model: Path) -> None:
     metrics = read_lineage(model).metrics
-    assert metrics["future_recall_at_10"] > 1.5 * metrics["future_popularity_recall_at_10"]
+    assert metrics["future_inferred_recall_at_10"] > 1.5 * metrics["future_popularity_recall_at_10"]
     assert metrics["train_loss"] > 0
 
 
@@ -66,7 +66,7 @@ def test_a_catalogue_larger_than_the_softmax_is_sampled(shop: Shop, config: Beha
     small = config.model_copy(update={"training": config.training.model_copy(update={"max_softmax_items": 20})})
     train(shop, small, tmp_path)
     metrics = read_lineage(tmp_path / "out").metrics
-    assert metrics["future_recall_at_10"] > metrics["future_popularity_recall_at_10"]
+    assert metrics["future_inferred_recall_at_10"] > metrics["future_popularity_recall_at_10"]
 
 
 def test_the_training_end_is_a_share_of_the_behaviours_before_train_end(shop: Shop) -> None:
