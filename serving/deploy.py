@@ -4,7 +4,7 @@ Nothing that answers users changes before the last step, which replaces one smal
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -83,10 +83,9 @@ def load_routed(config: ServingConfig) -> Routes:
         RuntimeError: a model does not answer as it should.
     """
     routes = read_routes(config.state)
-    control = TritonControl(config.triton)
-    for model in sorted(routes.models):
-        _load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
-    control.close()
+    with closing(TritonControl(config.triton)) as control:
+        for model in sorted(routes.models):
+            _load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
     return routes
 
 
@@ -97,16 +96,14 @@ def triton_control(config: ServingConfig) -> Iterator[TritonControl]:
     Raises:
         UserError: there is none and none can be started here.
     """
-    control = TritonControl(config.triton)
-    try:
-        if control.is_live():
-            yield control
-        else:
+    with ExitStack() as stack:
+        control = stack.enter_context(closing(TritonControl(config.triton)))
+        if not control.is_live():
             _require_local(config.triton)
-            with TritonServer(config.models, config.triton, scratch=config.state / "triton"):
-                yield control
-    finally:
-        control.close()
+            stack.enter_context(TritonServer(config.models, config.triton, scratch=config.state / "triton"))
+            # A fresh channel: the first one has seen a dead server, and would wait before it tries again.
+            control = stack.enter_context(closing(TritonControl(config.triton)))
+        yield control
 
 
 def _require_local(triton: TritonConfig) -> None:

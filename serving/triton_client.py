@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, KeepAliveOptions
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
@@ -17,7 +17,18 @@ from serving.config import TritonConfig
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 _RETRY_PAUSE_S = 0.02
-_KEEP_ALIVE = KeepAliveOptions(keepalive_time_ms=20_000, keepalive_timeout_ms=5_000)
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.lb_policy_name", "round_robin"),
+    # gRPC waits up to two minutes before it tries a server again that was away; channels share that wait by default.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 class TritonError(Exception):
@@ -57,7 +68,7 @@ class TritonScorer:
 
     async def _infer(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs:
         if self._client is None:
-            self._client = AsyncClient(self._address, keepalive_options=_KEEP_ALIVE)
+            self._client = AsyncClient(self._address, channel_args=_CHANNEL)
         answer = await self._client.infer(
             model, _inputs(feed), outputs=[InferRequestedOutput(name) for name in outputs], client_timeout=timeout_s
         )
@@ -69,7 +80,7 @@ class TritonControl:
 
     def __init__(self, config: TritonConfig) -> None:
         """Opens the channel (lazily: no call is made)."""
-        self._client = InferenceServerClient(address(config))
+        self._client = InferenceServerClient(address(config), channel_args=_CHANNEL)
         self._timeout_s = config.start_timeout_s
 
     def is_live(self) -> bool:
