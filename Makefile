@@ -21,7 +21,7 @@ serve: setup ## Serve what the last demo deployed (Triton and gateway in the for
 	@$(REASEQ) serve
 
 dashboard: setup ## Open the drift and lift dashboards of the last demo on http://127.0.0.1:8085
-	@.venv/bin/evidently ui --workspace .reaseq/shop/monitoring --host 127.0.0.1 --port 8085
+	@$(REASEQ) dashboard --port 8085
 
 test: ## Set up and run the fast tests
 	@scripts/setup.sh dev

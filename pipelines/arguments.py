@@ -1,44 +1,102 @@
-"""Turns a run configuration into the arguments of the compiled `train_and_deploy`."""
+"""Turns a run configuration into the arguments of the compiled pipelines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contracts.digests import code_version
+from contracts.digests import code_version, digest_value
+from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.sources import data_digest
 from models.ranker.config import IDS_ONLY
 from pipelines.config import RunConfig
+from pipelines.data import local_data, shop_data, shop_folder
+from pipelines.package import read_package
+from pipelines.steps import WORKSPACE_MOUNT
 
 
-def train_and_deploy_arguments(
-    config: RunConfig, data: DataConfig, *, workspace: Path, champion: str, deploy: bool
+def local_arguments(
+    package: Path, config: RunConfig, *, artifacts: Mapping[str, Path], choices: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """The arguments of one run.
+    """The arguments of a run on this machine.
 
     Args:
+        package: the compiled pipeline.
         config: the run configuration.
-        data: the user's data, or the embedded shop's files.
-        workspace: the workspace as the tasks see it.
-        champion: folder of the ranker in service, empty when there is none.
-        deploy: put the ranker into service when the gate lets it pass.
+        artifacts: what an earlier run left: name -> folder.
+        choices: the pipeline's switches: `deploy`, `act`.
 
     Raises:
-        UserError: a data source names no file.
+        UserError: a data source names no file, or an artifact that the pipeline needs is not there.
     """
+    data = local_data(config)
+    uris = {name: str(path) for name, path in artifacts.items()}
+    return _select(package, _all(config, data, data_digest(data), config.home, uris, choices))
+
+
+def cluster_arguments(
+    package: Path,
+    config: RunConfig,
+    *,
+    data_version: str | None,
+    artifacts: Mapping[str, str],
+    choices: Mapping[str, bool],
+) -> dict[str, Any]:
+    """The arguments of a run on a cluster, where the workspace is a mounted volume.
+
+    Args:
+        package: the compiled pipeline.
+        config: the run configuration.
+        data_version: names the state of data that cannot be read from here.
+        artifacts: what an earlier run left: name -> URI.
+        choices: the pipeline's switches: `deploy`, `act`.
+
+    Raises:
+        UserError: the data cannot be read from here and has no version, or an artifact is missing.
+    """
+    home = Path(WORKSPACE_MOUNT) / config.name
+    data = config.data or shop_data(shop_folder(home))
+    digest = data_version or (data_digest(data) if config.data else digest_value(config.shop.model_dump(mode="json")))
+    return _select(package, _all(config, data, digest, home, artifacts, choices))
+
+
+def _all(
+    config: RunConfig,
+    data: DataConfig,
+    digest: str,
+    workspace: Path,
+    artifacts: Mapping[str, str],
+    choices: Mapping[str, bool],
+) -> dict[str, Any]:
+    baseline = config.ranker.model_copy(update={"features": IDS_ONLY})
+    rooms = {
+        "shop": config.shop,
+        "data": data,
+        "knowledge": config.knowledge,
+        "embedding": config.embedding,
+        "behavior": config.behavior,
+        "feature": config.features,
+        "list": config.lists,
+        "ranker": config.ranker,
+        "baseline": baseline,
+        "evaluation": config.evaluation,
+        "serving": config.serving,
+        "monitoring": config.monitoring,
+    }
     return {
-        "data_config": data.model_dump_json(),
-        "data_digest": data_digest(data),
-        "knowledge_config": config.knowledge.model_dump_json(),
-        "embedding_config": config.embedding.model_dump_json(),
-        "behavior_config": config.behavior.model_dump_json(),
-        "feature_config": config.features.model_dump_json(),
-        "list_config": config.lists.model_dump_json(),
-        "ranker_config": config.ranker.model_dump_json(),
-        "baseline_config": config.ranker.model_copy(update={"features": IDS_ONLY}).model_dump_json(),
-        "evaluation_config": config.evaluation.model_dump_json(),
-        "serving_config": config.serving.model_dump_json(),
-        "champion": champion,
+        **{f"{room}_config": room_config.model_dump_json() for room, room_config in rooms.items()},
+        **{f"{name}_uri": uri for name, uri in artifacts.items()},
+        **choices,
+        "data_digest": digest,
         "workspace": str(workspace),
         "code_version": code_version(),
-        "deploy": deploy,
     }
+
+
+def _select(package: Path, available: dict[str, Any]) -> dict[str, Any]:
+    wanted = read_package(package).parameters
+    if missing := [name for name in wanted if name not in available]:
+        raise UserError(
+            f"pipeline '{package.stem}' needs {', '.join(missing)} of an earlier run; run train_and_deploy first"
+        )
+    return {name: available[name] for name in wanted}

@@ -7,6 +7,7 @@ import yaml
 from kfp import compiler
 
 from components.images import MAIN_IMAGE
+from pipelines.monitor import monitor
 from pipelines.refresh import refresh_catalogue, refresh_users
 from pipelines.simulate_shop import simulate_shop
 from pipelines.train_and_deploy import train_and_deploy
@@ -17,6 +18,7 @@ PIPELINES = {
     "train_and_deploy": train_and_deploy,
     "refresh_catalogue": refresh_catalogue,
     "refresh_users": refresh_users,
+    "monitor": monitor,
 }
 
 

@@ -11,6 +11,7 @@ from components.deploy_ranker.component import deploy_ranker
 from components.distill_knowledge.component import distill_knowledge
 from components.embed_items.component import embed_items
 from components.evaluate_ranker.component import evaluate_ranker
+from components.find_champion.component import find_champion
 from components.infer_behaviors.component import infer_behaviors
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
@@ -46,7 +47,6 @@ def train_and_deploy(
     baseline_config: str,
     evaluation_config: str,
     serving_config: str,
-    champion: str,
     workspace: str,
     code_version: str,
     deploy: bool,
@@ -65,7 +65,6 @@ def train_and_deploy(
         baseline_config: the ranker's configuration with every enhancement off (ids only).
         evaluation_config: see `data_config`.
         serving_config: see `data_config`.
-        champion: folder of the ranker in service; empty when there is none.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
         code_version: version of the library.
         deploy: put the ranker into service when the gate lets it pass.
@@ -121,6 +120,7 @@ def train_and_deploy(
         )
         task.set_display_name(f"train-ranker: {role}")
         rankers[role] = task.outputs["ranker"]
+    champion = side_effect(with_workspace(find_champion(workspace=workspace))).output
     gate = evaluate_ranker(
         challenger=rankers["challenger"],
         baseline=rankers["baseline"],

@@ -15,6 +15,7 @@ VERBS = {
     "rank": "send one ranking request to the gateway",
     "traffic": "send simulated A/B traffic through the gateway (embedded shop)",
     "report": "write the drift and lift reports and the decision",
+    "dashboard": "open the drift and lift dashboards in Evidently's UI",
     "rollback": "put the previous rankers back into service",
     "compile": "compile the pipelines to KFP packages",
     "submit": "submit or schedule a pipeline on Kubeflow",

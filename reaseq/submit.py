@@ -19,6 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--package", type=Path, help="compiled package (default: the one compiled with this version)")
     parser.add_argument("--data-version", help="names the state of data that only the cluster can read")
     parser.add_argument("--schedule", metavar="CRON", help="six fields, seconds first, UTC: '0 30 3 * * *'")
+    parser.add_argument(
+        "--artifact",
+        action="append",
+        default=[],
+        metavar="NAME=URI",
+        help="artifact of an earlier run that the pipeline goes on from (may be given several times)",
+    )
+    parser.add_argument("--act", action="store_true", help="let `monitor` carry its decision out")
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
     parser.add_argument("--wait", action="store_true", help="return when the run has ended")
 
@@ -33,8 +41,14 @@ def run(args: argparse.Namespace) -> int:
     if args.schedule and args.wait:
         raise UserError("--wait makes no sense with --schedule; leave one out")
     config = config_of(args)
-    arguments = cluster_arguments(args.pipeline, config, data_version=args.data_version, deploy=args.deploy)
     package = args.package or COMPILED / f"{args.pipeline}.yaml"
+    arguments = cluster_arguments(
+        package,
+        config,
+        data_version=args.data_version,
+        artifacts=dict(_pair(text) for text in args.artifact),
+        choices={"deploy": args.deploy, "act": args.act},
+    )
     where: dict[str, Any] = {"host": args.host, "namespace": args.namespace, "experiment": args.experiment}
     name = f"{config.name}-{args.pipeline}".replace("_", "-")
     where["pipeline_name"] = args.pipeline.replace("_", "-")
@@ -45,3 +59,10 @@ def run(args: argparse.Namespace) -> int:
     submitted = submit(package, arguments, run_name=run_name, wait=args.wait, **where)
     print(f"{submitted.state}: {submitted.url}")
     return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, uri = text.partition("=")
+    if not separator or not name or not uri:
+        raise UserError(f"'{text}' is not an artifact; write NAME=URI, as in item_embeddings=s3://bucket/path")
+    return name, uri

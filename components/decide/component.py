@@ -1,0 +1,49 @@
+"""Decides what becomes of the experiment."""
+
+from kfp import dsl
+
+from components.images import MAIN_IMAGE
+
+
+@dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
+def decide(
+    drift: dsl.Input[dsl.Artifact],
+    lift: dsl.Input[dsl.Artifact],
+    monitoring_config: str,
+    serving_config: str,
+    act: bool,
+    workspace: str,
+    decision: dsl.Output[dsl.Artifact],
+) -> str:
+    """Hold, promote or roll back, with reasons; carries it out when told to. Never cached.
+
+    Args:
+        drift: the drift report.
+        lift: the lift report.
+        monitoring_config: JSON of `monitoring.config.MonitoringConfig`.
+        serving_config: JSON of `serving.config.ServingConfig`.
+        act: carry the decision out; else it is only written down.
+        workspace: folder that outlives the step; the routes lie in it.
+        decision: the decision with its reasons (JSON).
+
+    Returns:
+        `hold`, `promote` or `rollback`.
+    """
+    from pathlib import Path
+
+    from contracts.artifacts import write_text
+    from monitoring.config import MonitoringConfig
+    from monitoring.decide import decide as run
+    from serving.champion import carry_out
+    from serving.config import ServingConfig
+
+    found = run(
+        Path(drift.path) / "drift.json",
+        Path(lift.path) / "lift.json",
+        MonitoringConfig.model_validate_json(monitoring_config),
+    )
+    write_text(Path(decision.path), found.model_dump_json(indent=1))
+    if act:
+        serving = ServingConfig.model_validate_json(serving_config)
+        carry_out(found.action, found.arm, serving, state=Path(workspace) / "serving")
+    return str(found.action)

@@ -1,0 +1,21 @@
+"""`reaseq rollback`: puts the previous rankers back into service."""
+
+import argparse
+
+from reaseq.options import add_config_options, config_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's options."""
+    add_config_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks that the previous rankers still answer as they did, then switches the routes back."""
+    from serving.deploy import rollback
+
+    config = config_of(args)
+    routes = rollback(config.serving, state=config.home / "serving")
+    arms = ", ".join(f"{name}: {arm.model} ({arm.share:.0%})" for name, arm in routes.arms.items())
+    print(f"revision {routes.revision} ({routes.note}): {arms}")
+    return 0

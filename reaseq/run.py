@@ -1,0 +1,41 @@
+"""`reaseq run`: runs a pipeline on this machine and prints what came of it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from contracts.errors import UserError
+from reaseq.options import add_config_options, config_of
+
+_PIPELINES = ("train_and_deploy", "refresh_users", "refresh_catalogue")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's options."""
+    add_config_options(parser)
+    parser.add_argument(
+        "--pipeline", default=_PIPELINES[0], choices=_PIPELINES, help="which one (default: %(default)s)"
+    )
+    parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the pipeline; prints the evaluation."""
+    config = config_of(args)
+    print(f"{args.pipeline} of '{config.name}' in {config.home} (whole log: {config.home / 'run.log'})", flush=True)
+    from pipelines.train_and_deploy import OUTPUTS
+    from reaseq.running import run_pipeline
+
+    artifacts = run_pipeline(config, args.pipeline, deploy=args.deploy)
+    if set(artifacts) >= set(OUTPUTS):
+        print_evaluation(artifacts["evaluation"])
+    return 0
+
+
+def print_evaluation(evaluation: Path) -> bool:
+    """Prints the evaluation's report; returns whether the challenger was promoted."""
+    report, decision = evaluation / "report.md", evaluation / "decision.json"
+    if not report.is_file():
+        raise UserError(f"{evaluation} holds no evaluation; run train_and_deploy again")
+    print("\n" + report.read_text(encoding="utf-8"))
+    return bool(json.loads(decision.read_text(encoding="utf-8"))["promote"])
