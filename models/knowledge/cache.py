@@ -5,6 +5,7 @@ memory does not grow with it. WAL needs a local (or block-device) disk: don't pu
 """
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
@@ -21,7 +22,7 @@ from models.knowledge.teachers.base import Request, Response, Teacher
 CACHE_FILE = "requests.sqlite"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS responses (
-    key TEXT PRIMARY KEY, agent TEXT, input_digest TEXT, attempt INTEGER, text TEXT, tokens_in INTEGER,
+    key TEXT PRIMARY KEY, agent TEXT, input_digest TEXT, attempt INTEGER, text BLOB, tokens_in INTEGER,
     tokens_out INTEGER, seconds REAL, truncated INTEGER
 ) WITHOUT ROWID
 """
@@ -86,19 +87,19 @@ class RequestCache:
         for part in _parts(digests):
             query = f"SELECT key, text, truncated FROM responses WHERE key IN ({_marks(part)})"  # noqa: S608
             for key, text, truncated in self._connection.execute(query, part):
-                found[key] = Response(0, text, truncated=bool(truncated))
+                found[key] = Response(0, _unpack(text), truncated=bool(truncated))
         return found
 
     def put(self, key: RequestKey, response: Response) -> None:
         """Stores one response durably before it returns (against a killed process)."""
-        row = (key.digest, key.agent, key.input_digest, key.attempt, response.text, response.tokens_in)
+        row = (key.digest, key.agent, key.input_digest, key.attempt, _pack(response.text), response.tokens_in)
         rest = (response.tokens_out, response.seconds, int(response.truncated))
         self._connection.execute("INSERT OR IGNORE INTO responses VALUES (?,?,?,?,?,?,?,?,?)", row + rest)
 
     def recorded(self, request: Request) -> Response | None:
         """The answer that any teacher once gave to this agent and input."""
         row = self._connection.execute(_RECORDED, (input_digest(request), request.agent, request.attempt)).fetchone()
-        return Response(0, row[0], row[1], row[2], truncated=bool(row[3])) if row else None
+        return Response(0, _unpack(row[0]), row[1], row[2], truncated=bool(row[3])) if row else None
 
 
 @contextmanager
@@ -128,6 +129,14 @@ def open_recordings(path: Path) -> RequestCache:
     if not path.is_file():
         raise UserError(f"teacher.recordings: {path} not found; give the {CACHE_FILE} of an earlier distillation.")
     return RequestCache(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False))
+
+
+def _pack(text: str) -> bytes:
+    return zlib.compress(text.encode(), 1)
+
+
+def _unpack(blob: bytes) -> str:
+    return zlib.decompress(blob).decode()
 
 
 def _parts(digests: Sequence[str]) -> Iterable[list[str]]:
