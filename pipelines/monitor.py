@@ -22,7 +22,6 @@ def monitor(
     features_uri: str,
     evaluation_uri: str,
     monitoring_config: str,
-    serving_config: str,
     act: bool,
     workspace: str,
 ) -> NamedTuple("Artifacts", [("drift", dsl.Artifact), ("lift", dsl.Artifact), ("decision", dsl.Artifact)]):  # type: ignore[valid-type]
@@ -34,7 +33,6 @@ def monitor(
         features_uri: offline feature tables of that run.
         evaluation_uri: evaluation of that run.
         monitoring_config: JSON of `MonitoringConfig`.
-        serving_config: JSON of `ServingConfig`.
         act: carry the decision out; else it is only written down.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
     """
@@ -58,8 +56,7 @@ def monitor(
     decision = decide(
         drift=drift.outputs["drift"],
         lift=lift.outputs["lift"],
-        monitoring_config=monitoring_config,
-        serving_config=serving_config,
+        config=monitoring_config,
         act=act,
         workspace=workspace,
     )

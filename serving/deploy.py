@@ -13,6 +13,7 @@ import numpy as np
 from contracts.errors import UserError
 from feature_repo.services import register_service
 from models.ranker.spec import GOLDEN_FILE, RankerSpec
+from serving.champion import champion_name
 from serving.config import ServingConfig, TritonConfig
 from serving.model_repository import publish_model
 from serving.rankers import install_ranker, service_name
@@ -54,7 +55,14 @@ def deploy_rankers(arms: dict[str, Path], config: ServingConfig, *, state: Path)
     with triton_control(config) as control:
         gaps = [_load_and_check(spec, control, config.rankers) for spec in specs.values()]
         routed = {arm: Arm(model=spec.model_name, share=shares[arm]) for arm, spec in specs.items()}
-        routes = write_routes(state, routed, experiment=config.experiment, salt=config.salt, note="deploy")
+        routes = write_routes(
+            state,
+            routed,
+            experiment=config.experiment,
+            salt=config.salt,
+            note="deploy",
+            champion=champion_name(state),
+        )
         _unload_retired(control, state)
     return {"revision": routes.revision, "arms": len(arms), "parity_max_difference": max(gaps)}
 
@@ -72,7 +80,14 @@ def rollback(config: ServingConfig, *, state: Path) -> Routes:
         for model in sorted(previous.models):
             _load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
     note = f"rollback to revision {previous.revision}"
-    return write_routes(state, previous.arms, experiment=previous.experiment, salt=previous.salt, note=note)
+    return write_routes(
+        state,
+        previous.arms,
+        experiment=previous.experiment,
+        salt=previous.salt,
+        note=note,
+        champion=previous.champion,
+    )
 
 
 def load_routed(config: ServingConfig) -> Routes:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 from contracts.artifacts import read_lineage
 from contracts.digests import LINEAGE_FILE
 from models.ranker.encoding import ItemEncoder
-from models.ranker.spec import GOLDEN_FILE, SPEC_FILE, RankerSpec
+from models.ranker.spec import GOLDEN_FILE, MODEL_FILE, SPEC_FILE, RankerSpec
 
 
 class DeployedRanker(NamedTuple):
@@ -40,14 +40,14 @@ def service_name(spec: RankerSpec) -> str:
 
 
 def install_ranker(artifact: Path, rankers: Path) -> RankerSpec:
-    """Copies what the gateway needs of a ranker artifact (no weights), so that it outlives the pipeline's folders."""
+    """Copies what serving and later comparisons need of a ranker artifact: it outlives the pipeline's folders."""
     spec = RankerSpec.read(artifact)
     read_lineage(artifact)
     place = rankers / spec.model_name
     work = rankers / f".{spec.model_name}.{os.getpid()}.tmp"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name in (SPEC_FILE, GOLDEN_FILE, LINEAGE_FILE, *spec.vocabularies.values()):
+    for name in (SPEC_FILE, MODEL_FILE, GOLDEN_FILE, LINEAGE_FILE, *spec.vocabularies.values()):
         shutil.copyfile(artifact / name, work / name)
     shutil.rmtree(place, ignore_errors=True)
     os.replace(work, place)

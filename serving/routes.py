@@ -35,6 +35,8 @@ class Routes(Config):
     experiment: str
     salt: str
     arms: dict[str, Arm] = Field(min_length=1)
+    champion: str | None = None
+    """Ranker that won its experiment; the next challengers are measured against it. None until one was promoted."""
     created_at: AwareDatetime
     note: str = ""
     """Why it was written."""
@@ -69,15 +71,22 @@ def read_routes(state: Path) -> Routes:
     return Routes.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def write_routes(state: Path, arms: dict[str, Arm], *, experiment: str, salt: str, note: str) -> Routes:
+def write_routes(
+    state: Path, arms: dict[str, Arm], *, experiment: str, salt: str, note: str, champion: str | None = None
+) -> Routes:
     """Puts new routes into effect and keeps them in the history."""
-    revision = max(_revisions(state), default=0) + 1
     routes = Routes(
-        revision=revision, experiment=experiment, salt=salt, arms=arms, created_at=datetime.now(UTC), note=note
+        revision=max(_revisions(state), default=0) + 1,
+        experiment=experiment,
+        salt=salt,
+        arms=arms,
+        champion=champion,
+        created_at=datetime.now(UTC),
+        note=note,
     )
     (state / _HISTORY).mkdir(parents=True, exist_ok=True)
     # History first: a crash between the two writes leaves a revision that never held, not one that is lost.
-    write_text(_path(state, revision), routes.model_dump_json(indent=1))
+    write_text(_path(state, routes.revision), routes.model_dump_json(indent=1))
     write_text(state / ROUTES_FILE, routes.model_dump_json(indent=1))
     return routes
 

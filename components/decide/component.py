@@ -9,8 +9,7 @@ from components.images import MAIN_IMAGE
 def decide(
     drift: dsl.Input[dsl.Artifact],
     lift: dsl.Input[dsl.Artifact],
-    monitoring_config: str,
-    serving_config: str,
+    config: str,
     act: bool,
     workspace: str,
     decision: dsl.Output[dsl.Artifact],
@@ -20,8 +19,7 @@ def decide(
     Args:
         drift: the drift report.
         lift: the lift report.
-        monitoring_config: JSON of `monitoring.config.MonitoringConfig`.
-        serving_config: JSON of `serving.config.ServingConfig`.
+        config: JSON of `monitoring.config.MonitoringConfig`.
         act: carry the decision out; else it is only written down.
         workspace: folder that outlives the step; the routes lie in it.
         decision: the decision with its reasons (JSON).
@@ -34,16 +32,15 @@ def decide(
     from contracts.artifacts import write_text
     from monitoring.config import MonitoringConfig
     from monitoring.decide import decide as run
-    from serving.champion import carry_out
-    from serving.config import ServingConfig
+    from serving.champion import promote, retire
 
     found = run(
         Path(drift.path) / "drift.json",
         Path(lift.path) / "lift.json",
-        MonitoringConfig.model_validate_json(monitoring_config),
+        MonitoringConfig.model_validate_json(config),
     )
     write_text(Path(decision.path), found.model_dump_json(indent=1))
-    if act:
-        serving = ServingConfig.model_validate_json(serving_config)
-        carry_out(found.action, found.arm, serving, state=Path(workspace) / "serving")
+    if act and found.arm:
+        carry_out = {"promote": promote, "rollback": retire}[found.action]
+        carry_out(found.arm, state=Path(workspace) / "serving")
     return str(found.action)

@@ -1,0 +1,63 @@
+"""The champion: the ranker that won its experiment. It answers everybody until a challenger gets an arm beside it."""
+
+from pathlib import Path
+
+from contracts.errors import UserError
+from serving.config import ServingConfig
+from serving.routes import ROUTES_FILE, Arm, Routes, read_routes, write_routes
+
+CONTROL = "control"
+
+
+def champion_name(state: Path) -> str | None:
+    """Name of the champion; none before the first promotion or deployment."""
+    return read_routes(state).champion if (state / ROUTES_FILE).is_file() else None
+
+
+def find_champion(state: Path) -> Path | None:
+    """Folder of the champion's ranker artifact, as it was installed when it was deployed."""
+    name = champion_name(state)
+    return ServingConfig().at(state).rankers / name if name else None
+
+
+def promote(arm: str, *, state: Path) -> Routes:
+    """Makes an arm's ranker the champion: from the next request on it answers everybody.
+
+    Raises:
+        UserError: nothing is deployed, or there is no such arm.
+    """
+    current = read_routes(state)
+    if arm not in current.arms:
+        raise UserError(f"no arm '{arm}' to promote; the arms are {', '.join(current.arms)}")
+    model = current.arms[arm].model
+    return write_routes(
+        state,
+        {CONTROL: Arm(model=model, share=1.0)},
+        experiment=current.experiment,
+        salt=current.salt,
+        note=f"promote {arm}",
+        champion=model,
+    )
+
+
+def retire(arm: str, *, state: Path) -> Routes:
+    """Ends an arm that does harm: its users see the control arm again.
+
+    Raises:
+        UserError: nothing is deployed, or the arm is not there or is the control arm itself.
+    """
+    current = read_routes(state)
+    if arm not in current.arms or arm == CONTROL or CONTROL not in current.arms:
+        raise UserError(
+            f"arm '{arm}' cannot be retired in favour of '{CONTROL}'; the arms are {', '.join(current.arms)}"
+        )
+    kept = {name: found for name, found in current.arms.items() if name != arm}
+    kept[CONTROL] = Arm(model=kept[CONTROL].model, share=kept[CONTROL].share + current.arms[arm].share)
+    return write_routes(
+        state,
+        kept,
+        experiment=current.experiment,
+        salt=current.salt,
+        note=f"retire {arm}",
+        champion=current.champion,
+    )

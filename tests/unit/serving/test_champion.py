@@ -1,0 +1,46 @@
+"""Promotion makes a champion of an arm's ranker; a harmful arm is retired; both are undone by a rollback of routes."""
+
+import pytest
+
+from contracts.errors import UserError
+from serving.champion import champion_name, find_champion, promote, retire
+from serving.routes import Arm, previous_routes, read_routes, write_routes
+
+
+@pytest.fixture
+def state(tmp_path):
+    arms = {"control": Arm(model="ranker_a", share=0.5), "treatment": Arm(model="ranker_b", share=0.5)}
+    write_routes(tmp_path, arms, experiment="e", salt="1", note="deploy")
+    return tmp_path
+
+
+def test_the_winner_answers_everybody_and_is_champion(state):
+    assert find_champion(state) is None
+
+    promote("treatment", state=state)
+
+    assert {name: (arm.model, arm.share) for name, arm in read_routes(state).arms.items()} == {
+        "control": ("ranker_b", 1.0)
+    }
+    assert champion_name(state) == "ranker_b"
+    assert find_champion(state).name == "ranker_b"
+
+
+def test_before_the_promotion_there_was_no_champion(state):
+    promote("treatment", state=state)
+
+    assert previous_routes(state).champion is None
+    assert set(previous_routes(state).arms) == {"control", "treatment"}
+
+
+def test_the_users_of_a_retired_arm_see_the_control(state):
+    retire("treatment", state=state)
+
+    assert read_routes(state).arms == {"control": Arm(model="ranker_a", share=1.0)}
+    assert champion_name(state) is None
+
+
+@pytest.mark.parametrize(("change", "arm"), [(promote, "other"), (retire, "other"), (retire, "control")])
+def test_an_arm_that_cannot_be_moved_is_named(state, change, arm):
+    with pytest.raises(UserError, match=arm):
+        change(arm, state=state)
