@@ -8,12 +8,10 @@ from contracts.artifacts import new_artifact, read_table, write_table
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
 from contracts.tables import EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
+from models.ranker.reference import REFERENCE_FILE
 from monitoring.config import MonitoringConfig
 from monitoring.features import SERVING_FEATURES, feature_frame
 from serving.event_tables import read_exposures, read_outcomes
-
-REFERENCE_FILE = "reference.parquet"
-"""In an evaluation artifact: the ranker's scored test lists, as contract EXPOSURES."""
 
 
 def collect_traffic(

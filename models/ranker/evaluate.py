@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from contracts.artifacts import Artifact, new_artifact, write_json, write_text
+from contracts.artifacts import Artifact, new_artifact, write_json, write_table, write_text
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
+from contracts.tables import EXPOSURES
 from models.ranker.bootstrap import Comparison, compare
 from models.ranker.config import EvaluationConfig
 from models.ranker.decision import Decision, decide
 from models.ranker.lists import TEST
 from models.ranker.measure import Measured, measure
+from models.ranker.reference import REFERENCE_FILE, reference_exposures
 from models.ranker.report import write_report
 from models.ranker.rows import RankingRows, encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker
@@ -68,6 +70,13 @@ def evaluate_ranker(
             role: {name: _measure(ranker, found, config) for name, found in lists.items()}
             for role, ranker in rankers.items()
         }
+        shown = reference_exposures(
+            training_set / TRAINING_SET_FILE,
+            primary,
+            rankers["challenger"].score(lists[primary].rows, batch_size=config.batch_size).score,
+            model_version=rankers["challenger"].spec.version,
+        )
+        write_table(made.path / REFERENCE_FILE, EXPOSURES, shown)
         comparisons = _compare(results, lists, primary, config)
         ece = results["challenger"][primary].summary["ece"]
         decision = decide(comparisons, ece=ece, config=config, notes=notes)
