@@ -9,6 +9,7 @@ import polars as pl
 
 from contracts.artifacts import new_artifact, write_table
 from contracts.dataset import Dataset, before, read_dataset
+from contracts.errors import UserError
 from contracts.schema import UTC_TIME
 from contracts.tables import INFERRED_BEHAVIORS
 from models.behavior.catalogue import Catalogue, read_catalogue
@@ -36,11 +37,12 @@ def infer_behaviors(
         out: the artifact to write.
 
     Raises:
-        UserError: model and embeddings are of different spaces.
+        UserError: model and embeddings are of different spaces, or the model has too few positions for the slots.
     """
     log = read_dataset(dataset)
     catalogue = read_catalogue(log.items, item_embeddings)
     model = load_model(behavior_model, catalogue)
+    _refuse_crowding(config.decoding.num_slots, model.card.network.max_length)
     neighbors = nearest_neighbors(catalogue.vectors, config.decoding.similarity_neighbors)
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "behavior_model": behavior_model}
     with new_artifact(out, kind="inferred_behaviors", inputs=inputs, config=config) as artifact:
@@ -56,6 +58,14 @@ def infer_behaviors(
             "users_per_s": len(table) / (time.perf_counter() - started),
         }
         artifact.labels |= {"behavior_model_version": model.card.version, "space": catalogue.space}
+
+
+def _refuse_crowding(num_slots: int, max_length: int) -> None:
+    if num_slots >= max_length:
+        raise UserError(
+            f"behavior.decoding.num_slots {num_slots} leaves no position for behaviours: the model has {max_length}; "
+            f"give at most {max_length - 1} or train a model with a larger max_history"
+        )
 
 
 def snapshots(first: datetime, last: datetime, count: int) -> list[datetime]:

@@ -163,6 +163,11 @@ def test_a_folder_without_a_model_is_refused(shop: Shop, config: BehaviorConfig,
         infer(shop, tmp_path, config, tmp_path / "out")
 
 
+def test_more_slots_than_positions_are_refused(shop: Shop, model: Path, config: BehaviorConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="num_slots 12"):
+        infer(shop, model, with_decoding(config, num_slots=12), tmp_path / "out")
+
+
 def test_snapshots_end_at_the_cut_off() -> None:
     day = timedelta(days=1)
     assert snapshots(START, START + 3 * day, 4) == [START + i * day for i in range(4)]
