@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 REASEQ := .venv/bin/reaseq
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house check-baselines clean
+.PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house bench-demo check-baselines clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -15,7 +15,7 @@ setup: ## Make the environments (.venv, .venv-triton) from the lock files
 	@scripts/setup.sh triton
 
 demo: ## Set up, run the whole pipeline on the embedded shop, serve it, send traffic, write the reports
-	@scripts/demo.sh
+	@scripts/demo.sh $(ARGS)
 
 serve: setup ## Serve what the last demo deployed (Triton and gateway in the foreground)
 	@$(REASEQ) serve
@@ -47,10 +47,13 @@ compile: setup ## Compile the pipelines into pipelines/compiled
 docs: setup ## Generate component READMEs, the configuration reference and the result tables
 	@$(PYTHON) scripts/generate_docs.py
 
-bench: bench-house ## Every benchmark (writes benchmarks/results/*.json)
+bench: bench-house bench-demo ## Every benchmark (writes benchmarks/results/*.json)
 
 bench-house: setup ## The house: knowledge over ids on real data
 	@$(PYTHON) -m benchmarks.house
+
+bench-demo: ## The demo from a clean clone: set-up, main job, peak memory
+	@$(PYTHON) -m benchmarks.demo
 
 check-baselines: ## Compare benchmarks/results with benchmarks/baselines.json
 	@$(PYTHON) -m benchmarks.baselines
