@@ -1,6 +1,6 @@
 """`python -m benchmarks.house`: what the house is for, on real data: does knowledge beat ids alone?
 
-Runs the pipeline of configs/electronics.yaml (steps that are unchanged are reused), trains the ranker with knowledge and
+Runs the pipeline of configs/electronics.yaml (unchanged steps are reused), trains the ranker with knowledge and
 the same ranker on ids alone once per seed on the same rows, and compares them on all test lists ("contemporaneous"
 candidates: a target against 99 items that others turned to at the same time). Writes benchmarks/results/house.json.
 """
