@@ -1,8 +1,8 @@
 """The step `embed_items`: from catalogue and knowledge to item vectors and semantic ids.
 
-An item's vector is the weighted sum of its raw text's vector and its knowledge's vector, scaled to unit norm. The
-knowledge's vector is the mean of its claims' vectors, weighted by confidence: claims repeat from item to item, so each
-is encoded once. Nothing here reads the log but the time of its first event.
+An item's vector is its raw text's vector and its knowledge's vector, combined as `space.py` says. The latter is the
+mean of its claims' vectors, weighted by confidence: claims repeat from item to item, so each is encoded once.
+Nothing here reads the log but the time of its first event.
 """
 
 from pathlib import Path
@@ -18,8 +18,10 @@ from contracts.tables import FACETS, ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.encoder import Encoder, Floats
 from models.knowledge.semantic_ids import quantise
+from models.knowledge.space import fit_space, project, unit
 
 CODEBOOKS_FILE = "codebooks.safetensors"
+PROJECTION_FILE = "projection.safetensors"
 SPACE_FILE = "space.json"
 
 
@@ -30,7 +32,8 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
         dataset: The dataset artifact; of its log only the first time is read.
         knowledge: The knowledge artifact of the same catalogue.
         config: Encoder, use of the knowledge, dimension and semantic ids.
-        out: The artifact folder: item_embeddings.parquet, space.json, codebooks.safetensors.
+        out: The artifact folder: item_embeddings.parquet, space.json, projection.safetensors,
+            codebooks.safetensors.
 
     Raises:
         UserError: an input is not usable or the encoder is not there.
@@ -40,12 +43,14 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
         encoder = Encoder(config)
-        vectors = _vectors(items, claims, config, encoder)
-        if config.dimension is not None:
-            vectors = _reduce(vectors, config.dimension)
+        raw = encoder.encode(item_texts(items))
+        known = _knowledge_vectors(items, claims, encoder) if config.knowledge else np.zeros_like(raw)
+        fitted = fit_space(raw, known, config)
+        vectors = project(raw, known, fitted, knowledge_weight=config.knowledge_weight)
         ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=items["item_id"].to_numpy().astype(str))
+        fitted.save(artifact.path / PROJECTION_FILE)
         ids.codebooks.save(artifact.path / CODEBOOKS_FILE)
-        space = _describe_space(artifact, config, encoder, vectors)
+        space = _describe_space(artifact, config, encoder)
         embeddings = items.select("item_id", event_timestamp=_known_from(dataset)).with_columns(
             embedding=_rows(vectors), semantic_id=_rows(ids.codes), space=pl.lit(space)
         )
@@ -65,14 +70,6 @@ _MAX_TEXT_CHARS = 4000
 """Far more than any encoder's window; keeps huge descriptions out of memory."""
 
 
-def _vectors(items: pl.DataFrame, knowledge: pl.DataFrame, config: EmbeddingConfig, encoder: Encoder) -> Floats:
-    raw = encoder.encode(item_texts(items))
-    if not config.knowledge:
-        return raw
-    known = _knowledge_vectors(items, knowledge, encoder)
-    return _unit((1 - config.knowledge_weight) * raw + config.knowledge_weight * known)
-
-
 def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: Encoder) -> Floats:
     """[N, D] mean of each item's claim vectors, weighted by confidence, of unit norm; zero where nothing is known."""
     rows = items.select("item_id").with_row_index("row").join(knowledge, on="item_id", how="inner")
@@ -84,27 +81,16 @@ def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: En
     weighted = vectors[text_rows["text_row"].to_numpy()] * text_rows["confidence"].to_numpy()[:, None]
     total = np.zeros((items.height, vectors.shape[1]), dtype=np.float32)
     np.add.at(total, text_rows["row"].to_numpy(), weighted)
-    return _unit(total)
+    return unit(total)
 
 
-def _reduce(vectors: Floats, dimension: int) -> Floats:
-    """The `dimension` principal components (about the origin, so that cosines stay close), of unit norm."""
-    _, axes = np.linalg.eigh(vectors.T @ vectors)
-    return _unit(np.ascontiguousarray(vectors @ axes[:, ::-1][:, :dimension], dtype=np.float32))
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
-
-
-def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: Encoder, vectors: Floats) -> str:
-    """Names the space by what makes its vectors and codes comparable: encoder, settings and codebooks."""
-    codebooks = digest_file(artifact.path / CODEBOOKS_FILE)
-    digest = digest_value([encoder.digest, config.model_dump(mode="json"), codebooks])
+def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: Encoder) -> str:
+    """Names the space by what makes its vectors and codes comparable: encoder, projection, codebooks and settings."""
+    fitted = [digest_file(artifact.path / name) for name in (PROJECTION_FILE, CODEBOOKS_FILE)]
+    digest = digest_value([encoder.digest, config.model_dump(mode="json"), *fitted])
     space = f"{encoder.name}-{'knowledge' if config.knowledge else 'text'}-{digest[:8]}"
     description = {"space": space, "encoder": encoder.name, "encoder_digest": encoder.digest}
-    write_json(artifact.path / SPACE_FILE, {**description, "dimension": vectors.shape[1]})
+    write_json(artifact.path / SPACE_FILE, {**description, "dimension": config.dimension})
     artifact.labels["space"] = space
     return space
 

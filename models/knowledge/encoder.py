@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from contracts.digests import digest_file
@@ -29,6 +30,9 @@ class Encoder:
         self._model.max_seq_length = config.max_tokens
         self._max_chars = _CHARS_PER_TOKEN * config.max_tokens
         self._batch_size = config.batch_size
+        self._half = config.precision == "bfloat16" or (
+            config.precision == "auto" and _has_bfloat16(self._model.device)
+        )
         self.name = config.encoder.rstrip("/").rsplit("/", 1)[-1].lower()
         self.digest = _weights_digest(source) or f"{config.encoder}@{config.revision}"
 
@@ -37,9 +41,10 @@ class Encoder:
         distinct = {text: row for row, text in enumerate(dict.fromkeys(text[: self._max_chars] for text in texts))}
         if not distinct:
             return np.zeros((0, int(self._model.get_embedding_dimension())), dtype=np.float32)
-        vectors = self._model.encode(
-            list(distinct), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
-        )
+        with torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=self._half):
+            vectors = self._model.encode(
+                list(distinct), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
+            )
         rows = [distinct[text[: self._max_chars]] for text in texts]
         return np.ascontiguousarray(vectors, dtype=np.float32)[rows]
 
@@ -59,6 +64,14 @@ def _find_model(name: str) -> str:
             f"embedding.encoder: the weights in {folder} are not the official {MINILM}; reinstall the package."
         )
     return str(folder)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Does the device compute bfloat16 natively? Elsewhere it is emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _weights_digest(source: str) -> str:
