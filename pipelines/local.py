@@ -35,8 +35,8 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
     pipeline = components.load_component_from_file(str(package))
     home.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), StepLog(home / "run.log", screen=sys.stdout) as log, redirect_stdout(log):
-        # kfp.local warns that images mean nothing to it: so it is meant here.
-        warnings.simplefilter("ignore", RuntimeWarning)
+        # kfp.local warns that images, volumes and display names mean nothing to it: so it is meant here.
+        warnings.simplefilter("ignore")
         local.init(
             local.SubprocessRunner(use_venv=False),
             pipeline_root=str(home / "steps"),
