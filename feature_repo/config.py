@@ -21,7 +21,7 @@ class FeatureConfig(Config):
     """`host:port[,db=0][,password=...]`. An environment reference is resolved where the store is opened, so that
     neither the config nor the store's files hold a password."""
     ttl_days: float | None = Field(default=None, gt=0)
-    """Online values older than this count as missing; None keeps them for ever (needed to replay an old log)."""
+    """Online values of a user that are older count as missing; None keeps them for ever (to replay an old log)."""
     batch_rows: int = Field(default=5_000, ge=1)
     """Rows handled at a time by the joins and the writes: it bounds the memory."""
 

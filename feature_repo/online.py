@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from feast import FeatureStore
@@ -20,6 +20,8 @@ from feature_repo.items import ItemCache, ItemFeatures
 from feature_repo.materialize import MATERIALIZED_FILE
 from feature_repo.store import open_store
 from feature_repo.views import USER_VIEWS
+
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class _Plan(NamedTuple):
     item_refs: list[str]
     item_views: str
     """Names the cache: services that read the same views share one."""
+    user_ttl: timedelta
+    """How long a user's values count; zero is for ever."""
 
 
 class FeatureReader:
@@ -83,9 +87,8 @@ class FeatureReader:
     async def user(self, user_id: str, *, service: str) -> UserFeatures:
         """Reads a user's history and inferred behaviours."""
         plan = self._plan(service)
-        if not plan.user_refs:
-            return UserFeatures()
-        return _user_features(await self._read(plan.user_refs, {"user_id": [user_id]}))
+        oldest = datetime.now(UTC) - plan.user_ttl if plan.user_ttl else _LONG_AGO
+        return _user_features(await self._read(plan.user_refs, {"user_id": [user_id]}), oldest)
 
     async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures:
         """Reads item features, from the cache as far as it holds them.
@@ -144,6 +147,7 @@ def _plan(store: FeatureStore, service: str) -> _Plan:
         user_refs=[ref for name, listed in refs.items() if name in USER_VIEWS for ref in listed],
         item_refs=[ref for name, listed in refs.items() if name not in USER_VIEWS for ref in listed],
         item_views=",".join(sorted(refs.keys() - set(USER_VIEWS))),
+        user_ttl=store.get_feature_view(USER_VIEWS[0]).ttl or timedelta(0),
     )
 
 
@@ -152,15 +156,19 @@ def _columns(response: OnlineResponse) -> dict[str, Any]:
     return {name: column.values for name, column in zip(names, response.proto.results, strict=True)}
 
 
-def _user_features(response: OnlineResponse) -> UserFeatures:
+def _user_features(response: OnlineResponse, oldest: datetime) -> UserFeatures:
     row = {name: values[0] for name, values in _columns(response).items()}
     found: dict[str, Any] = {}
-    for name in ("history_item_ids", "history_event_types", "inferred_item_ids"):
-        found[name] = list(row[name].string_list_val.val) if name in row else []
-    found["history_ages_s"] = list(row["history_ages_s"].int64_list_val.val) if "history_ages_s" in row else []
-    found["inferred_scores"] = list(row["inferred_scores"].float_list_val.val) if "inferred_scores" in row else []
-    for name in ("history_as_of", "inferred_as_of"):
-        found[name] = _time(row[name]) if name in row else None
+    # Feast's online reads pay no heed to a view's time to live.
+    if (as_of := _time(row["history_as_of"])) and as_of >= oldest:
+        found["history_as_of"] = as_of
+        found["history_item_ids"] = list(row["history_item_ids"].string_list_val.val)
+        found["history_event_types"] = list(row["history_event_types"].string_list_val.val)
+        found["history_ages_s"] = list(row["history_ages_s"].int64_list_val.val)
+    if (as_of := _time(row["inferred_as_of"])) and as_of >= oldest:
+        found["inferred_as_of"] = as_of
+        found["inferred_item_ids"] = list(row["inferred_item_ids"].string_list_val.val)
+        found["inferred_scores"] = list(row["inferred_scores"].float_list_val.val)
     return UserFeatures(**found)
 
 

@@ -54,7 +54,7 @@ def feature_views(tables: Path, *, space: str, ttl: timedelta) -> list[FeatureVi
     Args:
         tables: folder with the files of `TABLE_FILES`.
         space: embedding space of `item_knowledge.parquet`.
-        ttl: how long an online value counts; zero is for ever.
+        ttl: how long an online value of a user counts; zero is for ever. Items do not age.
     """
     return [_view(tables, table, space=space, ttl=ttl) for table in _VIEW_FIELDS]
 
@@ -75,7 +75,8 @@ def entities() -> list[Entity]:
 
 def _view(tables: Path, table: str, *, space: str, ttl: timedelta) -> FeatureView:
     name = knowledge_view_name(space) if table == "item_knowledge" else table
-    entity, key = (USER, "user_id") if table in USER_VIEWS else (ITEM, "item_id")
+    of_user = table in USER_VIEWS
+    entity, key = (USER, "user_id") if of_user else (ITEM, "item_id")
     source = FileSource(
         name=f"{name}_source",
         path=str(tables / f"{table}.parquet"),
@@ -87,7 +88,7 @@ def _view(tables: Path, table: str, *, space: str, ttl: timedelta) -> FeatureVie
     return FeatureView(
         name=name,
         entities=[entity],
-        ttl=ttl,
+        ttl=ttl if of_user else timedelta(0),
         schema=[Field(name=key, dtype=String), *fields],
         source=source,
         tags=tags,

@@ -84,6 +84,15 @@ def test_a_second_materialization_keeps_what_was_pushed_since(shop, tmp_path):
     assert asyncio.run(reader.user("user_0", service=BASE_SERVICE)).history_item_ids == ["item_5"]
 
 
+def test_past_their_time_to_live_a_users_values_are_missing(shop, tmp_path):
+    materialize_features(shop.features, FeatureConfig(ttl_days=1), store=tmp_path)
+    reader = FeatureReader(tmp_path, cached_items=10)
+    user = asyncio.run(reader.user("user_0", service=BASE_SERVICE))
+    assert user.missing == ("history", "inferred")
+    assert user.history_item_ids == []
+    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3)).has_vector.all()
+
+
 def test_a_ranker_gets_its_own_service_and_its_own_space(store, reader):
     register_service(store, "ranker_ab", space="sample-space", description="test")
     register_service(store, "ranker_ids", space=None, description="test")
