@@ -1,6 +1,5 @@
 """The watching pipeline: what was served, has it drifted, which arm is better, and what follows from it."""
 
-from collections import namedtuple
 from typing import NamedTuple
 
 from kfp import dsl
@@ -11,8 +10,13 @@ from components.report_drift.component import report_drift
 from components.report_lift.component import report_lift
 from pipelines.steps import side_effect, with_workspace
 
-ARTIFACTS = ("dataset", "item_embeddings", "features", "evaluation")
-"""Artifacts of the deployed run that monitoring needs."""
+
+class Reports(NamedTuple):
+    """The artifacts that a run hands out."""
+
+    drift: dsl.Artifact
+    lift: dsl.Artifact
+    decision: dsl.Artifact
 
 
 @dsl.pipeline(name="monitor", description="Drift and lift of what is in service; hold, promote or roll back.")
@@ -61,5 +65,4 @@ def monitor(
         workspace=workspace,
     )
     side_effect(with_workspace(decision))
-    artifacts = namedtuple("Artifacts", ["drift", "lift", "decision"])
-    return artifacts(drift.outputs["drift"], lift.outputs["lift"], decision.outputs["decision"])
+    return Reports(drift.outputs["drift"], lift.outputs["lift"], decision.outputs["decision"])

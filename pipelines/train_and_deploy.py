@@ -1,7 +1,6 @@
 """The main pipeline: from a catalogue and a log to a ranker in service."""
 
-from collections import namedtuple
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -19,19 +18,20 @@ from components.train_behavior_model.component import train_behavior_model
 from components.train_ranker.component import train_ranker
 from pipelines.steps import side_effect, with_workspace
 
-OUTPUTS: Final = {
-    "dataset": dsl.Dataset,
-    "knowledge": dsl.Dataset,
-    "item_embeddings": dsl.Dataset,
-    "behavior_model": dsl.Model,
-    "inferred_behaviors": dsl.Dataset,
-    "features": dsl.Dataset,
-    "training_set": dsl.Dataset,
-    "baseline": dsl.Model,
-    "challenger": dsl.Model,
-    "evaluation": dsl.Artifact,
-}
-"""The artifacts a run hands out, with their kinds."""
+
+class Artifacts(NamedTuple):
+    """The artifacts that a run hands out."""
+
+    dataset: dsl.Dataset
+    knowledge: dsl.Dataset
+    item_embeddings: dsl.Dataset
+    behavior_model: dsl.Model
+    inferred_behaviors: dsl.Dataset
+    features: dsl.Dataset
+    training_set: dsl.Dataset
+    baseline: dsl.Model
+    challenger: dsl.Model
+    evaluation: dsl.Artifact
 
 
 @dsl.pipeline(name="train-and-deploy", description="From a product catalogue and a behaviour log to a served ranker.")
@@ -50,7 +50,7 @@ def train_and_deploy(
     workspace: str,
     code_version: str,
     deploy: bool,
-) -> NamedTuple("Artifacts", [(name, kind) for name, kind in OUTPUTS.items()]):  # type: ignore[misc]
+) -> Artifacts:
     """Ingest, distil, embed, infer, train, evaluate; materialize and deploy what the gate lets pass.
 
     Args:
@@ -143,8 +143,7 @@ def train_and_deploy(
             workspace=workspace,
         )
         side_effect(with_workspace(deployed)).after(materialized)
-    artifacts = namedtuple("Artifacts", OUTPUTS)
-    return artifacts(
+    return Artifacts(
         dataset=data,
         knowledge=distilled.outputs["knowledge"],
         item_embeddings=embedded,

@@ -63,7 +63,8 @@ def _visit(simulator: "TrafficSimulator", request: "TrafficRequest", url: str, p
 
 
 def _events(outcomes: pl.DataFrame) -> list[dict[str, object]]:
-    common = ["user_id", "item_id", "request_id", pl.col("timestamp").dt.strftime("%+")]
-    clicks = outcomes.filter("click").select(*common, event_type=pl.lit("click"))
-    orders = outcomes.filter("order").select(*common, price="revenue", event_type=pl.lit("order"))
+    named = outcomes.select(pl.exclude("timestamp"), timestamp=pl.col("timestamp").dt.strftime("%+"))
+    common = ("user_id", "item_id", "request_id", "timestamp")
+    clicks = named.filter("click").select(common).with_columns(event_type=pl.lit("click"))
+    orders = named.filter("order").select(*common, price="revenue").with_columns(event_type=pl.lit("order"))
     return [*clicks.to_dicts(), *orders.to_dicts()]
