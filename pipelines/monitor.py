@@ -28,7 +28,7 @@ def monitor(
     monitoring_config: str,
     act: bool,
     workspace: str,
-) -> NamedTuple("Artifacts", [("drift", dsl.Artifact), ("lift", dsl.Artifact), ("decision", dsl.Artifact)]):  # type: ignore[valid-type]
+) -> Reports:
     """Collect, compare, decide.
 
     Args:
