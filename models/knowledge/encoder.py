@@ -69,7 +69,7 @@ def _find_model(name: str) -> str:
 def _has_bfloat16(device: torch.device) -> bool:
     """Does the device compute bfloat16 natively? Elsewhere it is emulated, and slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
