@@ -93,6 +93,24 @@ class TargetAttention(nn.Module):
         return read_BCE, mass_BCA
 
 
+class UserReader(nn.Module):
+    """Sums a history up without a candidate in mind: the mean of its items, weighted by age and kind."""
+
+    def __init__(self, width: int, *, recency: bool, event_type: bool) -> None:
+        super().__init__()
+        self.bias = BehaviorBias(2, recency=recency, event_type=event_type)
+        self.project = nn.Linear(2 * width, width)
+
+    def forward(self, h_BHE: Tensor, mask_BH: Tensor, *, ages_s_BH: Tensor | None, types_BH: Tensor | None) -> Tensor:
+        """The user, [B, E]: a long and a short memory, joined."""
+        bias_BH2 = self.bias(ages_s_BH, types_BH)
+        masked_BH1 = ((1 - mask_BH) * _MASKED).unsqueeze(-1)
+        logits_BH2 = masked_BH1.expand(-1, -1, 2) if bias_BH2 is None else bias_BH2 + masked_BH1
+        memory_B2E = torch.softmax(logits_BH2, 1).transpose(1, 2) @ h_BHE
+        user_BE: Tensor = self.project(memory_B2E.flatten(1))
+        return user_BE * (mask_BH.sum(-1, keepdim=True) > 0).to(user_BE.dtype)
+
+
 class SimilarityHistogram(nn.Module):
     """How many behaviours are how similar to each candidate (paper, section 3.1: similarity distribution).
 

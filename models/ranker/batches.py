@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from models.ranker.encoding import PADDING
 from models.ranker.feed import candidate_grid
@@ -21,6 +22,9 @@ from models.ranker.rows import ItemTable, RankingRows
 
 Ints = npt.NDArray[np.int64]
 
+_BATCHES_PER_SORT = 32
+_ITEMS_PER_LOOK = 65_536
+
 
 class CatalogueTensors(NamedTuple):
     """The item table as tensors, one row per item."""
@@ -28,7 +32,7 @@ class CatalogueTensors(NamedTuple):
     fields: dict[str, Tensor]
     """`ids`, `categories`, `brands`, `price_buckets` [rows]."""
     vectors: Tensor
-    """[rows, D]"""
+    """[rows, R], through the lens."""
 
 
 class Batch(NamedTuple):
@@ -47,27 +51,47 @@ class Batch(NamedTuple):
     scores_BK: Tensor
 
 
-def catalogue_tensors(table: ItemTable) -> CatalogueTensors:
-    """Item table -> tensors."""
+def catalogue_tensors(network: Ranker, table: ItemTable) -> CatalogueTensors:
+    """Item table -> tensors, its vectors seen through the network's lens (which is fixed: once is enough)."""
     fields = table.features._asdict()
     vectors = torch.from_numpy(fields.pop("vectors"))
+    if network.lens is not None:
+        vectors = torch.cat([network.lens(part) for part in torch.split(vectors, _ITEMS_PER_LOOK)])
     return CatalogueTensors({name: torch.from_numpy(values) for name, values in fields.items()}, vectors)
 
 
 def make_batch(rows: RankingRows, chosen: Ints) -> Batch:
-    """Collects lists, padded to the longest of them."""
+    """Collects lists, padded to the longest of them; likewise their histories."""
     places, filled = candidate_grid(rows, chosen)
+    history, inferred = _trimmed(rows.history[chosen]), _trimmed(rows.inferred[chosen])
+    length, inferred_length = history.shape[1], inferred.shape[1]
     return Batch(
         candidates_BC=torch.from_numpy(np.where(filled, rows.candidates[places], PADDING).astype(np.int64)),
         mask_BC=torch.from_numpy(filled.astype(np.float32)),
         clicks_BC=torch.from_numpy((rows.clicks[places] & filled).astype(np.float32)),
         orders_BC=torch.from_numpy((rows.orders[places] & filled).astype(np.float32)),
-        history_BH=torch.from_numpy(rows.history[chosen].astype(np.int64)),
-        types_BH=torch.from_numpy(rows.history_types[chosen].astype(np.int64)),
-        ages_s_BH=torch.from_numpy(np.array(rows.history_ages_s[chosen])),
-        inferred_BK=torch.from_numpy(rows.inferred[chosen].astype(np.int64)),
-        scores_BK=torch.from_numpy(np.array(rows.inferred_scores[chosen])),
+        history_BH=torch.from_numpy(history),
+        types_BH=torch.from_numpy(rows.history_types[chosen, :length].astype(np.int64)),
+        ages_s_BH=torch.from_numpy(np.array(rows.history_ages_s[chosen, :length])),
+        inferred_BK=torch.from_numpy(inferred),
+        scores_BK=torch.from_numpy(np.array(rows.inferred_scores[chosen, :inferred_length])),
     )
+
+
+def plan_epoch(rows: RankingRows, batch_size: int, rng: np.random.Generator) -> list[Ints]:
+    """Batches of one pass: shuffled, yet lists with histories of like length share a batch, as most are short."""
+    order = rng.permutation(len(rows))
+    batches: list[Ints] = []
+    for start in range(0, len(order), _BATCHES_PER_SORT * batch_size):
+        block = np.sort(order[start : start + _BATCHES_PER_SORT * batch_size])
+        by_length = block[np.argsort(np.count_nonzero(rows.history[block], axis=1), kind="stable")]
+        batches += [np.sort(by_length[at : at + batch_size]) for at in range(0, len(block), batch_size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def _trimmed(padded: npt.NDArray[np.int32]) -> Ints:
+    """Without the columns in which every row is padding (but for one)."""
+    return padded[:, : max(1, int(np.count_nonzero(padded, axis=1).max()))].astype(np.int64)
 
 
 def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
@@ -103,9 +127,9 @@ def _represent(network: Ranker, catalogue: CatalogueTensors, rows: Tensor, *, on
     if network.features.knowledge:
         fields["vectors"] = catalogue.vectors[distinct_U]
     items_UE: Tensor = network.items(fields)
-    return torch.nn.functional.embedding(place, items_UE)
+    return embedding(place, items_UE)
 
 
 def _similarity(vectors: Tensor, candidates: Tensor, others: Tensor) -> Tensor:
-    similarity: Tensor = vectors[candidates] @ vectors[others].transpose(1, 2)
+    similarity: Tensor = embedding(candidates, vectors) @ embedding(others, vectors).transpose(1, 2)
     return similarity

@@ -80,18 +80,22 @@ class RankerConfig(Config):
     """Inferred behaviours read per user, most confident first."""
     dim: int = Field(default=64, ge=8, multiple_of=8)
     """Width of an item representation."""
+    lens_dim: int = Field(default=128, ge=1)
+    """Directions of the item vectors that the ranker looks at."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads; must divide `dim`."""
     num_price_buckets: int = Field(default=32, ge=2)
     """Price buckets, at the quantiles of the training items' prices."""
     min_item_events: int = Field(default=1, ge=1)
     """Items with fewer training events share the embedding of the unknown."""
-    id_dropout: float = Field(default=0.3, ge=0, lt=1)
+    id_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of items whose id is hidden in a training step, so that new items lean on what is known of them."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout in the towers."""
     softmax_weight: float = Field(default=1.0, ge=0)
     """Weight of the listwise softmax loss beside the pointwise losses."""
+    contrast_weight: float = Field(default=1.0, ge=0)
+    """Weight of the in-batch softmax of users against the clicked items of other lists."""
     order_weight: float = Field(default=1.0, ge=0)
     """`score = click + order_weight * order`, what lists are sorted by."""
     batch_size: int = Field(default=512, ge=1)
@@ -100,7 +104,7 @@ class RankerConfig(Config):
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Weight decay of AdamW."""
-    max_epochs: int = Field(default=8, ge=1)
+    max_epochs: int = Field(default=3, ge=1)
     """Passes over the training lists at most."""
     patience: int = Field(default=2, ge=1)
     """Stops after so many epochs without a better validation NDCG@10."""

@@ -1,8 +1,9 @@
 """The ranker's network: a DIN that knows what items mean.
 
 Notable:
+- item vectors are inputs, seen through a fixed lens (`lens.py`);
 - an item is the sum of what is known of it: id (dropped out in training), category, brand, price and a projection of
-  its frozen knowledge vector, so a new item is as good as its knowledge;
+  its knowledge vector, so a new item is as good as its knowledge;
 - target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
 - a histogram of the similarities, which needs no training per item at all;
 - the same two readings of the inferred behaviours, weighted by their confidence;
@@ -18,12 +19,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.ranker.attention import BehaviorBias, SimilarityHistogram, TargetAttention
+from models.ranker.attention import BehaviorBias, SimilarityHistogram, TargetAttention, UserReader
 from models.ranker.config import RankerConfig
 from models.ranker.encoding import UNKNOWN
+from models.ranker.lens import Lens
 
 _NUM_KERNELS, _NUM_GATES = 12, 4
-_ID_STD = 0.05
+_ID_STD, _PROJECTION_STD = 0.01, 0.1
 
 
 class Views(NamedTuple):
@@ -42,16 +44,17 @@ class Views(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """Uncalibrated logits, [B, C]."""
+    """Uncalibrated logits, [B, C], and the user on his own."""
 
     click: Tensor
     conversion: Tensor
+    user_BE: Tensor
 
 
 class ItemTower(nn.Module):
     """Represents an item as the normalised sum of what is known of it."""
 
-    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], vector_dim: int) -> None:
+    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], rank: int) -> None:
         super().__init__()
         features, width = config.features, config.dim
         self.id_dropout = config.id_dropout
@@ -63,10 +66,10 @@ class ItemTower(nn.Module):
                 if getattr(features, "item_id" if name == "item" else name)
             }
         )
-        self.project = nn.Linear(vector_dim, width, bias=False) if features.knowledge else None
+        self.project = nn.Linear(rank, width, bias=False) if features.knowledge else None
         if self.project is not None:
-            # Unit vectors: so their projection starts at the size of the other parts.
-            nn.init.normal_(self.project.weight, std=2 * _ID_STD)
+            # Far above the ids' noise: an item starts as what it means, and its id is learnt as a correction.
+            nn.init.normal_(self.project.weight, std=_PROJECTION_STD)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
@@ -96,11 +99,14 @@ class Ranker(nn.Module):
         super().__init__()
         self.features, self.order_weight = config.features, config.order_weight
         features, width = config.features, config.dim
+        self.scale = width**-0.5
         steer = {"recency": features.recency, "event_type": features.event_type}
-        self.items = ItemTower(config, sizes, vector_dim)
+        self.lens = Lens(vector_dim, config.lens_dim) if features.vectors else None
+        self.items = ItemTower(config, sizes, self.lens.rank if self.lens else 0)
         self.attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
         self.attention_bias = BehaviorBias(config.num_heads, **steer)
-        read = 3 * width + config.num_heads
+        self.user = UserReader(width, **steer)
+        read = 4 * width + config.num_heads + 1
         if features.similarity:
             self.histogram = SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer)
             read += self.histogram.width
@@ -118,11 +124,15 @@ class Ranker(nn.Module):
 
     def score_views(self, views: Views) -> Logits:
         """Scores represented items."""
-        parts = self._read_history(views)
+        user_BE = self.user(
+            views.history_BHE, views.history_mask_BH, ages_s_BH=views.ages_s_BH, types_BH=views.types_BH
+        )
+        both_BCE = views.candidates_BCE * user_BE.unsqueeze(1)
+        parts = [*self._read_history(views), both_BCE, both_BCE.sum(-1, keepdim=True) * self.scale]
         if self.features.inferred:
             parts += self._read_inferred(views)
         click, conversion = self.tower(torch.cat(parts, -1)).unbind(-1)
-        return Logits(click, conversion)
+        return Logits(click, conversion, user_BE)
 
     def _read_history(self, views: Views) -> list[Tensor]:
         c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
@@ -163,6 +173,10 @@ class Ranker(nn.Module):
 
     def _views(self, inputs: Mapping[str, Tensor]) -> Views:
         sides = {side: side_fields(inputs, side) for side in ("candidate", "history", "inferred")}
+        if self.lens is not None:
+            for fields in sides.values():
+                if "vectors" in fields:
+                    fields["vectors"] = self.lens(fields["vectors"])
         similar = inferred_similar = None
         if self.features.similarity:
             similar = _similarity(sides["candidate"], sides["history"])
@@ -186,7 +200,7 @@ def order_logit(logits: Logits) -> Tensor:
 
     With logits a and b: 1 / p = (1 + exp(-a)) (1 + exp(-b)), so p / (1 - p) = 1 / (exp(-a) + exp(-b) + exp(-a - b)).
     """
-    click, conversion = logits
+    click, conversion = logits.click, logits.conversion
     logit: Tensor = -torch.logsumexp(torch.stack([-click, -conversion, -click - conversion]), 0)
     return logit
 

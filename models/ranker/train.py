@@ -15,6 +15,7 @@ from models.ranker.batches import CatalogueTensors, catalogue_tensors
 from models.ranker.calibration import fit_platt
 from models.ranker.checkpoint import Progress
 from models.ranker.config import RankerConfig
+from models.ranker.encoding import UNKNOWN
 from models.ranker.export import export_ranker, write_golden_rows
 from models.ranker.feed import build_feed
 from models.ranker.lists import TRAIN, VALIDATION
@@ -44,7 +45,11 @@ def train_ranker(
     vectors, space, vector_dim = read_vectors(item_embeddings)
     encoder = fit_encoder(data, config, dim=vector_dim)
     table = encode_catalogue(data.items, vectors, encoder)
-    network, catalogue = Ranker(config, encoder.sizes, vector_dim), catalogue_tensors(table)
+    network = Ranker(config, encoder.sizes, vector_dim)
+    if network.lens is not None:
+        # Only items that training saw may shape the lens.
+        network.lens.fit(table.features.vectors[table.features.ids > UNKNOWN])
+    catalogue = catalogue_tensors(network, table)
     with (
         tempfile.TemporaryDirectory() as scratch,
         new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.ranker.batches import Batch, CatalogueTensors, make_batch, view
+from models.ranker.batches import Batch, CatalogueTensors, make_batch, plan_epoch, view
 from models.ranker.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from models.ranker.config import RankerConfig
 from models.ranker.metrics import list_metrics
@@ -66,11 +66,11 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         self.network.train()
-        order = np.random.default_rng([self.config.seed, self.progress.epoch]).permutation(len(self.train))
-        size = self.config.batch_size
-        for step in range(self.progress.step, self.steps_per_epoch):
-            batch = make_batch(self.train, np.sort(order[step * size : (step + 1) * size]))
-            self._step(batch, self.progress.epoch * self.steps_per_epoch + step)
+        rng = np.random.default_rng([self.config.seed, self.progress.epoch])
+        batches = plan_epoch(self.train, self.config.batch_size, rng)
+        for step in range(self.progress.step, len(batches)):
+            batch = make_batch(self.train, batches[step])
+            self._step(batch, self.progress.epoch * len(batches) + step)
             self.progress.step = step + 1
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
                 self._save()
@@ -78,9 +78,13 @@ class Trainer:
     def _step(self, batch: Batch, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(step)
-        logits = self.network.score_views(view(self.network, self.catalogue, batch))
+        views = view(self.network, self.catalogue, batch)
+        logits = self.network.score_views(views)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss(logits, batch, softmax_weight=self.config.softmax_weight))
+        total = loss(logits, batch, softmax_weight=self.config.softmax_weight)
+        if self.config.contrast_weight > 0:
+            total = total + self.config.contrast_weight * contrast(logits.user_BE, views.candidates_BCE, batch)
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
 
@@ -133,11 +137,12 @@ class Trainer:
 def score_lists(
     network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, chosen: npt.NDArray[np.int64]
 ) -> Iterator[tuple[Batch, Logits]]:
-    """Scores lists with the torch network, batch by batch."""
+    """Scores lists with the torch network, batch by batch, in the order of their histories' lengths."""
     network.eval()
+    by_length = chosen[np.argsort(np.count_nonzero(rows.history[chosen], axis=1), kind="stable")]
     with torch.inference_mode():
         for start in range(0, len(chosen), 128):
-            batch = make_batch(rows, chosen[start : start + 128])
+            batch = make_batch(rows, by_length[start : start + 128])
             yield batch, network.score_views(view(network, catalogue, batch))
 
 
@@ -158,6 +163,20 @@ def loss(logits: Logits, batch: Batch, *, softmax_weight: float) -> Tensor:
     clicked = batch.clicks_BC.sum(1)
     listwise = -(F.log_softmax(masked, 1) * batch.clicks_BC).sum(1) / clicked.clamp(min=1)
     return (click + order) / real.sum() + softmax_weight * listwise.sum() / (clicked > 0).sum().clamp(min=1)
+
+
+def contrast(users: Tensor, candidates: Tensor, batch: Batch) -> Tensor:
+    """Each user against the clicked items of the whole batch: hundreds of negatives for the price of one product.
+
+    Negatives of other lists have the positives' own popularity, as the protocol's do. (In-batch softmax, as in Yi et
+    al., "Sampling-bias-corrected neural modeling", RecSys 2019, without its correction for popularity.)
+    """
+    clicked = torch.nonzero(batch.clicks_BC.sum(1) > 0).squeeze(1)
+    place = batch.clicks_BC[clicked].argmax(1)
+    items = batch.candidates_BC[clicked, place]
+    logits = users[clicked] @ candidates[clicked, place].T * candidates.shape[-1] ** -0.5
+    same = (items[:, None] == items[None, :]).fill_diagonal_(False)
+    return F.cross_entropy(logits.masked_fill(same, _MASKED), torch.arange(len(clicked)))
 
 
 def use_threads(num_threads: int) -> None:
