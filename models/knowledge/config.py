@@ -80,7 +80,7 @@ class KnowledgeConfig(Config):
 class SemanticIdConfig(Config):
     """How vectors become short codes."""
 
-    method: Literal["product", "residual"] = "product"
+    method: Literal["product", "residual"] = "residual"
     """`product`: one code per slice of the rotated vector; `residual`: each level codes what the one before left."""
     num_levels: int = Field(default=4, ge=1, le=16)
     """Levels with meaning; one more level tells apart items whose codes agree."""

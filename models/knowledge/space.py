@@ -3,7 +3,7 @@
 Text encoders put all texts of a shop into a narrow cone: a common mean and a few strong directions hide what tells
 products apart. So both parts are centred, summed by weight, rotated onto the principal axes, cut to the wanted length,
 and the axes are evened out a little (partial whitening, as in Su et al. 2021, "Whitening sentence representations").
-The measured effect stands in docs/log.md.
+The measured effect stands in this room's README.
 """
 
 from pathlib import Path
