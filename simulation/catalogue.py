@@ -35,7 +35,7 @@ class Catalogue(NamedTuple):
 def make_catalogue(config: SimulationConfig, world: World, rng: np.random.Generator) -> Catalogue:
     """Draws the catalogue of `config.num_items` items."""
     types = _draw_types(config.num_items, len(world.types), rng)
-    drawn = [_write_item(world, world.types[kind], rng) for kind in types]
+    drawn = [_write_item(world, world.types[kind], config.coarse_category_share, rng) for kind in types]
     is_new = rng.random(config.num_items) < config.new_item_share
     age_days = np.minimum(rng.exponential(250, config.num_items), 3000) + 1
     days = np.where(is_new, rng.uniform(0, config.num_days * 0.95, config.num_items), -age_days)
@@ -72,7 +72,7 @@ class _Item(NamedTuple):
     tier: float
 
 
-def _write_item(world: World, kind: ProductType, rng: np.random.Generator) -> _Item:
+def _write_item(world: World, kind: ProductType, coarse_share: float, rng: np.random.Generator) -> _Item:
     department = world.departments[kind.department]
     brand = int(rng.integers(len(department.brands)))
     words = {
@@ -87,12 +87,19 @@ def _write_item(world: World, kind: ProductType, rng: np.random.Generator) -> _I
     row: dict[str, str | float | None] = {
         "title": _pick(world.title_patterns, rng).format(**words),
         "brand": words["brand"],
-        "category": kind.category,
+        "category": _filed_under(kind, coarse_share, rng),
         "description": _describe(kind, words, rng),
         "price": _price(kind, tier),
     }
     offset = sum(len(before.brands) for before in world.departments[: kind.department])
     return _Item(row, words["variant"], offset + brand, tier)
+
+
+def _filed_under(kind: ProductType, coarse_share: float, rng: np.random.Generator) -> str:
+    """The category path as the seller gave it: whole, or only its aisle or its department."""
+    path = kind.category.split(" > ")
+    depth = int(rng.integers(1, len(path))) if rng.random() < coarse_share else len(path)
+    return " > ".join(path[:depth])
 
 
 def _pick(options: tuple[str, ...], rng: np.random.Generator) -> str:

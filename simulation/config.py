@@ -30,6 +30,8 @@ class SimulationConfig(Config):
     """Items a page shows: impressions a request."""
     new_item_share: Share = 0.15
     """Share of the items that appear during the log."""
+    coarse_category_share: Share = 0.7
+    """Share of the items whose sellers filed them under an aisle or a department only, as they do in real shops."""
     new_user_share: Share = 0.2
     """Share of the users that come for the first time during the log."""
     category_share: Share = 0.5

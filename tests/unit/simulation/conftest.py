@@ -5,7 +5,7 @@ import pytest
 from simulation.config import SimulationConfig
 from simulation.shop import write_shop
 
-SMALL = SimulationConfig(num_items=240, num_users=300, num_days=20)
+SMALL = SimulationConfig(num_items=240, num_users=300, num_days=20, coarse_category_share=0)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from simulation.config import SimulationConfig
 from simulation.shop import write_shop
 from simulation.world import load_world
 
-SMALL = SimulationConfig(num_items=240, num_users=300, num_days=20)
+SMALL = SimulationConfig(num_items=240, num_users=300, num_days=20, coarse_category_share=0)
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +129,13 @@ def test_a_shop_without_anything_to_show_has_an_empty_log(tmp_path: Path) -> Non
     config = SimulationConfig(num_items=1, num_users=2, num_days=2, new_item_share=1, seed=3)
     write_shop(config, out=tmp_path / "shop")
     assert read_table(tmp_path / "shop" / "events.parquet", EVENTS).columns == list(EVENTS.schema)
+
+
+def test_sellers_file_some_items_under_an_aisle_or_a_department_only(tmp_path):
+    config = SMALL.model_copy(update={"coarse_category_share": 0.7})
+    write_shop(config, out=tmp_path / "shop")
+
+    depths = pl.read_parquet(tmp_path / "shop" / "items.parquet")["category"].str.split(" > ").list.len()
+
+    assert set(depths) == {1, 2, 3}
+    assert 0.55 < (depths < 3).mean() < 0.85
