@@ -71,7 +71,8 @@ def _write_behaviors(artifact: Artifact, data: Dataset, config: FeatureConfig) -
 
 
 def _write_inferred(artifact: Artifact, inferred: pl.DataFrame) -> None:
-    frame = inferred.rename({"space": "inferred_space"}).with_columns(inferred_as_of="event_timestamp")
+    named = inferred.rename({"space": "inferred_space"}).with_columns(inferred_as_of="event_timestamp")
+    frame = named.sort("user_id", "event_timestamp")
     frame.write_parquet(artifact.path / "inferred_behaviors.parquet", compression="zstd")
     artifact.metrics |= {"inferred_rows": len(frame), "users_inferred": frame["user_id"].n_unique()}
 

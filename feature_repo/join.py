@@ -6,14 +6,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
-from feast import FeatureService, FeatureStore
+from feast import FeatureStore
 
 from contracts.artifacts import new_artifact, read_lineage, read_table, write_table
 from contracts.schema import UTC_TIME
 from contracts.tables import RANKING_LISTS, TRAINING_SET
 from feature_repo.config import FeatureConfig
 from feature_repo.store import offline_store
-from feature_repo.views import TIMESTAMP, TRAINING_SERVICE, base_services, entities, feature_views
+from feature_repo.views import (
+    AS_OF_FEATURES,
+    TIMESTAMP,
+    TRAINING_SERVICE,
+    base_services,
+    entities,
+    feature_views,
+)
 
 _JUST_BEFORE = timedelta(microseconds=1)
 """Feast joins what is known at or before a time; the smallest step back makes that 'strictly before'."""
@@ -30,9 +37,7 @@ def join_features(lists: Path, features: Path, config: FeatureConfig, *, out: Pa
     with new_artifact(out, kind="training_set", inputs={"lists": lists, "features": features}, config=config) as made:
         with tempfile.TemporaryDirectory() as scratch:
             store = _training_store(features, config, Path(scratch))
-            service = store.get_feature_service(TRAINING_SERVICE)
-            batches = moments.iter_slices(config.batch_rows)
-            joined = [_features_at(batch, store, service) for batch in batches]
+            joined = [_features_at(batch, store, features) for batch in moments.iter_slices(config.batch_rows)]
         known = pl.concat(joined) if joined else TRAINING_SET.empty().select("user_id", "timestamp")
         rows = ranking_lists.join(known, on=["user_id", "timestamp"], how="left", maintain_order="left")
         assert len(rows) == len(ranking_lists), f"{len(ranking_lists)} lists became {len(rows)} training rows"
@@ -47,21 +52,42 @@ def _training_store(features: Path, config: FeatureConfig, scratch: Path) -> Fea
     return offline_store(scratch, config, [*entities(), *views, *base_services(views)])
 
 
-def _features_at(moments: pl.DataFrame, store: FeatureStore, service: FeatureService) -> pl.DataFrame:
+def _features_at(moments: pl.DataFrame, store: FeatureStore, features: Path) -> pl.DataFrame:
+    """The users' features strictly before the moments; the moments are sorted by user."""
+    known = _times_known(moments, store)
+    first, last = pl.lit(moments["user_id"][0]), pl.lit(moments["user_id"][-1])
+    for table, as_of in AS_OF_FEATURES.items():
+        # Sorted by user, so only the row groups of these users are read.
+        rows = (
+            pl.scan_parquet(features / f"{table}.parquet")
+            .filter(pl.col("user_id").is_between(first, last))
+            .drop(TIMESTAMP)
+            .collect()
+        )
+        known = known.join(rows, on=["user_id", as_of], how="left", maintain_order="left")
+    assert len(known) == len(moments), f"{len(moments)} moments became {len(known)} feature rows"
+    return known.rename({"inferred_space": "space"})
+
+
+def _times_known(moments: pl.DataFrame, store: FeatureStore) -> pl.DataFrame:
+    """Which row of each table was the latest one before each moment, by Feast's point-in-time join.
+
+    Feast pairs every moment with every earlier row of its user before it picks the latest; so it gets only the rows'
+    times, and the histories themselves are looked up by time.
+    """
     wanted = moments.select("user_id", (pl.col("timestamp") - _JUST_BEFORE).alias(TIMESTAMP))
+    service = store.get_feature_service(TRAINING_SERVICE)
     with warnings.catch_warnings():
         # ibis 12 calls a method that DuckDB 2 has renamed, once per table.
         warnings.simplefilter("ignore", DeprecationWarning)
         found = pl.from_arrow(store.get_historical_features(entity_df=wanted.to_pandas(), features=service).to_arrow())
     assert isinstance(found, pl.DataFrame)
     assert len(found) == len(moments), f"{len(moments)} moments became {len(found)} feature rows"
-    typed = found.rename({"inferred_space": "space"}).with_columns(
-        (pl.col(TIMESTAMP).cast(UTC_TIME) + _JUST_BEFORE).alias("timestamp"),
-        pl.col("history_as_of", "inferred_as_of").cast(UTC_TIME),
-    )
-    late = typed.filter(pl.max_horizontal("history_as_of", "inferred_as_of") >= pl.col("timestamp"))
+    times = pl.col(*AS_OF_FEATURES.values()).cast(UTC_TIME)
+    typed = found.select("user_id", (pl.col(TIMESTAMP).cast(UTC_TIME) + _JUST_BEFORE).alias("timestamp"), times)
+    late = typed.filter(pl.max_horizontal(*AS_OF_FEATURES.values()) >= pl.col("timestamp"))
     assert late.is_empty(), f"features from the future: {late.head(3).to_dicts()}"
-    return typed.drop(TIMESTAMP)
+    return typed
 
 
 def _coverage(rows: pl.DataFrame) -> dict[str, float]:

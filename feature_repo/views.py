@@ -21,7 +21,7 @@ TIMESTAMP: Final = "event_timestamp"
 TABLE_FILES: Final = ("user_behaviors.parquet", "inferred_behaviors.parquet", "items.parquet", "item_knowledge.parquet")
 BASE_SERVICE: Final = "ranker_v1"
 TRAINING_SERVICE: Final = "ranker_v1_training"
-"""The user's half of `ranker_v1`: what is joined to ranking lists, whose item features are looked up by row."""
+"""Which rows of the user views a ranking list may see: the latest ones before it."""
 
 _VIEW_FIELDS: Final[dict[str, dict[str, Any]]] = {
     "user_behaviors": {
@@ -40,7 +40,9 @@ _VIEW_FIELDS: Final[dict[str, dict[str, Any]]] = {
     "items": {"item_category": String, "item_brand": String, "item_price": Float64, "item_as_of": UnixTimestamp},
     "item_knowledge": {"item_vector": Bytes, "item_semantic_id": Array(Int64), "item_space": String},
 }
-USER_VIEWS: Final = ("user_behaviors", "inferred_behaviors")
+AS_OF_FEATURES: Final = {"user_behaviors": "history_as_of", "inferred_behaviors": "inferred_as_of"}
+"""User view -> its feature that holds the time of the row."""
+USER_VIEWS: Final = tuple(AS_OF_FEATURES)
 
 
 def knowledge_view_name(space: str) -> str:
@@ -61,10 +63,10 @@ def feature_views(tables: Path, *, space: str, ttl: timedelta) -> list[FeatureVi
 
 def base_services(views: Sequence[FeatureView]) -> list[FeatureService]:
     """The services that do not depend on a trained ranker."""
-    users = [view for view in views if view.name in USER_VIEWS]
+    users = [view[[AS_OF_FEATURES[view.name]]] for view in views if view.name in USER_VIEWS]
     return [
         FeatureService(name=BASE_SERVICE, features=list(views), description="All that a ranker may read."),
-        FeatureService(name=TRAINING_SERVICE, features=users, description="User features for point-in-time joins."),
+        FeatureService(name=TRAINING_SERVICE, features=users, description="For point-in-time joins."),
     ]
 
 
