@@ -10,18 +10,18 @@ import uuid
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from feature_repo.items import ItemFeatures
 from feature_repo.online import UserFeatures
 from models.ranker.encoding import Feed, ItemRows, encode_request
+from serving.answers import event_record, exposure_record, fallback_scores, ranked_items
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
-from serving.messages import PostedEvent, RankedItem, RankRequest, RankResponse
+from serving.messages import PostedEvent, RankRequest, RankResponse
 from serving.metrics import DEGRADED, EVENTS, RANK_SECONDS, RANKED, STAGE_SECONDS
 from serving.rankers import DeployedRanker, service_name
 from serving.triton_client import Outputs, TritonError
@@ -96,7 +96,7 @@ class RankingService:
             OSError: the disk refused.
         """
         now = datetime.now(UTC)
-        await self._log.append("events", [_event_record(event, now) for event in events])
+        await self._log.append("events", [event_record(event, now) for event in events])
         for event in events:
             EVENTS.labels(event.event_type).inc()
 
@@ -130,7 +130,7 @@ class RankingService:
             arm=arm,
             model_version=version,
             degraded=known.degraded,
-            items=_ranked_items(request, ranker, known, outputs),
+            items=ranked_items(known.candidates, outputs, limit=request.limit, needs_vector=ranker.vector_dim > 0),
         )
 
     async def _gather(self, request: RankRequest, ranker: DeployedRanker, *, timeout_s: float) -> _Gathered:
@@ -176,7 +176,7 @@ class RankingService:
         """Logs what will be shown. An answer that could not be logged says so, and is counted: nothing is silent."""
         try:
             with STAGE_SECONDS.labels("event_log").time():
-                await self._log.append("exposures", [_exposure_record(request, answer)])
+                await self._log.append("exposures", [exposure_record(request, answer)])
         except (EventLogFullError, OSError) as error:
             _log.error("exposure of request %s was not logged: %s", answer.request_id, error)
             return answer.model_copy(update={"degraded": [*answer.degraded, "event_log"]})
@@ -196,17 +196,6 @@ async def _within(work: Awaitable[_T], deadline: float) -> _T | None:
     return None
 
 
-def fallback_scores(candidates: ItemFeatures, history: ItemFeatures) -> npt.NDArray[np.float32]:
-    """Scores without a model, [C]: likeness to the user's history where vectors are known, else the given order."""
-    given = -np.arange(len(candidates.item_ids), dtype=np.float32)
-    if not (history.has_vector.any() and candidates.has_vector.any()):
-        return given
-    taste = history.vectors[history.has_vector].mean(axis=0)
-    likeness = candidates.vectors @ taste
-    # Candidates without a vector come last; the given order decides among equals.
-    return np.where(candidates.has_vector, likeness, -1e3).astype(np.float32) + given * 1e-6
-
-
 def _missing(user: UserFeatures, ranker: DeployedRanker) -> list[str]:
     used = {"history": True, "inferred": ranker.spec.features.inferred}
     return [f"no_{part}" for part in user.missing if used[part]]
@@ -220,47 +209,3 @@ def _unknown_items(item_ids: Sequence[str], dim: int) -> ItemFeatures:
 
 def _item_rows(items: ItemFeatures) -> ItemRows:
     return ItemRows(items.item_ids, items.categories, items.brands, items.prices, items.vectors)
-
-
-def _ranked_items(request: RankRequest, ranker: DeployedRanker, known: _Gathered, outputs: Outputs) -> list[RankedItem]:
-    scores = outputs["score"]
-    order = np.argsort(-scores, kind="stable")[: request.limit].tolist()
-    click, ordered = outputs.get("click"), outputs.get("order")
-    needs_vector = ranker.vector_dim > 0
-    return [
-        RankedItem(
-            item_id=request.candidates[row],
-            score=float(scores[row]),
-            click=None if click is None else float(click[row]),
-            order=None if ordered is None else float(ordered[row]),
-            degraded=_item_flags(known.candidates, row, needs_vector=needs_vector),
-        )
-        for row in order
-    ]
-
-
-def _item_flags(items: ItemFeatures, row: int, *, needs_vector: bool) -> list[str]:
-    if not items.known[row]:
-        return ["unknown_item"]
-    return ["no_vector"] if needs_vector and not items.has_vector[row] else []
-
-
-def _exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any]:
-    return {
-        "request_id": answer.request_id,
-        "user_id": request.user_id,
-        "timestamp": _iso(request.context.timestamp or datetime.now(UTC)),
-        "arm": answer.arm,
-        "model_version": answer.model_version,
-        "item_ids": [item.item_id for item in answer.items],
-        "scores": [item.score for item in answer.items],
-        "degraded": [[*answer.degraded, *item.degraded] for item in answer.items],
-    }
-
-
-def _event_record(event: PostedEvent, now: datetime) -> dict[str, Any]:
-    return event.model_dump(exclude={"timestamp"}) | {"timestamp": _iso(event.timestamp or now)}
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
