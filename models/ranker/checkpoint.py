@@ -33,9 +33,11 @@ class Checkpoint:
 
     progress: Progress
     network: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    average: dict[str, Tensor]
+    """Running average of the weights."""
     best: dict[str, Tensor]
-    """Weights of the best epoch so far."""
+    """Averaged weights of the best epoch so far."""
+    optimizer: dict[str, Any]
     random_state: Tensor
 
 

@@ -33,10 +33,11 @@ class Lens(nn.Module):
     def fit(self, vectors: Floats) -> None:
         """Fits the lens on vectors [N, D]; rows of zeros are left out."""
         known = vectors[np.any(vectors != 0, axis=1)].astype(np.float64)
-        if len(known) < 2:
-            return
+        if len(known) < 2 or np.ptp(known, axis=0).max() < _LEAST_SPREAD:
+            return  # No two items differ: there is nothing to look at more closely.
         centre = known.mean(0)
-        spread, directions = np.linalg.eigh(np.cov(known, rowvar=False, bias=True))
+        offsets = known - centre
+        spread, directions = np.linalg.eigh(offsets.T @ offsets / len(known))
         spread, directions = spread[::-1][: self.rank], directions[:, ::-1][:, : self.rank]
         # The spread is a variance: its fourth root is the square root of a standard deviation.
         scaled = directions / np.maximum(spread, _LEAST_SPREAD * spread[0]) ** 0.25

@@ -21,6 +21,7 @@ from models.ranker.rows import RankingRows
 
 _WARMUP_STEPS = 50
 _MASKED = -1e4
+_AVERAGE_DECAY = 0.995
 
 
 class Trainer:
@@ -47,6 +48,7 @@ class Trainer:
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.progress = Progress()
+        self.average = _copy(network)
         self.best = _copy(network)
         self.saved_at = time.monotonic()
 
@@ -87,6 +89,14 @@ class Trainer:
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
+        self._update_average(step)
+
+    def _update_average(self, step: int) -> None:
+        """Moves the running average of the weights (Polyak averaging); it is what is validated and exported."""
+        share = 1 - min(_AVERAGE_DECAY, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value, share)
 
     def _schedule(self, step: int) -> float:
         """Linear warm-up, then a cosine down to nothing at the last epoch's end."""
@@ -94,12 +104,15 @@ class Trainer:
         return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / total))
 
     def _finish_epoch(self) -> None:
+        trained = _copy(self.network)
+        self.network.load_state_dict(self.average)
         metric = self._validate()
+        self.network.load_state_dict(trained)
         self.progress.epoch += 1
         self.progress.step = 0
         if metric > self.progress.best_metric:
             self.progress.best_metric, self.progress.best_epoch = metric, self.progress.epoch
-            self.best = _copy(self.network)
+            self.best = {name: value.clone() for name, value in self.average.items()}
         stale = self.progress.epoch - self.progress.best_epoch
         self.progress.finished = stale >= self.config.patience or self.progress.epoch >= self.config.max_epochs
         self._save()
@@ -119,7 +132,12 @@ class Trainer:
 
     def _save(self) -> None:
         moment = Checkpoint(
-            self.progress, self.network.state_dict(), self.optimizer.state_dict(), self.best, torch.get_rng_state()
+            self.progress,
+            self.network.state_dict(),
+            self.average,
+            self.best,
+            self.optimizer.state_dict(),
+            torch.get_rng_state(),
         )
         save_checkpoint(moment, self.checkpoints, run=self.run)
         self.saved_at = time.monotonic()
@@ -131,7 +149,7 @@ class Trainer:
         self.network.load_state_dict(moment.network)
         self.optimizer.load_state_dict(moment.optimizer)
         torch.set_rng_state(moment.random_state)
-        self.progress, self.best = moment.progress, moment.best
+        self.progress, self.average, self.best = moment.progress, moment.average, moment.best
 
 
 def score_lists(
