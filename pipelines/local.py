@@ -3,6 +3,7 @@
 Finished steps are cached by their inputs, so a second run does nothing twice and a killed run goes on where it stopped.
 """
 
+import os
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -32,6 +33,8 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
     """
     if not package.is_file():
         raise UserError(f"no compiled pipeline at '{package}'; `reaseq compile` makes it")
+    # Steps share the cores with whatever else runs here; threads that spin while they wait would take them all.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     pipeline = components.load_component_from_file(str(package))
     home.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), StepLog(home / "run.log", screen=sys.stdout) as log, redirect_stdout(log):

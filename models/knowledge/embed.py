@@ -5,20 +5,24 @@ mean of its claims' vectors, weighted by confidence: claims repeat from item to 
 Nothing here reads the log but the time of its first event.
 """
 
+import json
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from contracts.artifacts import Artifact, new_artifact, read_table, write_json, write_table
+from contracts.artifacts import Artifact, new_artifact, read_lineage, read_table, write_json, write_table
 from contracts.dataset import Split
 from contracts.digests import digest_file, digest_value
+from contracts.errors import UserError
 from contracts.schema import UTC_TIME
 from contracts.tables import FACETS, ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.encoder import Encoder, Floats
-from models.knowledge.semantic_ids import quantise
-from models.knowledge.space import fit_space, project, unit
+from models.knowledge.semantic_ids import Codebooks, SemanticIds, extend, quantise
+from models.knowledge.space import Space, fit_space, project, unit
 
 CODEBOOKS_FILE = "codebooks.safetensors"
 PROJECTION_FILE = "projection.safetensors"
@@ -38,25 +42,90 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
     Raises:
         UserError: an input is not usable or the encoder is not there.
     """
-    items = read_table(dataset / "items.parquet", ITEMS)
-    claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
-        encoder = Encoder(config)
-        raw = encoder.encode(item_texts(items))
-        known = _knowledge_vectors(items, claims, encoder) if config.knowledge else np.zeros_like(raw)
-        fitted = fit_space(raw, known, config)
-        vectors = project(raw, known, fitted, knowledge_weight=config.knowledge_weight)
-        ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=items["item_id"].to_numpy().astype(str))
+        texts = _encode(dataset, knowledge, config)
+        fitted = fit_space(texts.raw, texts.known, config)
+        vectors = project(texts.raw, texts.known, fitted, knowledge_weight=config.knowledge_weight)
+        order = texts.items["item_id"].to_numpy().astype(str)
+        ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=order)
         fitted.save(artifact.path / PROJECTION_FILE)
         ids.codebooks.save(artifact.path / CODEBOOKS_FILE)
-        space = _describe_space(artifact, config, encoder)
-        embeddings = items.select("item_id", event_timestamp=_known_from(dataset)).with_columns(
-            embedding=_rows(vectors), semantic_id=_rows(ids.codes), space=pl.lit(space)
+        space = _describe_space(artifact, config, texts.encoder)
+        _write(artifact, dataset, texts.items, vectors, ids, space)
+
+
+def embed_new_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, space: Path, out: Path) -> None:
+    """Embeds a changed catalogue in a space that models already use: nothing is fitted.
+
+    Items of that space keep their semantic ids; new ones get the codes of the old codebooks.
+
+    Args:
+        dataset: The dataset artifact with the changed catalogue.
+        knowledge: The knowledge artifact of that catalogue.
+        config: Must be the configuration that the space was made with.
+        space: The item embeddings artifact whose space is kept.
+        out: The artifact folder, as of `embed_items`.
+
+    Raises:
+        UserError: an input is not usable, or encoder or configuration are not those of the space.
+    """
+    inputs = {"dataset": dataset, "knowledge": knowledge, "space": space}
+    with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
+        texts = _encode(dataset, knowledge, config)
+        name = _require_same_space(space, config, texts.encoder)
+        for file in (PROJECTION_FILE, CODEBOOKS_FILE, SPACE_FILE):
+            shutil.copyfile(space / file, artifact.path / file)
+        fitted = Space.load(space / PROJECTION_FILE)
+        vectors = project(texts.raw, texts.known, fitted, knowledge_weight=config.knowledge_weight)
+        known = read_table(space / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id", "semantic_id")
+        ids = extend(vectors, Codebooks.load(space / CODEBOOKS_FILE), texts.items["item_id"], known)
+        artifact.labels["space"] = name
+        artifact.metrics["new_items"] = float((~texts.items["item_id"].is_in(known["item_id"].implode())).sum())
+        _write(artifact, dataset, texts.items, vectors, ids, name)
+
+
+class _Texts(NamedTuple):
+    """A catalogue as the encoder sees it."""
+
+    items: pl.DataFrame
+    encoder: Encoder
+    raw: Floats
+    """[N, D] vectors of the raw texts."""
+    known: Floats
+    """[N, D] vectors of the knowledge; zero where nothing is known."""
+
+
+def _encode(dataset: Path, knowledge: Path, config: EmbeddingConfig) -> _Texts:
+    items = read_table(dataset / "items.parquet", ITEMS)
+    claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
+    encoder = Encoder(config)
+    raw = encoder.encode(item_texts(items))
+    known = _knowledge_vectors(items, claims, encoder) if config.knowledge else np.zeros_like(raw)
+    return _Texts(items, encoder, raw, known)
+
+
+def _write(
+    artifact: Artifact, dataset: Path, items: pl.DataFrame, vectors: Floats, ids: SemanticIds, space: str
+) -> None:
+    embeddings = items.select("item_id", event_timestamp=_known_from(dataset)).with_columns(
+        embedding=_rows(vectors), semantic_id=_rows(ids.codes), space=pl.lit(space)
+    )
+    write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embeddings)
+    artifact.metrics.update(ids.metrics)
+    artifact.metrics["num_items"] = float(items.height)
+
+
+def _require_same_space(space: Path, config: EmbeddingConfig, encoder: Encoder) -> str:
+    """Name of the space, once encoder and configuration are found to be its own."""
+    described = json.loads((space / SPACE_FILE).read_text(encoding="utf-8"))
+    made_with = read_lineage(space).config
+    if described["encoder_digest"] != encoder.digest or made_with != config.model_dump(mode="json"):
+        raise UserError(
+            f"space '{described['space']}' was made with another encoder or embedding configuration than "
+            f"'{config.encoder}' as configured now; restore that section, or run train_and_deploy for a new space"
         )
-        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embeddings)
-        artifact.metrics.update(ids.metrics)
-        artifact.metrics["num_items"] = float(items.height)
+    return str(described["space"])
 
 
 def item_texts(items: pl.DataFrame) -> list[str]:

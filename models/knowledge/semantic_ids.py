@@ -7,10 +7,12 @@ further level counts items that share all codes (TIGER, section 3.1), so ids are
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.cluster import KMeans
 
@@ -38,6 +40,18 @@ class Codebooks(NamedTuple):
             tensors |= {f"slice_{level}": dims, f"centroids_{level}": centroids}
         save_file(tensors, path, metadata={"method": self.method})
 
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote."""
+        with safe_open(path, framework="numpy") as stored:
+            num_levels = sum(name.startswith("centroids_") for name in stored.keys())  # noqa: SIM118 - not a dict
+            return cls(
+                stored.metadata()["method"],
+                stored.get_tensor("rotation"),
+                tuple(stored.get_tensor(f"slice_{level}") for level in range(num_levels)),
+                tuple(stored.get_tensor(f"centroids_{level}") for level in range(num_levels)),
+            )
+
 
 class SemanticIds(NamedTuple):
     """Codes of N items."""
@@ -53,7 +67,41 @@ def quantise(vectors: Floats, config: SemanticIdConfig, *, seed: int, order: NDA
     fit = _fit_product if config.method == "product" else _fit_residual
     codebooks = fit(vectors, config, seed)
     codes, rebuilt = encode(vectors, codebooks)
-    last = _count_equals(codes, order)
+    return _complete(vectors, codes, _count_equals(codes, order), codebooks, rebuilt)
+
+
+def extend(vectors: Floats, codebooks: Codebooks, item_ids: pl.Series, known: pl.DataFrame) -> SemanticIds:
+    """Codes `vectors` [N, D] with codebooks that exist.
+
+    Args:
+        vectors: the items' vectors.
+        codebooks: fitted before.
+        item_ids: the items' ids, [N].
+        known: `item_id` and `semantic_id` of the items that have one: they keep it, however their vector changed.
+    """
+    codes, rebuilt = encode(vectors, codebooks)
+    kept = pl.DataFrame({"item_id": item_ids}).join(known, on="item_id", how="left", maintain_order="left")
+    is_known = kept["semantic_id"].is_not_null().to_numpy()
+    old = np.array(kept["semantic_id"].drop_nulls().to_list(), np.int32).reshape(-1, codes.shape[1] + 1)
+    taken = np.array(known["semantic_id"].to_list(), np.int32).reshape(-1, codes.shape[1] + 1)
+    last = np.zeros(len(codes), np.int64)
+    codes[is_known], last[is_known] = old[:, :-1], old[:, -1]
+    if not is_known.all():
+        last[~is_known] = _count_on(taken, codes[~is_known], item_ids.to_numpy().astype(str)[~is_known])
+    return _complete(vectors, codes, last, codebooks, rebuilt)
+
+
+def _count_on(taken: Codes, codes: Codes, order: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Numbers for new items [N], counted on from the largest that a taken id of the same codes bears."""
+    _, group = np.unique(np.concatenate([taken[:, :-1], codes]), axis=0, return_inverse=True)
+    highest = np.full(group.max() + 1, -1, np.int64)
+    np.maximum.at(highest, group[: len(taken)], taken[:, -1])
+    return np.asarray(highest[group[len(taken) :]] + 1 + _count_equals(codes, order))
+
+
+def _complete(
+    vectors: Floats, codes: Codes, last: NDArray[np.int64], codebooks: Codebooks, rebuilt: Floats
+) -> SemanticIds:
     metrics = {
         "semantic_id_error": float(((vectors - rebuilt) ** 2).sum() / max(float(_spread(vectors)), 1e-12)),
         "semantic_id_code_use": _code_use(codes, codebooks),

