@@ -1,6 +1,6 @@
 """What can be chosen in the ranker's room: lists, features, training, the promotion gate."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,10 @@ class FeatureConfig(Config):
     """The age of each behaviour steers the attention."""
     event_type: bool = True
     """The kind of each behaviour (click, cart, order) steers the attention."""
+    evidence: bool = True
+    """How loudly the history speaks for a candidate (the attention's summed weights), beside what it says."""
+    user_summary: bool = True
+    """A summary of the history without a candidate, trained against the clicked items of the whole batch."""
     knowledge: bool = True
     """Knowledge vectors in the item representation (paper, section 3.1)."""
     similarity: bool = True
@@ -63,8 +67,19 @@ class FeatureConfig(Config):
         return self.knowledge or self.similarity
 
 
-IDS_ONLY = FeatureConfig(knowledge=False, similarity=False, inferred=False)
-"""The baseline: the same network on ids, category, brand and price, with nothing of what a language model knows."""
+WITHOUT_KNOWLEDGE = FeatureConfig(knowledge=False, similarity=False, inferred=False)
+"""The same network with every other enhancement, and nothing of what a language model knows."""
+
+IDS_ONLY = FeatureConfig(
+    recency=False,
+    event_type=False,
+    evidence=False,
+    user_summary=False,
+    knowledge=False,
+    similarity=False,
+    inferred=False,
+)
+"""The baseline: a plain DIN on ids, category, brand and price, with every enhancement off."""
 
 
 class RankerConfig(Config):
@@ -95,7 +110,7 @@ class RankerConfig(Config):
     softmax_weight: float = Field(default=1.0, ge=0)
     """Weight of the listwise softmax loss beside the pointwise losses."""
     contrast_weight: float = Field(default=1.0, ge=0)
-    """Weight of the in-batch softmax of users against the clicked items of other lists."""
+    """Weight of the in-batch softmax that trains the user summary."""
     order_weight: float = Field(default=1.0, ge=0)
     """`score = click + order_weight * order`, what lists are sorted by."""
     batch_size: int = Field(default=512, ge=1)
@@ -133,6 +148,12 @@ class EvaluationConfig(Config):
     """Level of the intervals."""
     seed: int = 0
     """Seed of the resampling."""
+    gate_protocol: Literal["contemporaneous", "impressions"] = "contemporaneous"
+    """Lists that the gate compares on. Logged impressions carry the position bias of the policy that showed them, which
+    favours whatever learnt that policy; contemporaneous lists do not, and every log has them."""
+    gate_protocol: Literal["contemporaneous", "impressions"] = "contemporaneous"
+    """Lists that the gate compares on. Logged impressions carry the position bias of the policy that showed them, which
+    favours whatever learnt that policy; contemporaneous lists do not, and every log has them."""
     min_gain_over_baseline: float = 0.0
     """The challenger is promoted only if the interval of its NDCG@10 gain over the baseline lies above this."""
     max_loss_to_champion: float = Field(default=0.002, ge=0)

@@ -57,31 +57,34 @@ def evaluate_ranker(
     """
     folders = {"challenger": challenger, "baseline": baseline} | ({"champion": champion} if champion else {})
     inputs = {**folders, "training_set": training_set, "dataset": dataset, "item_embeddings": item_embeddings}
-    primary = training_protocol(training_set / TRAINING_SET_FILE)
+    trained_on, gate = training_protocol(training_set / TRAINING_SET_FILE), config.gate_protocol
     rankers, notes = _open(folders, dataset, item_embeddings, config)
     with (
         tempfile.TemporaryDirectory() as scratch,
         new_artifact(out, kind="evaluation", inputs=inputs, config=config) as made,
     ):
         lists = _read_lists(training_set / TRAINING_SET_FILE, rankers, Path(scratch))
-        if primary not in lists:
-            raise UserError(f"{training_set} holds no test list of protocol '{primary}'; give a longer test part.")
+        if missing := {trained_on, gate} - lists.keys():
+            raise UserError(
+                f"{training_set} holds no test list of protocol '{missing.pop()}'; give a longer test part, or another "
+                "evaluation.gate_protocol"
+            )
         results: Results = {
             role: {name: _measure(ranker, found, config) for name, found in lists.items()}
             for role, ranker in rankers.items()
         }
         shown = reference_exposures(
             training_set / TRAINING_SET_FILE,
-            primary,
-            rankers["challenger"].score(lists[primary].rows, batch_size=config.batch_size).score,
+            trained_on,
+            rankers["challenger"].score(lists[trained_on].rows, batch_size=config.batch_size).score,
             model_version=rankers["challenger"].spec.version,
         )
         write_table(made.path / REFERENCE_FILE, EXPOSURES, shown)
-        comparisons = _compare(results, lists, primary, config)
-        ece = results["challenger"][primary].summary["ece"]
+        comparisons = _compare(results, lists, config)
+        ece = results["challenger"][trained_on].summary["ece"]
         decision = decide(comparisons, ece=ece, config=config, notes=notes)
         names = {role: ranker.spec.model_name for role, ranker in rankers.items()}
-        _write(made, results, comparisons, decision, primary=primary, names=names, config=config)
+        _write(made, results, comparisons, decision, names=names, config=config)
 
 
 def _open(
@@ -122,15 +125,14 @@ def _measure(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationC
     return measure(lists.rows, ranker.score(lists.rows, batch_size=config.batch_size), lists.users)
 
 
-def _compare(
-    results: Results, lists: dict[str, EvaluationLists], primary: str, config: EvaluationConfig
-) -> dict[str, Comparison]:
-    ours = results["challenger"][primary].ndcg
+def _compare(results: Results, lists: dict[str, EvaluationLists], config: EvaluationConfig) -> dict[str, Comparison]:
+    gate = config.gate_protocol
+    ours = results["challenger"][gate].ndcg
     return {
         role: compare(
             ours,
-            found[primary].ndcg,
-            lists[primary].users,
+            found[gate].ndcg,
+            lists[gate].users,
             num_bootstrap=config.num_bootstrap,
             confidence=config.confidence,
             seed=config.seed,
@@ -146,16 +148,20 @@ def _write(
     comparisons: dict[str, Comparison],
     decision: Decision,
     *,
-    primary: str,
     names: dict[str, str],
     config: EvaluationConfig,
 ) -> None:
     summaries = {role: {name: found.summary for name, found in by.items()} for role, by in results.items()}
     compared = {role: comparison._asdict() for role, comparison in comparisons.items()}
-    metrics = {"primary": primary, "models": names, "rankers": summaries, "ndcg10_comparisons": compared}
+    metrics = {
+        "gate_protocol": config.gate_protocol,
+        "models": names,
+        "rankers": summaries,
+        "ndcg10_comparisons": compared,
+    }
     write_json(made.path / "metrics.json", metrics)
     write_json(made.path / "decision.json", decision._asdict())
-    report = write_report(summaries, comparisons, decision, primary=primary, names=names, config=config)
+    report = write_report(summaries, comparisons, decision, names=names, config=config)
     write_text(made.path / "report.md", report)
     made.metrics |= {
         f"{role}.{protocol}.{name}": value
@@ -165,4 +171,4 @@ def _write(
     }
     made.metrics |= {f"ndcg10_ratio.{role}": comparison.ratio for role, comparison in comparisons.items()}
     made.metrics["promote"] = float(decision.promote)
-    made.labels |= {"primary": primary, **names}
+    made.labels |= {"gate_protocol": config.gate_protocol, **names}

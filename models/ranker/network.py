@@ -6,6 +6,7 @@ Notable:
   its knowledge vector, so a new item is as good as its knowledge;
 - target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
 - a histogram of the similarities, which needs no training per item at all;
+- a summary of the user without a candidate, trained against the clicks of the whole batch;
 - the same two readings of the inferred behaviours, weighted by their confidence;
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
 
@@ -48,7 +49,8 @@ class Logits(NamedTuple):
 
     click: Tensor
     conversion: Tensor
-    user_BE: Tensor
+    user_BE: Tensor | None
+    """None where the summary is switched off."""
 
 
 class ItemTower(nn.Module):
@@ -105,14 +107,16 @@ class Ranker(nn.Module):
         self.items = ItemTower(config, sizes, self.lens.rank if self.lens else 0)
         self.attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
         self.attention_bias = BehaviorBias(config.num_heads, **steer)
-        self.user = UserReader(width, **steer)
-        read = 4 * width + config.num_heads + 1
+        read = 3 * width + (config.num_heads if features.evidence else 0)
+        self.user = UserReader(width, **steer) if features.user_summary else None
+        if self.user is not None:
+            read += width + 1
         if features.similarity:
             self.histogram = SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer)
             read += self.histogram.width
         if features.inferred:
             self.inferred_attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
-            read += 2 * width + config.num_heads
+            read += 2 * width + (config.num_heads if features.evidence else 0)
         if features.inferred and features.similarity:
             self.inferred_histogram = SimilarityHistogram(
                 num_kernels=_NUM_KERNELS, num_gates=1, recency=False, event_type=False
@@ -124,11 +128,13 @@ class Ranker(nn.Module):
 
     def score_views(self, views: Views) -> Logits:
         """Scores represented items."""
-        user_BE = self.user(
-            views.history_BHE, views.history_mask_BH, ages_s_BH=views.ages_s_BH, types_BH=views.types_BH
-        )
-        both_BCE = views.candidates_BCE * user_BE.unsqueeze(1)
-        parts = [*self._read_history(views), both_BCE, both_BCE.sum(-1, keepdim=True) * self.scale]
+        parts = self._read_history(views)
+        user_BE = None
+        if self.user is not None:
+            steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
+            user_BE = self.user(views.history_BHE, views.history_mask_BH, **steer)
+            both_BCE = views.candidates_BCE * user_BE.unsqueeze(1)
+            parts += [both_BCE, both_BCE.sum(-1, keepdim=True) * self.scale]
         if self.features.inferred:
             parts += self._read_inferred(views)
         click, conversion = self.tower(torch.cat(parts, -1)).unbind(-1)
@@ -140,7 +146,7 @@ class Ranker(nn.Module):
         read_BCE, mass_BCA = self.attention(
             c_BCE, views.history_BHE, mask_BH, similarity_BCH=views.similarity_BCH, bias_BHA=bias_BHA
         )
-        parts = [c_BCE, read_BCE, c_BCE * read_BCE, mass_BCA]
+        parts = [c_BCE, read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
         if self.features.similarity:
             steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
             parts.append(self.histogram(views.similarity_BCH, mask_BH, **steer))
@@ -155,7 +161,7 @@ class Ranker(nn.Module):
         read_BCE, mass_BCA = self.inferred_attention(
             c_BCE, views.inferred_BKE, mask_BK, similarity_BCH=similarity_BCK, bias_BHA=confidence_BKA
         )
-        parts = [read_BCE, c_BCE * read_BCE, mass_BCA]
+        parts = [read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
         if self.features.similarity:
             parts.append(self.inferred_histogram(similarity_BCK, scores_BK))
         return parts

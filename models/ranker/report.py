@@ -31,7 +31,6 @@ def write_report(
     comparisons: Mapping[str, Comparison],
     decision: Decision,
     *,
-    primary: str,
     names: Mapping[str, str],
     config: EvaluationConfig,
 ) -> str:
@@ -39,24 +38,23 @@ def write_report(
 
     Args:
         summaries: the metrics.
-        comparisons: the challenger against the others, on NDCG@10 of the primary protocol.
+        comparisons: the challenger against the others, on NDCG@10 of the gate's protocol.
         decision: what the gate said.
-        primary: the protocol that decides.
         names: role -> model name.
-        config: level of the intervals.
+        config: the gate's protocol and the level of the intervals.
     """
     lines = ["# Evaluation of a ranker", "", f"**{'Promote' if decision.promote else 'Do not promote'}.**", ""]
     lines += [f"- {reason}" for reason in decision.reasons]
     lines += ["", "Models: " + ", ".join(f"{role} `{name}`" for role, name in names.items()) + ".", ""]
     for protocol in summaries["challenger"]:
-        lines += _table(summaries, protocol, is_primary=protocol == primary)
-    lines += _comparison_table(comparisons, primary, config)
+        lines += _table(summaries, protocol, decides=protocol == config.gate_protocol)
+    lines += _comparison_table(comparisons, config)
     return "\n".join(lines)
 
 
-def _table(summaries: Summaries, protocol: str, *, is_primary: bool) -> list[str]:
+def _table(summaries: Summaries, protocol: str, *, decides: bool) -> list[str]:
     count = int(summaries["challenger"][protocol]["lists"])
-    title = f"## {protocol}{' (decides)' if is_primary else ''}"
+    title = f"## {protocol}{' (decides)' if decides else ''}"
     head = ["", f"{count:,} test lists: {_PROTOCOLS.get(protocol, 'see the lists step')}.", ""]
     header = "| model | " + " | ".join(COLUMNS.values()) + " |"
     rule = "|---|" + "---|" * len(COLUMNS)
@@ -67,9 +65,9 @@ def _table(summaries: Summaries, protocol: str, *, is_primary: bool) -> list[str
     return [title, *head, header, rule, *rows, ""]
 
 
-def _comparison_table(comparisons: Mapping[str, Comparison], primary: str, config: EvaluationConfig) -> list[str]:
+def _comparison_table(comparisons: Mapping[str, Comparison], config: EvaluationConfig) -> list[str]:
     head = [
-        f"## Challenger against the others (NDCG@10, {primary})",
+        f"## Challenger against the others (NDCG@10, {config.gate_protocol})",
         "",
         f"Paired bootstrap over users, {config.num_bootstrap} resamples, {config.confidence:.0%} intervals.",
         "",

@@ -84,7 +84,7 @@ class Trainer:
         logits = self.network.score_views(views)
         self.optimizer.zero_grad(set_to_none=True)
         total = loss(logits, batch, softmax_weight=self.config.softmax_weight)
-        if self.config.contrast_weight > 0:
+        if logits.user_BE is not None:
             total = total + self.config.contrast_weight * contrast(logits.user_BE, views.candidates_BCE, batch)
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

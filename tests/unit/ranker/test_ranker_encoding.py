@@ -8,7 +8,7 @@ from ranker_shop import DIM, Shop
 
 from contracts.dataset import Dataset, before
 from contracts.errors import UserError
-from models.ranker.config import IDS_ONLY, FeatureConfig
+from models.ranker.config import WITHOUT_KNOWLEDGE, FeatureConfig
 from models.ranker.encoding import PADDING, UNKNOWN, ItemEncoder, ItemRows, encode_event_types, encode_request
 from models.ranker.feed import build_feed
 from models.ranker.rows import encode_catalogue, encode_rows, read_vectors
@@ -101,7 +101,7 @@ def test_raw_statistics_survive_the_encoding(shop: Shop, data: Dataset, tmp_path
 
 
 def test_a_ranker_without_knowledge_takes_no_vectors() -> None:
-    names = {tensor.name for tensor in input_specs(IDS_ONLY, history=5, inferred=3, dim=8)}
+    names = {tensor.name for tensor in input_specs(WITHOUT_KNOWLEDGE, history=5, inferred=3, dim=8)}
     assert names == {
         *(
             f"{side}_{field}"

@@ -89,9 +89,11 @@ def test_the_baseline_takes_no_vectors(ranker: Path, baseline: Path) -> None:
     "features",
     [
         FeatureConfig(item_id=False),
-        FeatureConfig(similarity=False, recency=False, event_type=False),
+        FeatureConfig(similarity=False, recency=False, event_type=False, evidence=False),
         FeatureConfig(knowledge=False, brand=False, price=False),
-        FeatureConfig(item_id=False, category=False, brand=False, price=False, inferred=False, recency=False),
+        FeatureConfig(
+            item_id=False, category=False, brand=False, price=False, inferred=False, recency=False, user_summary=False
+        ),
     ],
 )
 def test_every_switch_trains_and_exports(shop: Shop, tmp_path: Path, features: FeatureConfig) -> None:
