@@ -151,9 +151,6 @@ class EvaluationConfig(Config):
     gate_protocol: Literal["contemporaneous", "impressions"] = "contemporaneous"
     """Lists that the gate compares on. Logged impressions carry the position bias of the policy that showed them, which
     favours whatever learnt that policy; contemporaneous lists do not, and every log has them."""
-    gate_protocol: Literal["contemporaneous", "impressions"] = "contemporaneous"
-    """Lists that the gate compares on. Logged impressions carry the position bias of the policy that showed them, which
-    favours whatever learnt that policy; contemporaneous lists do not, and every log has them."""
     min_gain_over_baseline: float = 0.0
     """The challenger is promoted only if the interval of its NDCG@10 gain over the baseline lies above this."""
     max_loss_to_champion: float = Field(default=0.002, ge=0)

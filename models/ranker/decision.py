@@ -22,7 +22,8 @@ def decide(
 
     The challenger is promoted when, on the test lists of `gate_protocol`, the interval of its NDCG@10 gain over the
     baseline lies above `min_gain_over_baseline`, the interval of its difference to the champion (if there is one that
-    can be compared) lies above minus `max_loss_to_champion`, and its click ECE, on lists of the kind it was trained on, is at most `max_ece`.
+    can be compared) lies above minus `max_loss_to_champion`, and its click ECE, on lists of the kind it was trained on,
+    is at most `max_ece`.
 
     Args:
         comparisons: `baseline`, and `champion` where there is one.

@@ -22,7 +22,7 @@ def test_the_challenger_is_measured_against_baseline_and_champion(
 ) -> None:
     evaluate_ranker(ranker, baseline, *shop.inputs, CONFIG, champion=ranker, out=tmp_path / "e")
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    assert metrics["primary"] == "contemporaneous"
+    assert metrics["gate_protocol"] == "contemporaneous"
     assert set(metrics["rankers"]) == {"challenger", "baseline", "champion"}
     found = metrics["rankers"]["challenger"]["contemporaneous"]
     assert found["auc"] > 0.7
@@ -35,12 +35,13 @@ def test_the_challenger_is_measured_against_baseline_and_champion(
     assert f"| {found['auc']:.4f} |" in report
 
 
-def test_impressions_decide_where_the_log_has_them(shown_shop: Shop, tmp_path: Path) -> None:
+def test_impressions_are_measured_too_and_decide_when_told_to(shown_shop: Shop, tmp_path: Path) -> None:
     train_ranker(*shown_shop.inputs, tiny_config(max_epochs=1), checkpoints=tmp_path / "c", out=tmp_path / "r")
-    evaluate_ranker(tmp_path / "r", tmp_path / "r", *shown_shop.inputs, CONFIG, champion=None, out=tmp_path / "e")
+    config = CONFIG.model_copy(update={"gate_protocol": "impressions"})
+    evaluate_ranker(tmp_path / "r", tmp_path / "r", *shown_shop.inputs, config, champion=None, out=tmp_path / "e")
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    assert metrics["primary"] == "impressions"
     assert {"impressions", "contemporaneous"} <= set(metrics["rankers"]["challenger"])
+    assert "## impressions (decides)" in (tmp_path / "e" / "report.md").read_text()
     decision = json.loads((tmp_path / "e" / "decision.json").read_text())
     assert decision["promote"] is False
 
