@@ -82,9 +82,10 @@ def _serve(config: "RunConfig") -> None:
 
 def _print_artifacts(artifacts: dict[str, Path]) -> None:
     from contracts.artifacts import read_lineage
+    from pipelines.train_and_deploy import Artifacts
 
-    for name, folder in artifacts.items():
-        lineage = read_lineage(folder)
+    for name in Artifacts._fields:
+        lineage = read_lineage(artifacts[name])
         shown = [f"{key} {value:,.4g}" for key, value in sorted(lineage.metrics.items()) if "." not in key][:6]
         print(f"  {name:20s} {', '.join(shown)}")
 

@@ -69,7 +69,9 @@ def test_traffic_was_split_logged_and_reported(run, demo):
     assert len(exposures) == len(outcomes)
     # 150 requests of the traffic, and the one that the demo shows.
     assert exposures["request_id"].n_unique() == 151
-    assert exposures["degraded"].list.len().max() == 0, "nothing was degraded"
+    assert set(exposures["degraded"].explode().drop_nulls()) <= {"no_history", "no_inferred"}, (
+        "only new users lack a part"
+    )
     assert json.loads(run["decision"].read_text())["action"] in {"hold", "promote", "rollback"}
     for report in ("drift", "lift"):
         assert "simulated traffic" in (run[report] / "report.html").read_text()
