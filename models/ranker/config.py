@@ -111,6 +111,8 @@ class RankerConfig(Config):
     """Weight of the listwise softmax loss beside the pointwise losses."""
     contrast_weight: float = Field(default=1.0, ge=0)
     """Weight of the in-batch softmax that trains the user summary."""
+    position_bias: bool = True
+    """Lets training explain clicks by the position shown; the served score knows no position (impressions only)."""
     order_weight: float = Field(default=1.0, ge=0)
     """`score = click + order_weight * order`, what lists are sorted by."""
     batch_size: int = Field(default=512, ge=1)
@@ -121,6 +123,8 @@ class RankerConfig(Config):
     """Weight decay of AdamW."""
     max_epochs: int = Field(default=3, ge=1)
     """Passes over the training lists at most."""
+    min_steps: int = Field(default=300, ge=1)
+    """Where `max_epochs` passes give fewer steps than this, `max_epochs` and `patience` are stretched to give them."""
     patience: int = Field(default=2, ge=1)
     """Stops after so many epochs without a better validation NDCG@10."""
     max_validation_lists: int = Field(default=3000, ge=1)

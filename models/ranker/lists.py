@@ -117,7 +117,16 @@ def _lists(
     seat = np.random.default_rng(config.seed + 1).random(candidates.shape).argsort(axis=1)
     chosen = np.take_along_axis(candidates, seat, axis=1)
     is_target = seat == 0
-    return _frame(behaviors[targets], log, chosen, is_target, part=part, protocol=protocol)
+    ordered = _orders(behaviors[pool[0] : pool[-1] + 1]) if len(pool) else _orders(behaviors[:0])
+    events = behaviors[targets].join(ordered, on=["user_id", "item_id"], how="left", maintain_order="left")
+    return _frame(events, log, chosen, is_target, part=part, protocol=protocol)
+
+
+def _orders(events: pl.DataFrame) -> pl.DataFrame:
+    """What each user ordered in one part of the log: a click is followed by its order, if there is one."""
+    revenue = (pl.col("price") * pl.col("quantity").fill_null(1)).sum()
+    orders = events.filter(pl.col("event_type") == "order")
+    return orders.group_by("user_id", "item_id").agg(is_order=pl.lit(True), value=revenue)
 
 
 def _frame(
@@ -131,13 +140,8 @@ def _frame(
         },
         schema_overrides={"row": pl.UInt32},
     ).filter(pl.col("code") != NO_ITEM)
-    price = pl.col("price") * pl.col("quantity").fill_null(1)
     target = events.with_row_index("row").select(
-        "row",
-        "user_id",
-        "timestamp",
-        is_order=pl.col("event_type") == "order",
-        value=pl.when(pl.col("event_type") == "order").then(price).fill_null(0).fill_nan(0),
+        "row", "user_id", "timestamp", pl.col("is_order").fill_null(False), pl.col("value").fill_null(0.0)
     )
     rows = flat.with_columns(item_id=log.item_names.gather(flat["code"])).join(target, on="row", maintain_order="left")
     lists = rows.group_by("row", maintain_order=True).agg(

@@ -26,6 +26,7 @@ from models.ranker.encoding import UNKNOWN
 from models.ranker.lens import Lens
 
 _NUM_KERNELS, _NUM_GATES = 12, 4
+_NUM_POSITIONS = 64
 _ID_STD, _PROJECTION_STD = 0.01, 0.1
 
 
@@ -123,6 +124,8 @@ class Ranker(nn.Module):
             )
             read += self.inferred_histogram.width
         self.tower = _tower(read, width, config.dropout)
+        # What a click owes to the place on the page: learnt, and left out of the graph.
+        self.position = nn.Parameter(torch.zeros(_NUM_POSITIONS)) if config.position_bias else None
         # Rows: click, order. Columns: scale, shift of the logit.
         self.register_buffer("calibration", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
 
@@ -139,6 +142,13 @@ class Ranker(nn.Module):
             parts += self._read_inferred(views)
         click, conversion = self.tower(torch.cat(parts, -1)).unbind(-1)
         return Logits(click, conversion, user_BE)
+
+    def with_position(self, logits: Logits) -> Logits:
+        """Logits as seen by a user who reads the list from the top (Joachims et al., "Unbiased learning-to-rank")."""
+        if self.position is None:
+            return logits
+        place = torch.arange(logits.click.shape[1]).clamp(max=_NUM_POSITIONS - 1)
+        return logits._replace(click=logits.click + self.position[place])
 
     def _read_history(self, views: Views) -> list[Tensor]:
         c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -54,16 +55,16 @@ def train_ranker(
         tempfile.TemporaryDirectory() as scratch,
         new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
     ):
-        train, validation = _read_rows(training_set / TRAINING_SET_FILE, table, config, Path(scratch))
+        rows = _read_rows(training_set / TRAINING_SET_FILE, table, config, Path(scratch))
         run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
-        trainer = Trainer(network, catalogue, train, validation, config, checkpoints=checkpoints, run=run)
+        trainer = Trainer(network, catalogue, rows.train, rows.validation, config, checkpoints=checkpoints, run=run)
         progress = trainer.fit()
-        _calibrate(network, catalogue, validation, config)
+        _calibrate(network, catalogue, rows.calibration, config)
         spec = export_ranker(network, encoder, config, space=space, vector_dim=vector_dim, folder=made.path)
-        golden = build_feed(spec, table, train, np.arange(min(_GOLDEN_LISTS, len(train))))
+        golden = build_feed(spec, table, rows.train, np.arange(min(_GOLDEN_LISTS, len(rows.train))))
         write_golden_rows(network, spec, golden, made.path)
         _describe(made.path / "training.json", progress, trainer, network)
-        made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(train)}
+        made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(rows.train)}
         made.labels |= {"model_name": spec.model_name, "version": spec.version, "space": space}
 
 
@@ -80,16 +81,28 @@ def training_protocol(training_set: Path) -> str:
     return "impressions" if "impressions" in protocols else "contemporaneous"
 
 
-def _read_rows(
-    training_set: Path, table: ItemTable, config: RankerConfig, scratch: Path
-) -> tuple[RankingRows, RankingRows]:
+class _Rows(NamedTuple):
+    """The lists of one training."""
+
+    train: RankingRows
+    validation: RankingRows
+    """Contemporaneous lists, on which training stops: impressions carry the position bias of what showed them."""
+    calibration: RankingRows
+    """Validation lists of the training's own regime: their probabilities are the ones that are served."""
+
+
+def _read_rows(training_set: Path, table: ItemTable, config: RankerConfig, scratch: Path) -> _Rows:
     protocol = training_protocol(training_set)
     lengths = (config.history_length, config.inferred_length)
-    train, validation = (
-        encode_rows(training_set, table.names, split=part, protocol=protocol, lengths=lengths, scratch=scratch / part)
-        for part in (TRAIN, VALIDATION)
+    train, validation, calibration = (
+        encode_rows(training_set, table.names, split=part, protocol=kind, lengths=lengths, scratch=scratch / name)
+        for name, part, kind in (
+            ("train", TRAIN, protocol),
+            ("validation", VALIDATION, "contemporaneous"),
+            ("calibration", VALIDATION, protocol),
+        )
     )
-    return train, validation
+    return _Rows(train, validation if len(validation) else calibration, calibration)
 
 
 def _calibrate(network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, config: RankerConfig) -> None:

@@ -66,6 +66,11 @@ class Trainer:
         """Steps of one pass over the training lists."""
         return math.ceil(len(self.train) / self.config.batch_size)
 
+    @property
+    def stretch(self) -> int:
+        """How many times `max_epochs` and `patience` are stretched, so that a short log gets `min_steps` too."""
+        return math.ceil(self.config.min_steps / (self.config.max_epochs * self.steps_per_epoch))
+
     def _train_epoch(self) -> None:
         self.network.train()
         rng = np.random.default_rng([self.config.seed, self.progress.epoch])
@@ -83,7 +88,7 @@ class Trainer:
         views = view(self.network, self.catalogue, batch)
         logits = self.network.score_views(views)
         self.optimizer.zero_grad(set_to_none=True)
-        total = loss(logits, batch, softmax_weight=self.config.softmax_weight)
+        total = loss(self.network.with_position(logits), batch, softmax_weight=self.config.softmax_weight)
         if logits.user_BE is not None:
             total = total + self.config.contrast_weight * contrast(logits.user_BE, views.candidates_BCE, batch)
         torch.autograd.backward(total)
@@ -100,7 +105,7 @@ class Trainer:
 
     def _schedule(self, step: int) -> float:
         """Linear warm-up, then a cosine down to nothing at the last epoch's end."""
-        total = self.config.max_epochs * self.steps_per_epoch
+        total = self.stretch * self.config.max_epochs * self.steps_per_epoch
         return min(1.0, (step + 1) / _WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / total))
 
     def _finish_epoch(self) -> None:
@@ -114,7 +119,8 @@ class Trainer:
             self.progress.best_metric, self.progress.best_epoch = metric, self.progress.epoch
             self.best = {name: value.clone() for name, value in self.average.items()}
         stale = self.progress.epoch - self.progress.best_epoch
-        self.progress.finished = stale >= self.config.patience or self.progress.epoch >= self.config.max_epochs
+        patience, most = self.stretch * self.config.patience, self.stretch * self.config.max_epochs
+        self.progress.finished = stale >= patience or self.progress.epoch >= most
         self._save()
 
     def _validate(self) -> float:

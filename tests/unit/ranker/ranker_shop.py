@@ -159,6 +159,7 @@ def tiny_config(**changes: object) -> RankerConfig:
         "batch_size": 64,
         "learning_rate": 5e-3,
         "max_epochs": 3,
+        "min_steps": 1,
         "num_threads": 1,
     }
     return RankerConfig.model_validate(defaults | changes)

@@ -63,8 +63,17 @@ def test_lists_of_behaviours(shop: Shop, data: Dataset) -> None:
     events = data.events.rename({"item_id": "item_ids"})
     joined = target.join(events, on=["user_id", "timestamp", "item_ids"])
     assert len(joined) == len(lists)
-    assert (joined["orders"] == (joined["event_type"] == "order")).all()
-    assert (joined["values"] == joined["orders"] * 10.0).all()
+    split = data.split
+    part = pl.when(pl.col("timestamp") < split.train_end).then(pl.lit("train"))
+    part = part.when(pl.col("timestamp") < split.validation_end).then(pl.lit("validation")).otherwise(pl.lit("test"))
+    bought = data.events.filter(pl.col("event_type") == "order").with_columns(split=part)
+    times = bought.group_by("user_id", "split", item_ids="item_id").agg(bought=pl.len())
+    told = target.join(times, on=["user_id", "split", "item_ids"], how="left").with_columns(
+        pl.col("bought").fill_null(0)
+    )
+    assert told["orders"].any()
+    assert (told["orders"] == (told["bought"] > 0)).all()
+    assert (told["values"] == told["bought"] * 10.0).all()
 
 
 def test_the_targets_seat_says_nothing(shop: Shop) -> None:
