@@ -1,8 +1,10 @@
 """`python -m benchmarks.house`: what the house is for, on real data: does knowledge beat ids alone?
 
-Runs the pipeline of configs/electronics.yaml (unchanged steps are reused), trains the ranker with knowledge and
-the same ranker on ids alone once per seed on the same rows, and compares them on all test lists ("contemporaneous"
-candidates: a target against 99 items that others turned to at the same time). Writes benchmarks/results/house.json.
+Runs the pipeline of configs/electronics.yaml (unchanged steps are reused), then trains three rankers once per seed on the
+same rows: with knowledge; on ids alone with every enhancement off (a plain DIN); and the network with every other
+enhancement but without knowledge, which tells what knowledge itself adds. All are measured on all test lists
+("contemporaneous" candidates: a target against 99 items that others turned to at the same time). Writes
+benchmarks/results/house.json.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results import ROOT, Row, make_row, write_rows
-from models.ranker.config import IDS_ONLY
+from models.ranker.config import IDS_ONLY, WITHOUT_KNOWLEDGE
 from models.ranker.evaluate import evaluate_ranker
 from models.ranker.train import train_ranker
 from pipelines.config import RunConfig, load_config
@@ -22,7 +24,8 @@ from reaseq.running import run_pipeline
 COMMAND = "make bench-house"
 DATA = "electronics (Amazon Reviews 2023, 5-core sample), contemporaneous candidates"
 METRICS = {"auc": "AUC", "gauc": "GAUC", "ndcg10": "NDCG@10", "hr10": "HR@10"}
-PROTOCOLS = {"contemporaneous": "all", "within_cold": "cold"}
+_PRIMARY = "contemporaneous"
+PROTOCOLS = {_PRIMARY: "all", "within_cold": "cold"}
 
 
 def main() -> int:
@@ -43,18 +46,21 @@ def main() -> int:
 def _measure(config: RunConfig, artifacts: dict[str, Path], seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Role -> protocol -> metric -> value."""
     folder = config.home / "bench_house" / f"seed{seed}"
-    if seed == config.ranker.seed:
-        evaluation = artifacts["evaluation"]
-    else:
-        inputs = (artifacts["training_set"], artifacts["dataset"], artifacts["item_embeddings"])
-        ranker = config.ranker.model_copy(update={"seed": seed})
-        models = {"challenger": ranker, "baseline": ranker.model_copy(update={"features": IDS_ONLY})}
-        for role, chosen in models.items():
-            train_ranker(*inputs, chosen, checkpoints=folder / "checkpoints", out=folder / role)
-        evaluation = folder / "evaluation"
-        paths = (folder / "challenger", folder / "baseline", *inputs)
-        evaluate_ranker(*paths, config.evaluation, champion=None, out=evaluation)
-    content = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    inputs = (artifacts["training_set"], artifacts["dataset"], artifacts["item_embeddings"])
+    ranker = config.ranker.model_copy(update={"seed": seed})
+    for role, features in {"knowledge": ranker.features, "ids": IDS_ONLY, "without": WITHOUT_KNOWLEDGE}.items():
+        chosen = ranker.model_copy(update={"features": features})
+        train_ranker(*inputs, chosen, checkpoints=folder / "checkpoints", out=folder / role)
+    # The third ranker takes the champion's place in the evaluation: it is measured on the same lists.
+    evaluate_ranker(
+        folder / "knowledge",
+        folder / "ids",
+        *inputs,
+        config.evaluation,
+        champion=folder / "without",
+        out=folder / "evaluation",
+    )
+    content = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     rankers: dict[str, dict[str, dict[str, float]]] = content["rankers"]
     print(f"seed {seed}: {json.dumps({role: found['contemporaneous'] for role, found in rankers.items()})}", flush=True)
     return rankers
@@ -62,12 +68,14 @@ def _measure(config: RunConfig, artifacts: dict[str, Path], seed: int) -> dict[s
 
 def _rows(measured: dict[int, dict[str, dict[str, dict[str, float]]]]) -> Sequence[Row]:
     seeds = list(measured)
-    ratios = [
-        m["challenger"]["contemporaneous"]["ndcg10"] / m["baseline"]["contemporaneous"]["ndcg10"]
-        for m in measured.values()
-    ]
-    values = {"house.electronics.knowledge_over_ids.ndcg10_ratio": ("ratio", ratios)}
-    for role, name in {"baseline": "ids", "challenger": "knowledge"}.items():
+    values = {
+        f"house.electronics.knowledge_over_{name}.ndcg10_ratio": (
+            "ratio",
+            [m["challenger"][_PRIMARY]["ndcg10"] / m[role][_PRIMARY]["ndcg10"] for m in measured.values()],
+        )
+        for role, name in {"baseline": "ids", "champion": "same_network"}.items()
+    }
+    for role, name in {"baseline": "ids", "champion": "same_network", "challenger": "knowledge"}.items():
         for protocol, part in PROTOCOLS.items():
             for metric, unit in METRICS.items():
                 found = [m[role][protocol][metric] for m in measured.values() if metric in m[role].get(protocol, {})]

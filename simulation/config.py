@@ -49,7 +49,7 @@ class TrafficConfig(Config):
 
     seed: int = Field(default=11, ge=0)
     """Seed of visits, candidates and reactions."""
-    num_requests: Count = 500
+    num_requests: Count = 3000
     """Ranking requests to send."""
     num_candidates: int = Field(default=50, ge=2, le=1000)
     """Candidates a request; fewer when the catalogue is smaller."""
