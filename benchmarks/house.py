@@ -1,7 +1,7 @@
 """`python -m benchmarks.house`: what the house is for, on real data: does knowledge beat ids alone?
 
-Runs the pipeline of configs/electronics.yaml (unchanged steps are reused), then trains three rankers once per seed on the
-same rows: with knowledge; on ids alone with every enhancement off (a plain DIN); and the network with every other
+Runs the pipeline of configs/electronics.yaml (unchanged steps are reused), then trains three rankers once per seed on
+the same rows: with knowledge; on ids alone with every enhancement off (a plain DIN); and the network with every other
 enhancement but without knowledge, which tells what knowledge itself adds. All are measured on all test lists
 ("contemporaneous" candidates: a target against 99 items that others turned to at the same time). Writes
 benchmarks/results/house.json.
