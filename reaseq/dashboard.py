@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs Evidently's UI in the foreground."""
-    from monitoring.workspace import ui_command
     from serving.processes import require_free_port
 
     workspace = config_of(args).home / "monitoring"
     if not workspace.is_dir():
         raise UserError(f"no report in {workspace} yet; `reaseq report` writes them")
     require_free_port(args.port, host="127.0.0.1", purpose="the dashboard", setting="--port")
+    from monitoring.workspace import ui_command  # Evidently takes long to import: not before the checks
+
     print(f"http://127.0.0.1:{args.port} (ready in about half a minute; stop with Ctrl-C)", flush=True)
     # Evidently reports its use to its makers unless told not to.
     return subprocess.run(ui_command(workspace, port=args.port), env=os.environ | {"DO_NOT_TRACK": "1"}).returncode
