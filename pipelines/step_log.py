@@ -35,6 +35,7 @@ class StepLog(io.TextIOBase):
         self._partial = ""
         self._tail: list[str] = []
         self._step = ""
+        self._failed: tuple[str, list[str]] | None = None
         self._started_s = 0.0
         self._reused = _ReusedSteps(self)
         self._level = logging.root.level
@@ -66,12 +67,12 @@ class StepLog(io.TextIOBase):
 
     def explain(self, error: Exception) -> Exception:
         """What to raise for a failed run: the user's own error where the failed step named one."""
-        for number, line in enumerate(self._tail):
+        step, tail = self._failed or (self._step, self._tail)
+        for number, line in enumerate(tail):
             if found := _USER_ERROR.match(line):
-                rest = [more for more in self._tail[number + 1 :] if not _NOISE.match(more)]
-                return UserError(f"step '{self._step}': " + "\n".join([found.group(1), *rest]))
-        lines = "\n".join(self._tail[-_TAIL_LINES:])
-        return RuntimeError(f"step '{self._step}' failed ({error}).\n{lines}\nThe whole log: {self.path}")
+                return UserError(f"step '{step}': " + "\n".join([found.group(1), *tail[number + 1 :]]))
+        lines = "\n".join(tail[-_TAIL_LINES:])
+        return RuntimeError(f"step '{step}' failed ({error}).\n{lines}\nThe whole log: {self.path}")
 
     def _take(self, line: str) -> None:
         self._file.write(line + "\n")
@@ -82,6 +83,9 @@ class StepLog(io.TextIOBase):
         elif found := _ENDED.search(line):
             took = time.monotonic() - self._started_s
             self.show(f"  {found.group(1)}: {found.group(2).lower()} in {took:.1f} s")
+            if found.group(2) == "FAILURE" and self._failed is None:
+                # Steps that do not depend on this one may still run: its own words must not get lost among theirs.
+                self._failed = (found.group(1), self._tail)
         elif not _NOISE.match(line):
             self._tail.append(line)
 

@@ -42,6 +42,12 @@ def test_a_users_error_in_a_step_is_raised_as_one(tmp_path):
     assert "price: too low" in str(error)
 
 
+def test_a_step_that_still_runs_after_the_failure_does_not_hide_it(tmp_path):
+    log, _ = _log(tmp_path, FAILED + "Executing task 'other'\n    fine\nTask 'other' finished with status SUCCESS\n")
+
+    assert str(log.explain(RuntimeError("x"))).startswith("step 'ingest': 2 error(s):")
+
+
 def test_a_fault_of_ours_shows_the_end_of_the_log(tmp_path):
     log, _ = _log(tmp_path, FAILED.replace("contracts.errors.UserError", "KeyError"))
 
