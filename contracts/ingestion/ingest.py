@@ -15,6 +15,8 @@ from contracts.ingestion.readers import read_source
 from contracts.schema import Table
 from contracts.tables import EVENTS, ITEMS
 
+MIN_ITEMS = 2
+"""There is nothing to rank below."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -37,6 +39,8 @@ def ingest(config: DataConfig, *, out: Path) -> None:
             `max_rejected_share` allows.
     """
     items = accept(normalise_items(read_source(config.items), config.items), ITEMS, config.max_rejected_share)
+    if len(items.rows) < MIN_ITEMS:
+        raise UserError(f"the catalogue holds {len(items.rows)} usable item(s); ranking needs at least {MIN_ITEMS}")
     log = accept(normalise_events(read_source(config.events), config.events), EVENTS, config.max_rejected_share)
     log = _without_unknown_items(log, items.rows, config.max_rejected_share)
     cutoff = config.cutoff or _last_time(log.rows) + _TICK

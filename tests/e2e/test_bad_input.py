@@ -69,7 +69,7 @@ def test_an_empty_log_a_lone_item_and_a_missing_column_are_answered(own, tmp_pat
     config = own()
     cases = [
         ("events.csv", "customer,sku,when,what\n", "holds no row"),
-        ("items.csv", "sku,name\ns1,Alone\n", "not in the catalogue"),
+        ("items.csv", "sku,name\ns1,Alone\n", "holds 1 usable item(s)"),
         ("items.csv", "sku,label\ns1,Alone\n", "column(s) name that"),
     ]
     for file, content, message in cases:

@@ -171,6 +171,7 @@ def test_a_nan_price_is_a_missing_price(write, tmp_path):
     ("change", "message"),
     [
         ({"events": {"event_type": ["view"] * 12}}, "12 of 12 rows"),
+        ({"items": {"item_id": [1, 1, None]}, "max_rejected_share": 0.9}, r"holds 1 usable item\(s\)"),
         ({"cutoff": datetime(2001, 1, 1, tzinfo=UTC)}, "no event before the cut-off"),
         ({"events": {"timestamp": [5] * 12, "user_id": list("abcdefghijkl")}}, "cannot be divided in time"),
         ({"items_options": {"columns": {"title": "nombre"}}}, "nombre.*does not have"),
