@@ -1,1 +1,1 @@
-
+"""Three rooms that do not import each other: knowledge, behavior, ranker."""

@@ -179,9 +179,8 @@ def _summary(rows: list[Row]) -> str:
     demo = [row for row in rows if row.id.startswith("demo.")]
     if demo:
         figures = ", ".join(f"`{row.id}` {_value(row)} {row.unit}" for row in demo)
-        lines.append(
-            f"**The demo** (`{demo[0].command}`, clean clone, commit {demo[0].commit}, {demo[0].hardware}): {figures}.\n"
-        )
+        where = f"`{demo[0].command}`, clean clone, commit {demo[0].commit}, {demo[0].hardware}"
+        lines.append(f"**The demo** ({where}): {figures}.\n")
     return "\n".join(lines)
 
 
