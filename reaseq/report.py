@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     last_artifacts(config)  # there must have been a run
     print_reports(run_pipeline(config, "monitor", act=args.act))
-    print("dashboard:    reaseq dashboard")
+    print("dashboard:    .venv/bin/reaseq dashboard")
     return 0
 
 
