@@ -54,7 +54,7 @@ def cluster_arguments(
     Raises:
         UserError: the data cannot be read from here and has no version, or an artifact is missing.
     """
-    home = Path(WORKSPACE_MOUNT) / config.name
+    home = Path(WORKSPACE_MOUNT)
     data = config.data or shop_data(shop_folder(home))
     digest = data_version or (data_digest(data) if config.data else digest_value(config.shop.model_dump(mode="json")))
     return _select(package, _all(config, data, digest, home, artifacts, choices))

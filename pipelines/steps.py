@@ -2,9 +2,10 @@
 
 from kfp import dsl, kubernetes
 
-WORKSPACE_CLAIM = "reaseq-workspace"
-"""PersistentVolumeClaim that holds the workspace on a cluster (infra/k8s/base)."""
-WORKSPACE_MOUNT = "/mnt/reaseq"
+WORKSPACE_CLAIM = "reaseq-state"
+"""PersistentVolumeClaim that holds the workspace on a cluster (infra/k8s/base); the gateway reads the same."""
+WORKSPACE_MOUNT = "/var/lib/reaseq"
+"""Where it is mounted, in steps as in the gateway: one claim, and so one run in service, a namespace."""
 
 
 def with_workspace(task: dsl.PipelineTask) -> dsl.PipelineTask:

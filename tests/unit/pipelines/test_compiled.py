@@ -1,11 +1,17 @@
 """The committed packages are what the code compiles to, and keep the house's rules for clusters."""
 
+import json
+from pathlib import Path
+
 import pytest
 import yaml
 
 from components.images import MAIN_IMAGE
 from pipelines.compile import COMPILED, PIPELINES, compile_pipelines
 from pipelines.package import MAX_PACKAGE_BYTES
+from pipelines.steps import WORKSPACE_CLAIM, WORKSPACE_MOUNT
+
+ROOT = Path(__file__).parents[3]
 
 SIDE_EFFECTS = {"materialize-features", "deploy-ranker", "find-champion", "simulate-shop", "decide", "apply-decision"}
 
@@ -49,6 +55,15 @@ def test_packages_keep_the_rules_of_clusters(name):
         kind = task["componentRef"]["name"].removeprefix("comp-")
         if kind in SIDE_EFFECTS:
             assert not cached, f"{kind} changes the world and must not be cached"
+
+
+def test_steps_and_gateway_share_one_volume():
+    claim = yaml.safe_load((ROOT / "infra" / "k8s" / "base" / "state.yaml").read_text(encoding="utf-8"))
+    serving = json.loads((ROOT / "infra" / "k8s" / "base" / "serving.json").read_text(encoding="utf-8"))
+
+    assert claim["metadata"]["name"] == WORKSPACE_CLAIM
+    assert serving["state"] == f"{WORKSPACE_MOUNT}/serving"
+    assert serving["feature_store"] == f"{WORKSPACE_MOUNT}/feature_store"
 
 
 def test_every_cached_step_knows_the_code_version():
