@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 REASEQ := .venv/bin/reaseq
 export PYTHONUNBUFFERED := 1
+# PyTorch threads that spin while they wait would take the cores from whatever else runs.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house bench-demo check-baselines clean
 

@@ -31,7 +31,7 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="reaseq-main" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/reaseq /opt/reaseq
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE HOME=/tmp BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1
 WORKDIR /opt/reaseq
 USER 10001:10001
 # No HEALTHCHECK: most containers of this image are pipeline steps; the gateway's probes stand in its Deployment.
