@@ -9,9 +9,11 @@ from contracts.dataset import read_dataset
 from contracts.errors import UserError
 from contracts.tables import EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
 from models.ranker.reference import REFERENCE_FILE
+from models.ranker.spec import model_name_of
 from monitoring.config import MonitoringConfig
 from monitoring.features import SERVING_FEATURES, feature_frame
 from serving.event_tables import read_exposures, read_outcomes
+from serving.routes import Routes, read_routes
 
 
 def collect_traffic(
@@ -21,7 +23,7 @@ def collect_traffic(
     evaluation: Path,
     config: MonitoringConfig,
     *,
-    events: Path,
+    state: Path,
     out: Path,
 ) -> None:
     """Writes `exposures`, `outcomes`, and the serving features `reference` and `current` (Parquet).
@@ -32,19 +34,18 @@ def collect_traffic(
         features: offline feature tables.
         evaluation: evaluation of the ranker in service; its scored test lists are the reference window.
         config: monitoring's configuration.
-        events: folder of the gateway's event log; what it holds is the current window.
+        state: serving's folder; what its event log holds of the rankers now routed is the current window.
         out: the artifact to write.
 
     Raises:
-        UserError: the log holds no exposure.
+        UserError: no experiment is running, or none of its rankers has answered yet.
     """
-    exposures = read_exposures(events)
-    if exposures.is_empty():
-        raise UserError(f"no exposure in {events}: nothing was ranked yet; send requests to the gateway first")
+    exposures = _in_service(read_exposures(state / "events"), read_routes(state))
+    outcomes = read_outcomes(state / "events").join(exposures, on=["request_id", "item_id"], how="semi")
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "features": features, "evaluation": evaluation}
     with new_artifact(out, kind="traffic", inputs=inputs) as artifact:
         write_table(artifact.path / "exposures.parquet", EXPOSURES, exposures)
-        write_table(artifact.path / "outcomes.parquet", OUTCOMES, read_outcomes(events))
+        write_table(artifact.path / "outcomes.parquet", OUTCOMES, outcomes)
         windows = {"reference": read_table(evaluation / REFERENCE_FILE, EXPOSURES), "current": exposures}
         for name, shown in windows.items():
             seen = feature_frame(
@@ -57,3 +58,15 @@ def collect_traffic(
             )
             write_table(artifact.path / f"{name}.parquet", SERVING_FEATURES, seen)
             artifact.metrics[f"{name}_rows"] = len(seen)
+
+
+def _in_service(exposures: pl.DataFrame, routes: Routes) -> pl.DataFrame:
+    """What the rankers of the running experiment showed; earlier experiments used the same names of arms."""
+    if len(routes.arms) < 2:
+        raise UserError(f"no experiment is running: all see {', '.join(routes.models)}; deploy a challenger first")
+    models = {version: model_name_of(version) for version in exposures["model_version"].unique()}
+    routed = {arm.model for arm in routes.arms.values()}
+    shown = exposures.filter(pl.col("model_version").replace(models).is_in(routed))
+    if shown.is_empty():
+        raise UserError("no ranker of the running experiment has answered yet; send requests to the gateway first")
+    return shown

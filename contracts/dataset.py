@@ -41,8 +41,9 @@ class Dataset(NamedTuple):
 
     @property
     def has_impressions(self) -> bool:
-        """Does the log say what was shown, or only what was done?"""
-        return bool((self.events["event_type"] == "impression").any())
+        """Does the log say what was shown in which request, or only what was done?"""
+        shown = (pl.col("event_type") == "impression") & pl.col("request_id").is_not_null()
+        return bool(self.events.select(shown.any()).item())
 
 
 def read_dataset(folder: Path) -> Dataset:

@@ -3,7 +3,7 @@
 Both end in the online store and keep the embedding space, so the ranker in service goes on without a switch.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -13,7 +13,22 @@ from components.embed_new_items.component import embed_new_items
 from components.infer_behaviors.component import infer_behaviors
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
-from pipelines.steps import side_effect, with_workspace
+from pipelines.steps import side_effect, with_secrets, with_workspace
+
+
+class Users(NamedTuple):
+    """What `refresh_users` hands out."""
+
+    dataset: dsl.Dataset
+    features: dsl.Dataset
+
+
+class Catalogue(NamedTuple):
+    """What `refresh_catalogue` hands out; the next refresh goes on from these embeddings."""
+
+    dataset: dsl.Dataset
+    item_embeddings: dsl.Dataset
+    features: dsl.Dataset
 
 
 # Above the pipelines: kfp calls a pipeline function already where it is decorated.
@@ -25,7 +40,7 @@ def _infer_and_materialize(
     feature_config: str,
     workspace: str,
     code_version: str,
-) -> None:
+) -> Any:
     model = dsl.importer(artifact_uri=behavior_model_uri, artifact_class=dsl.Model, reimport=False)
     inferred = infer_behaviors(
         dataset=data,
@@ -41,11 +56,11 @@ def _infer_and_materialize(
         config=feature_config,
         code_version=code_version,
     )
+    made = features.outputs["features"]
     side_effect(
-        with_workspace(
-            materialize_features(features=features.outputs["features"], config=feature_config, workspace=workspace)
-        )
+        with_secrets(with_workspace(materialize_features(features=made, config=feature_config, workspace=workspace)))
     )
+    return made
 
 
 @dsl.pipeline(name="refresh-users", description="Infers every user's behaviours anew and refreshes the feature store.")
@@ -58,7 +73,7 @@ def refresh_users(
     feature_config: str,
     workspace: str,
     code_version: str,
-) -> None:
+) -> Users:
     """Ingest, infer, materialize.
 
     Args:
@@ -71,11 +86,13 @@ def refresh_users(
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
         code_version: version of the library.
     """
-    data = ingest(config=data_config, data_digest=data_digest, code_version=code_version).outputs["dataset"]
+    ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
+    data = ingested.outputs["dataset"]
     embeddings = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
-    _infer_and_materialize(
+    features = _infer_and_materialize(
         data, embeddings.output, behavior_model_uri, behavior_config, feature_config, workspace, code_version
     )
+    return Users(dataset=data, features=features)
 
 
 @dsl.pipeline(name="refresh-catalogue", description="Distils and embeds new and changed items; refreshes the store.")
@@ -90,7 +107,7 @@ def refresh_catalogue(
     feature_config: str,
     workspace: str,
     code_version: str,
-) -> None:
+) -> Catalogue:
     """Ingest, distil (only requests not answered before), embed in the space in service, infer, materialize.
 
     Args:
@@ -105,9 +122,12 @@ def refresh_catalogue(
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
         code_version: version of the library.
     """
-    data = ingest(config=data_config, data_digest=data_digest, code_version=code_version).outputs["dataset"]
-    distilled = with_workspace(
-        distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+    ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
+    data = ingested.outputs["dataset"]
+    distilled = with_secrets(
+        with_workspace(
+            distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+        )
     )
     space = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
     embedded = embed_new_items(
@@ -117,12 +137,8 @@ def refresh_catalogue(
         config=embedding_config,
         code_version=code_version,
     )
-    _infer_and_materialize(
-        data,
-        embedded.outputs["item_embeddings"],
-        behavior_model_uri,
-        behavior_config,
-        feature_config,
-        workspace,
-        code_version,
+    item_embeddings = embedded.outputs["item_embeddings"]
+    features = _infer_and_materialize(
+        data, item_embeddings, behavior_model_uri, behavior_config, feature_config, workspace, code_version
     )
+    return Catalogue(dataset=data, item_embeddings=item_embeddings, features=features)

@@ -8,9 +8,22 @@ WORKSPACE_MOUNT = "/var/lib/reaseq"
 """Where it is mounted, in steps as in the gateway: one claim, and so one run in service, a namespace."""
 
 
+SECRET = "reaseq-pipelines"  # noqa: S105 - the name of a Kubernetes secret
+SECRET_KEYS = ("REASEQ_REDIS", "OPENAI_API_KEY")
+"""Keys of the (optional) secret that steps see as environment variables of the same name."""
+
+
 def with_workspace(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """Mounts the workspace volume, on which caches, checkpoints and stores outlive the task."""
+    """Mounts the workspace volume, on which caches, checkpoints, stores and perhaps the user's data lie."""
     kubernetes.mount_pvc(task, pvc_name=WORKSPACE_CLAIM, mount_path=WORKSPACE_MOUNT)
+    return task
+
+
+def with_secrets(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Hands over the addresses and keys of the online store and the teacher."""
+    kubernetes.use_secret_as_env(
+        task, secret_name=SECRET, secret_key_to_env={key: key for key in SECRET_KEYS}, optional=True
+    )
     return task
 
 

@@ -16,7 +16,7 @@ from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
 from components.train_behavior_model.component import train_behavior_model
 from components.train_ranker.component import train_ranker
-from pipelines.steps import side_effect, with_workspace
+from pipelines.steps import side_effect, with_secrets, with_workspace
 
 
 class Artifacts(NamedTuple):
@@ -69,9 +69,12 @@ def train_and_deploy(
         code_version: version of the library.
         deploy: put the ranker into service when the gate lets it pass.
     """
-    data = ingest(config=data_config, data_digest=data_digest, code_version=code_version).outputs["dataset"]
-    distilled = with_workspace(
-        distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+    ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
+    data = ingested.outputs["dataset"]
+    distilled = with_secrets(
+        with_workspace(
+            distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+        )
     )
     embedded = embed_items(
         dataset=data, knowledge=distilled.outputs["knowledge"], config=embedding_config, code_version=code_version
@@ -131,10 +134,10 @@ def train_and_deploy(
         champion=champion,
         code_version=code_version,
     )
+    with_workspace(gate)  # the champion's folder lies there
     with dsl.If(deploy == True, name="deploy"), dsl.If(gate.outputs["promote"] == True, name="promoted"):  # noqa: E712
-        materialized = side_effect(
-            with_workspace(materialize_features(features=features, config=feature_config, workspace=workspace))
-        )
+        written = materialize_features(features=features, config=feature_config, workspace=workspace)
+        materialized = side_effect(with_secrets(with_workspace(written)))
         deployed = deploy_ranker(
             challenger=rankers["challenger"],
             control=rankers["baseline"],
@@ -142,7 +145,7 @@ def train_and_deploy(
             config=serving_config,
             workspace=workspace,
         )
-        side_effect(with_workspace(deployed)).after(materialized)
+        side_effect(with_secrets(with_workspace(deployed))).after(materialized)
     return Artifacts(
         dataset=data,
         knowledge=distilled.outputs["knowledge"],

@@ -45,11 +45,12 @@ def run(args: argparse.Namespace) -> int:
 def _pass(config: "RunConfig") -> bool:
     from reaseq.report import print_reports
     from reaseq.run import print_evaluation
-    from reaseq.running import run_pipeline
+    from reaseq.running import is_promoted, run_pipeline
 
     with _stage(f"1/4  pipeline on '{config.name}' (whole log: {config.home / 'run.log'})"):
         artifacts = run_pipeline(config, "train_and_deploy", deploy=True)
-    if not print_evaluation(artifacts["evaluation"]):
+    print_evaluation(artifacts["evaluation"])
+    if not is_promoted(artifacts["evaluation"]):
         print("the gate did not let the ranker pass: nothing was deployed")
         return False
     with _stage("2/4  Triton and the gateway: one ranking request, then A/B traffic of simulated users"):

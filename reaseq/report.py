@@ -15,10 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the monitor pipeline; prints decision, figures and where the pages lie."""
-    from reaseq.running import last_artifacts, run_pipeline
+    from reaseq.running import run_pipeline
 
     config = config_of(args)
-    last_artifacts(config)  # there must have been a run
     print_reports(run_pipeline(config, "monitor", act=args.act))
     print("dashboard:    .venv/bin/reaseq dashboard")
     return 0

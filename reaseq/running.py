@@ -10,7 +10,11 @@ from pipelines.config import RunConfig
 from pipelines.local import run_package
 
 RUN_FILE = "run.json"
+"""The artifacts of the last train_and_deploy, deployed or not."""
+DEPLOYED_FILE = "deployed.json"
+"""The artifacts that are in service; monitoring and refreshes go on from these."""
 PACKAGES = Path(__file__).parent.parent / "pipelines" / "compiled"
+_TRAINING = "train_and_deploy"
 
 
 def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str, Path]:
@@ -25,21 +29,33 @@ def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str,
         UserError: what the user gave is wrong.
         RuntimeError: a step failed.
     """
-    known = last_artifacts(config) if (config.home / RUN_FILE).is_file() else {}
+    in_service = {} if pipeline == _TRAINING else deployed_artifacts(config)
     package = PACKAGES / f"{pipeline}.yaml"
-    arguments = local_arguments(package, config, artifacts=known, choices=choices)
+    arguments = local_arguments(package, config, artifacts=in_service, choices=choices)
     made = run_package(package, arguments, home=config.home)
-    write_json(config.home / RUN_FILE, {name: str(path) for name, path in (known | made).items()})
+    if pipeline == _TRAINING:
+        _keep(config.home / RUN_FILE, made)
+    if pipeline != _TRAINING or (choices.get("deploy") and is_promoted(made["evaluation"])):
+        _keep(config.home / DEPLOYED_FILE, in_service | made)
     return made
 
 
-def last_artifacts(config: RunConfig) -> dict[str, Path]:
-    """The artifacts that the last runs left: name -> folder.
+def deployed_artifacts(config: RunConfig) -> dict[str, Path]:
+    """The artifacts in service: name -> folder.
 
     Raises:
-        UserError: nothing was run yet.
+        UserError: nothing was deployed yet.
     """
-    path = config.home / RUN_FILE
+    path = config.home / DEPLOYED_FILE
     if not path.is_file():
-        raise UserError(f"nothing was run in {config.home} yet; `reaseq run` does")
+        raise UserError(f"nothing was deployed in {config.home} yet; `reaseq run` trains and deploys")
     return {name: Path(folder) for name, folder in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def is_promoted(evaluation: Path) -> bool:
+    """Did the gate let the challenger of this evaluation pass?"""
+    return bool(json.loads((evaluation / "decision.json").read_text(encoding="utf-8"))["promote"])
+
+
+def _keep(path: Path, artifacts: dict[str, Path]) -> None:
+    write_json(path, {name: str(folder) for name, folder in artifacts.items()})

@@ -8,6 +8,9 @@ from typing import Any
 from contracts.errors import UserError
 from reaseq.options import add_config_options, config_of
 
+SCHEDULED_TIME = "[[ScheduledTime]]"
+"""Kubeflow's placeholder in the parameters of a recurring run."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
@@ -53,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     name = f"{config.name}-{args.pipeline}".replace("_", "-")
     where["pipeline_name"] = args.pipeline.replace("_", "-")
     if args.schedule:
+        if "data_digest" in arguments:
+            # Each scheduled run reads the data anew: Kubeflow puts its time here, so no step is taken from the cache.
+            arguments["data_digest"] = SCHEDULED_TIME
         print(schedule(package, arguments, schedule_name=name, cron=args.schedule, **where).url)
         return 0
     run_name = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -36,26 +36,34 @@ def send_traffic(config: "RunConfig", url: str) -> str:
         UserError: there is no simulated shop, or the gateway does not answer.
     """
     from pipelines.data import shop_folder
+    from serving.routes import read_routes
     from simulation.traffic import TrafficSimulator
 
     simulator = TrafficSimulator(shop_folder(config.home), config.traffic)
     requests = list(simulator.requests())
+    # The same visits are sent after every deployment: their names in the log must differ.
+    prefix = f"r{read_routes(config.home / 'serving').revision}-"
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        counts = list(pool.map(lambda request: _visit(simulator, request, url, config.shop.page_size), requests))
+        counts = list(
+            pool.map(lambda request: _visit(simulator, request, url, prefix, config.shop.page_size), requests)
+        )
     clicks, orders = (sum(column) for column in zip(*counts, strict=True))
     return f"{len(requests):,} simulated requests: {clicks:,} clicks, {orders:,} orders"
 
 
-def _visit(simulator: "TrafficSimulator", request: "TrafficRequest", url: str, page_size: int) -> tuple[int, int]:
+def _visit(
+    simulator: "TrafficSimulator", request: "TrafficRequest", url: str, prefix: str, page_size: int
+) -> tuple[int, int]:
+    request_id = prefix + request.request_id
     body = {
         "user_id": request.user_id,
         "candidates": list(request.candidate_item_ids),
         "limit": page_size,
-        "request_id": request.request_id,
+        "request_id": request_id,
         "context": {"timestamp": request.timestamp.isoformat()},
     }
     ranked = [item["item_id"] for item in post(url, "/rank", body)["items"]]
-    outcomes = simulator.react(request, ranked)
+    outcomes = simulator.react(request, ranked).with_columns(request_id=pl.lit(request_id))
     acted = _events(outcomes)
     if acted:
         post(url, "/events", {"events": acted})

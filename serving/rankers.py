@@ -44,6 +44,8 @@ def install_ranker(artifact: Path, rankers: Path) -> RankerSpec:
     spec = RankerSpec.read(artifact)
     read_lineage(artifact)
     place = rankers / spec.model_name
+    if (place / LINEAGE_FILE).is_file() and read_lineage(place).digest == read_lineage(artifact).digest:
+        return spec  # it may be the champion itself: what is in use is not taken away, not even for a moment
     work = rankers / f".{spec.model_name}.{os.getpid()}.tmp"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

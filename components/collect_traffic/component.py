@@ -40,7 +40,7 @@ def collect_traffic(
         Path(features.path),
         Path(evaluation.path),
         MonitoringConfig.model_validate_json(config),
-        events=Path(workspace) / "serving" / "events",
+        state=Path(workspace) / "serving",
         out=Path(traffic.path),
     )
     log_lineage(traffic, metrics)

@@ -91,6 +91,12 @@ class DataConfig(Config):
     max_rejected_share: float = Field(default=0.05, ge=0, le=1)
     """The step fails when a larger share of a table's rows breaks its contract."""
 
+    @model_validator(mode="after")
+    def _order_has_no_time(self) -> "DataConfig":
+        if self.split.kind == "leave_last_out" and not self.events.order_column:
+            raise ValueError("split.kind leave_last_out is for logs without time: it needs events.order_column")
+        return self
+
 
 def _check_columns(columns: dict[str, str], known: tuple[str, ...], table: str) -> None:
     unknown = sorted(set(columns) - set(known))

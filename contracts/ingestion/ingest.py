@@ -12,11 +12,13 @@ from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig, SplitConfig
 from contracts.ingestion.normalise import normalise_events, normalise_items
 from contracts.ingestion.readers import read_source
+from contracts.ingestion.sources import data_digest
 from contracts.schema import Table
 from contracts.tables import EVENTS, ITEMS
 
 MIN_ITEMS = 2
 """There is nothing to rank below."""
+_ROW = "__row"
 _TICK = timedelta(microseconds=1)
 
 
@@ -38,10 +40,11 @@ def ingest(config: DataConfig, *, out: Path) -> None:
         UserError: a file or column is missing, nothing is left, or more rows break the contract than
             `max_rejected_share` allows.
     """
-    items = accept(normalise_items(read_source(config.items), config.items), ITEMS, config.max_rejected_share)
+    raw_items, raw_events = read_source(config.items), read_source(config.events)
+    items = accept(normalise_items(raw_items, config.items), ITEMS, config.max_rejected_share, raw=raw_items)
     if len(items.rows) < MIN_ITEMS:
         raise UserError(f"the catalogue holds {len(items.rows)} usable item(s); ranking needs at least {MIN_ITEMS}")
-    log = accept(normalise_events(read_source(config.events), config.events), EVENTS, config.max_rejected_share)
+    log = accept(normalise_events(raw_events, config.events), EVENTS, config.max_rejected_share, raw=raw_events)
     log = _without_unknown_items(log, items.rows, config.max_rejected_share)
     cutoff = config.cutoff or _last_time(log.rows) + _TICK
     events = before(log.rows, cutoff).sort(EVENT_ORDER)
@@ -53,19 +56,28 @@ def ingest(config: DataConfig, *, out: Path) -> None:
         pl.concat([items.quarantine, log.quarantine]).write_parquet(artifact.path / "quarantine.parquet")
         split = divide(events, config.split, cutoff)
         write_json(artifact.path / "split.json", split.model_dump(mode="json"))
+        artifact.labels["data_digest"] = data_digest(config)
         _count(artifact, items, log, events)
+        artifact.metrics["nan_read_as_missing"] = _count_nan(raw_items) + _count_nan(raw_events)
 
 
-def accept(frame: pl.DataFrame, table: Table, max_rejected_share: float) -> Accepted:
+def accept(frame: pl.DataFrame, table: Table, max_rejected_share: float, *, raw: pl.DataFrame) -> Accepted:
     """Validates a frame; refuses it as a whole when too much of it is broken.
+
+    Args:
+        frame: the rows in the contract's columns.
+        table: the contract.
+        max_rejected_share: the limit.
+        raw: the same rows as the user wrote them: what goes to quarantine.
 
     Raises:
         UserError: the frame is empty or its rejected share is over the limit; the message lists the reasons.
     """
     if frame.is_empty():
         raise UserError(f"table '{table.name}' holds no row")
-    result = table.validate(frame)
-    quarantine = _quarantine(result.rejected, table.name)
+    result = table.validate(frame.with_row_index(_ROW))
+    broken = raw[result.rejected[_ROW]].with_columns(reasons=result.rejected["reasons"])
+    quarantine = _quarantine(broken, table.name)
     _refuse_if_broken(quarantine, len(frame), table.name, max_rejected_share)
     return Accepted(result.valid, quarantine)
 
@@ -125,6 +137,11 @@ def _last_time(events: pl.DataFrame) -> datetime:
     if not isinstance(last, datetime):
         raise UserError("the log holds no usable event; see the messages on data.events")
     return last
+
+
+def _count_nan(frame: pl.DataFrame) -> int:
+    floats = [column for column in frame.get_columns() if column.dtype.is_float()]
+    return sum(int(column.is_nan().sum()) for column in floats)
 
 
 def _count(artifact: Artifact, items: Accepted, log: Accepted, events: pl.DataFrame) -> None:

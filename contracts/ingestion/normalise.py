@@ -8,6 +8,8 @@ from contracts.schema import UTC_TIME, Table
 from contracts.tables import EVENTS, ITEMS
 
 CATEGORY_SEPARATOR = " > "
+_LATEST_US = 7.3e15
+"""The year 2201: times beyond are not times (another unit, or a wrong value)."""
 _ORDER_ORIGIN = pl.datetime(2000, 1, 1, time_zone="UTC", time_unit="us")
 """Time given to the last event of each user in a log that holds an order but no time."""
 
@@ -63,6 +65,7 @@ def parse_time(values: pl.Series, unit: str) -> pl.Series:
 
 def _parse_iso(text: pl.Series) -> pl.Series:
     whole = text.str.strip_chars().str.replace(" ", "T", literal=True)
+    whole = whole.str.replace(r"^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(Z|[+-]\d{2}:?\d{2})?$", "${1}:00${2}")
     has_zone = whole.str.contains(r"(Z|[+-]\d{2}:?\d{2})$") & whole.str.contains("T", literal=True)
     dated = pl.select(
         pl.when(whole.str.contains("T", literal=True)).then(whole).otherwise(whole + "T00:00:00")
@@ -74,15 +77,19 @@ def _parse_iso(text: pl.Series) -> pl.Series:
 def _from_number(values: pl.Series, unit: str) -> pl.Series:
     if unit == "auto":
         # Seconds since 1970 stay below 1e11 until the year 5138, milliseconds below 1e14.
-        largest = values.abs().max()
-        size = float(largest) if isinstance(largest, int | float) else 0.0
+        # The median decides: one wrong value must not re-date all others.
+        typical = values.abs().median()
+        size = float(typical) if isinstance(typical, int | float) else 0.0
         unit = "s" if size < 1e11 else "ms" if size < 1e14 else "us"
     scale = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
-    exact = (values * scale).round().cast(pl.Int64, strict=False)
-    return exact.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    exact = (values * scale).round()
+    possible = exact.set(exact.abs() > _LATEST_US, None)
+    return possible.cast(pl.Int64, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
 def _time_from_order(frame: pl.DataFrame, order_column: str) -> pl.Expr:
+    if "user_id" not in frame.columns:
+        raise UserError(f"data.events: no column user_id; found: {', '.join(frame.columns)}. Map it in events.columns")
     if order_column not in frame.columns:
         raise UserError(
             f"data.events.order_column '{order_column}' is not in the file; found: {', '.join(frame.columns)}"
@@ -98,9 +105,9 @@ def _rename(frame: pl.DataFrame, source: SourceConfig, table: Table) -> pl.DataF
             f"data.{table.name}.columns names column(s) {', '.join(absent)} that '{source.uri}' does not have; "
             f"found: {', '.join(frame.columns)}"
         )
-    shadowed = [ours for ours, theirs in source.columns.items() if ours in frame.columns and theirs != ours]
-    renamed = {theirs: ours for ours, theirs in source.columns.items()}
-    return frame.drop(shadowed).rename(renamed)
+    # One column of theirs may serve two of ours; a column of ours that is mapped hides theirs of the same name.
+    mapped = [pl.col(theirs).alias(ours) for ours, theirs in source.columns.items()]
+    return frame.select(*mapped, *(name for name in frame.columns if name not in source.columns))
 
 
 def _category_path(frame: pl.DataFrame, separator: str | None) -> pl.Expr:
@@ -118,11 +125,15 @@ def _clean(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
     expressions: list[pl.Expr] = []
     for name, dtype in frame.schema.items():
         column = pl.col(name)
+        if name not in table.schema:
+            continue
         if name.endswith("_id"):
-            expressions.append((column.cast(pl.Int64, strict=False) if dtype.is_float() else column).cast(pl.String))
+            # 7.0 is the id 7; what is no whole number is no id.
+            whole = pl.when(column == column.floor()).then(column).cast(pl.Int64, strict=False)
+            expressions.append((whole if dtype.is_float() else column).cast(pl.String))
         elif dtype.is_float():
             expressions.append(column.fill_nan(None))
-        elif dtype == pl.String and name in table.schema and not table.schema[name].is_(pl.String()):
+        elif dtype == pl.String and not table.schema[name].is_(pl.String()):
             blank = column.str.strip_chars().str.to_lowercase().is_in(["", "nan", "null", "none", "na"])
             expressions.append(pl.when(~blank).then(column))
         elif dtype == pl.String:

@@ -41,9 +41,7 @@ def source_files(uri: str) -> list[str]:
         UserError: there are none.
     """
     if "://" in uri:
-        fs, path = fsspec.core.url_to_fs(uri)
-        found = sorted(fs.glob(path)) if glob.has_magic(path) else [path]
-        files = [fs.unstrip_protocol(p) for p in found]
+        files = _remote_files(uri)
     elif Path(uri).is_dir():
         files = sorted(str(p) for p in Path(uri).rglob("*") if p.is_file() and not p.name.startswith((".", "_")))
     else:
@@ -51,6 +49,18 @@ def source_files(uri: str) -> list[str]:
     if not files:
         raise UserError(f"no file at '{uri}'; give a file, a folder or a glob that exists")
     return files
+
+
+def _remote_files(uri: str) -> list[str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+        found = fs.glob(path) if glob.has_magic(path) else fs.find(path) if fs.isdir(path) else [path]
+    except (ImportError, OSError, ValueError) as error:
+        raise UserError(
+            f"cannot list '{uri}': {error}. Object stores need their fsspec driver beside this package: s3fs for "
+            "s3://, gcsfs for gs://, adlfs for az://"
+        ) from error
+    return [fs.unstrip_protocol(p) for p in sorted(found) if not p.rsplit("/", 1)[-1].startswith((".", "_"))]
 
 
 def _format_of(path: str) -> FileFormat:

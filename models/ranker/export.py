@@ -24,6 +24,7 @@ from models.ranker.spec import (
     RankerSpec,
     TensorSpec,
     input_specs,
+    model_name_of,
     output_specs,
 )
 
@@ -55,7 +56,7 @@ def export_ranker(
     edges = tuple(float(edge) for edge in encoder.price_edges)
     version = digest_value([content, edges, config.model_dump(mode="json"), space])
     spec = RankerSpec(
-        model_name=f"ranker_{version[:8]}",
+        model_name=model_name_of(version),
         version=version,
         space=space if config.features.vectors else None,
         feature_service=config.feature_service,

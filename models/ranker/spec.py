@@ -14,6 +14,11 @@ WEIGHTS_FILE = "weights.safetensors"
 DYNAMIC = -1
 
 
+def model_name_of(version: str) -> str:
+    """Name of a ranker version in Triton's model repository."""
+    return f"ranker_{version[:8]}"
+
+
 class TensorSpec(Config):
     """One input or output of the exported graph."""
 
@@ -29,7 +34,7 @@ class RankerSpec(Config):
     """Describes an exported ranker."""
 
     model_name: str
-    """Name in Triton's model repository: `ranker_<first 8 hex digits of the version>`."""
+    """`model_name_of(version)`."""
     version: str
     """Digest of weights, features and encoding."""
     space: str | None

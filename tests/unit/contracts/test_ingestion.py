@@ -104,6 +104,7 @@ def test_a_list_of_categories_needs_no_separator(write, tmp_path):
         ([1_600_000_000_000_000, None], "us"),
         (["1600000000", "soon"], "auto"),
         (["2020-09-13T12:26:40", None], "iso"),
+        (["2020-09-13T12:26:40Z", "2020-09-13 25:00"], "auto"),
         (["2020-09-13 12:26:40+00:00", "13/09/2020"], "auto"),
         (["2020-09-13T14:26:40+02:00", None], "auto"),
         ([datetime(2020, 9, 13, 12, 26, 40), None], "auto"),
@@ -146,6 +147,47 @@ def test_bad_rows_go_to_quarantine_with_their_reasons(write, tmp_path):
     assert read_lineage(tmp_path / "out").metrics["rows_quarantined"] == 2
 
 
+def test_the_quarantine_holds_the_rows_as_they_were_written(write, tmp_path):
+    config = write(events={"timestamp": ["nonsense", *map(str, EVENTS["timestamp"][1:])]})
+    ingest(config, out=tmp_path / "out")
+
+    quarantine = pl.read_parquet(tmp_path / "out" / "quarantine.parquet")
+
+    assert json.loads(quarantine["row"][0])["timestamp"] == "nonsense"
+
+
+def test_one_wrong_time_does_not_redate_the_others(write, tmp_path):
+    times = [1_600_000_000_000_000, *EVENTS["timestamp"][1:]]
+    ingest(write(events={"timestamp": times}), out=tmp_path / "out")
+
+    assert read_dataset(tmp_path / "out").events["timestamp"].dt.year().unique().to_list() == [2020]
+    assert read_lineage(tmp_path / "out").metrics["rows_quarantined"] == 1
+
+
+def test_one_column_may_serve_two_of_ours(write, tmp_path):
+    ingest(write(events_options={"columns": {"user_id": "user_id", "request_id": "user_id"}}), out=tmp_path / "out")
+
+    events = read_dataset(tmp_path / "out").events
+    assert events["request_id"].equals(events["user_id"].alias("request_id"))
+
+
+def test_an_id_that_is_no_whole_number_is_no_id(write, tmp_path):
+    ingest(write(events={"item_id": [1.0, 1.5, 2.0, 3.0, 1.0, 3.0] * 2}), out=tmp_path / "out")
+
+    assert set(read_dataset(tmp_path / "out").events["item_id"]) == {"1", "2", "3"}
+    assert read_lineage(tmp_path / "out").metrics["rows_quarantined"] == 2
+
+
+def test_a_remote_store_without_its_driver_says_which_one_is_missing(write):
+    with pytest.raises(UserError, match="s3fs"):
+        data_digest(write(events_options={"uri": "s3://bucket/events/*.parquet"}))
+
+
+def test_leave_last_out_is_for_logs_without_time(write):
+    with pytest.raises(ValidationError, match="order_column"):
+        write(split={"kind": "leave_last_out"})
+
+
 def test_too_many_bad_rows_refuse_the_table_and_say_why(write, tmp_path):
     config = write(events={"item_id": [9] * 12})
     with pytest.raises(UserError, match=r"'events': 12 of 12 rows.*not in the catalogue"):
@@ -165,6 +207,7 @@ def test_a_nan_price_is_a_missing_price(write, tmp_path):
     ingest(write(items={"price": [float("nan"), 2.0, None]}), out=tmp_path / "out")
 
     assert read_dataset(tmp_path / "out").items["price"].to_list() == [None, 2.0, None]
+    assert read_lineage(tmp_path / "out").metrics["nan_read_as_missing"] == 1
 
 
 @pytest.mark.parametrize(
