@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 def run(demo):
     config, process = demo
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
-    artifacts = json.loads((config.parent / "work" / "small" / "run.json").read_text())
+    artifacts = json.loads((config.parent / "work" / "small" / "deployed.json").read_text())
     return {name: Path(path) for name, path in artifacts.items()}
 
 
