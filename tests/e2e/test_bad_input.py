@@ -92,6 +92,7 @@ def test_events_after_the_cut_off_are_left_out_and_counted(own, tmp_path):
 
 def test_a_port_already_taken_is_named_with_the_setting_to_change(demo):
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", PORTS["gateway"]))
         taken.listen()
         refused = reaseq("serve", "--config", str(demo[0]))
