@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
         f"\ntime: {setup}main job {figures['run_s']:.0f} s; peak memory {memory.gib:.2f} GiB (all processes together)"
     )
     print(
-        "open the dashboard: make dashboard   serve again: make serve   then: reaseq rank --user U --candidates A B C"
+        "open the dashboard: make dashboard   serve again: make serve   then ask: "
+        ".venv/bin/reaseq rank --user u000001 --candidates i00001 i00002 i00003"
     )
     if args.figures:
         args.figures.write_text(json.dumps({k: v for k, v in figures.items() if v is not None}), encoding="utf-8")
