@@ -9,8 +9,6 @@ from pipelines.arguments import local_arguments
 from pipelines.config import RunConfig
 from pipelines.local import run_package
 
-RUN_FILE = "run.json"
-"""The artifacts of the last train_and_deploy, deployed or not."""
 DEPLOYED_FILE = "deployed.json"
 """The artifacts that are in service; monitoring and refreshes go on from these."""
 PACKAGES = Path(__file__).parent.parent / "pipelines" / "compiled"
@@ -33,10 +31,9 @@ def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str,
     package = PACKAGES / f"{pipeline}.yaml"
     arguments = local_arguments(package, config, artifacts=in_service, choices=choices)
     made = run_package(package, arguments, home=config.home)
-    if pipeline == _TRAINING:
-        _keep(config.home / RUN_FILE, made)
     if pipeline != _TRAINING or (choices.get("deploy") and is_promoted(made["evaluation"])):
-        _keep(config.home / DEPLOYED_FILE, in_service | made)
+        kept = {name: str(folder) for name, folder in (in_service | made).items()}
+        write_json(config.home / DEPLOYED_FILE, kept)
     return made
 
 
@@ -55,7 +52,3 @@ def deployed_artifacts(config: RunConfig) -> dict[str, Path]:
 def is_promoted(evaluation: Path) -> bool:
     """Did the gate let the challenger of this evaluation pass?"""
     return bool(json.loads((evaluation / "decision.json").read_text(encoding="utf-8"))["promote"])
-
-
-def _keep(path: Path, artifacts: dict[str, Path]) -> None:
-    write_json(path, {name: str(folder) for name, folder in artifacts.items()})
