@@ -100,6 +100,22 @@ def read_lineage(folder: Path) -> Lineage:
     return Lineage.model_validate_json(path.read_text(encoding="utf-8"))
 
 
+def verify_artifact(folder: Path) -> Lineage:
+    """Reads the lineage of an artifact whose files are still what they were when it was made.
+
+    Raises:
+        UserError: the folder is not a whole artifact, or a file in it was changed, added or taken away.
+    """
+    lineage = read_lineage(folder)
+    found = digest_tree(folder)
+    if found != lineage.digest:
+        raise UserError(
+            f"the files of {folder} were changed after it was made (digest {found[:12]}, its lineage says "
+            f"{lineage.digest[:12]}); run the step that makes it again."
+        )
+    return lineage
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -49,8 +49,8 @@ def deploy_rankers(arms: dict[str, Path], config: ServingConfig, *, state: Path)
     shares = _shares(arms, config)
     specs = {arm: RankerSpec.read(artifact) for arm, artifact in arms.items()}
     for arm, artifact in arms.items():
-        _register(specs[arm], config)
         install_ranker(artifact, config.rankers)
+        _register(specs[arm], config)
         publish_model(artifact, config.models, config.triton)
     with triton_control(config) as control:
         gaps = [_load_and_check(spec, control, config.rankers) for spec in specs.values()]

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from contracts.artifacts import read_lineage
+from contracts.artifacts import read_lineage, verify_artifact
 from contracts.digests import LINEAGE_FILE
 from models.ranker.encoding import ItemEncoder
-from models.ranker.spec import GOLDEN_FILE, MODEL_FILE, SPEC_FILE, RankerSpec
+from models.ranker.spec import RankerSpec
 
 
 class DeployedRanker(NamedTuple):
@@ -40,17 +40,19 @@ def service_name(spec: RankerSpec) -> str:
 
 
 def install_ranker(artifact: Path, rankers: Path) -> RankerSpec:
-    """Copies what serving and later comparisons need of a ranker artifact: it outlives the pipeline's folders."""
+    """Copies a ranker artifact to where serving and later comparisons find it: it outlives the pipeline's folders.
+
+    Raises:
+        UserError: the artifact is not a ranker, or is no longer what was evaluated.
+    """
     spec = RankerSpec.read(artifact)
-    read_lineage(artifact)
     place = rankers / spec.model_name
-    if (place / LINEAGE_FILE).is_file() and read_lineage(place).digest == read_lineage(artifact).digest:
+    lineage = verify_artifact(artifact)
+    if (place / LINEAGE_FILE).is_file() and read_lineage(place).digest == lineage.digest:
         return spec  # it may be the champion itself: what is in use is not taken away, not even for a moment
     work = rankers / f".{spec.model_name}.{os.getpid()}.tmp"
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    for name in (SPEC_FILE, MODEL_FILE, GOLDEN_FILE, LINEAGE_FILE, *spec.vocabularies.values()):
-        shutil.copyfile(artifact / name, work / name)
+    shutil.copytree(artifact, work)
     shutil.rmtree(place, ignore_errors=True)
     os.replace(work, place)
     return spec

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from served_shop import Served, free_ports, write_ranker
 
+from contracts.artifacts import read_lineage
+from contracts.digests import LINEAGE_FILE, digest_tree
 from contracts.errors import UserError
 from models.ranker.config import RankerConfig
 from models.ranker.spec import GOLDEN_FILE, RankerSpec
@@ -75,6 +77,10 @@ def test_a_ranker_that_answers_otherwise_is_not_switched_to(
     with np.load(wrong / GOLDEN_FILE, allow_pickle=False) as golden:
         rows = dict(golden)
     np.savez_compressed(wrong / GOLDEN_FILE, allow_pickle=False, **rows | {"output_score": rows["output_score"] + 1})
+    with pytest.raises(UserError, match="changed after it was made"):
+        deploy_rankers({"all": wrong}, config, state=config.state)
+    lineage = read_lineage(wrong).model_copy(update={"digest": digest_tree(wrong)})
+    (wrong / LINEAGE_FILE).write_text(lineage.model_dump_json(), encoding="utf-8")
     with pytest.raises(RuntimeError, match="differs from its golden rows"):
         deploy_rankers({"all": wrong}, config, state=config.state)
     assert read_routes(config.state) == before

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from contracts.artifacts import new_artifact, read_lineage, read_table, write_table
+from contracts.artifacts import new_artifact, read_lineage, read_table, verify_artifact, write_table
 from contracts.errors import UserError
 from contracts.tables import EVENTS, ITEMS
 
@@ -50,3 +50,12 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
     assert read_table(tmp_path / "items.parquet", ITEMS)["title"].to_list() == ["A"]
     with pytest.raises(UserError, match="is not a 'events' table"):
         read_table(tmp_path / "items.parquet", EVENTS)
+
+
+def test_an_artifact_changed_after_it_was_made_is_refused(tmp_path):
+    with new_artifact(tmp_path / "a", kind="notes", inputs={}) as artifact:
+        (artifact.path / "note.txt").write_text("as evaluated")
+    assert verify_artifact(tmp_path / "a").kind == "notes"
+    (tmp_path / "a" / "note.txt").write_text("as somebody liked it better")
+    with pytest.raises(UserError, match="changed after it was made"):
+        verify_artifact(tmp_path / "a")
