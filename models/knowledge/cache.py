@@ -1,36 +1,32 @@
-"""Content-addressed cache of single requests.
+"""Content-addressed caches of single answers and of finished items, shared by all runs and shards of a workspace.
 
-One SQLite file in WAL mode: several processes can append to it, a `kill -9` loses at most the answer being written, and
-memory does not grow with it. WAL needs a local (or block-device) disk: don't put the cache on NFS.
+`requests/` holds each answer of a teacher under all that may change it, and once more under agent, input and attempt
+alone, as a recording that `replay` can read. `items/` holds what the whole team made of a product, so that a rerun
+looks up one entry per item instead of five, and parses no answer again.
 """
 
-import sqlite3
+import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from contracts.digests import digest_value
 from contracts.errors import UserError
+from models.knowledge.agents.prompts import prompt_set_version
+from models.knowledge.agents.review import RULES
+from models.knowledge.agents.roles import AGENTS
 from models.knowledge.schema import json_schema
+from models.knowledge.store import Store
 from models.knowledge.teachers.base import Request, Response, Teacher
 
-CACHE_FILE = "requests.sqlite"
-_TABLE = """
-CREATE TABLE IF NOT EXISTS responses (
-    key TEXT PRIMARY KEY, agent TEXT, input_digest TEXT, attempt INTEGER, text BLOB, tokens_in INTEGER,
-    tokens_out INTEGER, seconds REAL, truncated INTEGER
-) WITHOUT ROWID
-"""
-_BY_INPUT = "CREATE INDEX IF NOT EXISTS by_input ON responses (input_digest, agent, attempt)"
-_RECORDED = """
-SELECT text, tokens_in, tokens_out, truncated FROM responses WHERE input_digest = ? AND agent = ? AND attempt = ?
-"""
-_MAX_VARIABLES = 500
+REQUESTS = "requests"
+"""Folder of the answers inside a cache folder."""
+_ITEMS = "items"
 
 
 class RequestKey(NamedTuple):
@@ -49,6 +45,11 @@ class RequestKey(NamedTuple):
     def digest(self) -> str:
         """The key as 16 hex digits."""
         return digest_value(self)
+
+    @property
+    def recording(self) -> str:
+        """The key under which any teacher's answer to this agent and input is found."""
+        return _recording(self.agent, self.input_digest, self.attempt)
 
 
 def request_key(request: Request, teacher: Teacher) -> RequestKey:
@@ -70,78 +71,120 @@ def input_digest(request: Request) -> str:
     return digest_value(request.given.model_dump(mode="json"))
 
 
+def recipe(teacher: Teacher) -> str:
+    """Digest (16 hex digits) of all but the product that decides what the team makes of it."""
+    schemas = [json_schema(agent.answer) for agent in AGENTS]
+    return digest_value([teacher.name, teacher.sampling, prompt_set_version(), schemas, RULES])
+
+
 @cache
 def _schema_digest(answer: type[BaseModel]) -> str:
     return digest_value(json_schema(answer))
 
 
+def _recording(agent: str, given: str, attempt: int) -> str:
+    return digest_value(["recording", agent, given, attempt])
+
+
 class RequestCache:
     """Responses by key digest."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def get_many(self, digests: Sequence[str]) -> dict[str, Response]:
         """The responses that are there, by digest; their `number` and `seconds` are 0: they cost nothing now."""
-        found: dict[str, Response] = {}
-        for part in _parts(digests):
-            query = f"SELECT key, text, truncated FROM responses WHERE key IN ({_marks(part)})"  # noqa: S608
-            for key, text, truncated in self._connection.execute(query, part):
-                found[key] = Response(0, _unpack(text), truncated=bool(truncated))
-        return found
+        return {digest: _unpack(blob) for digest, blob in self._store.get_many(digests).items()}
 
     def put(self, key: RequestKey, response: Response) -> None:
         """Stores one response durably before it returns (against a killed process)."""
-        row = (key.digest, key.agent, key.input_digest, key.attempt, _pack(response.text), response.tokens_in)
-        rest = (response.tokens_out, response.seconds, int(response.truncated))
-        self._connection.execute("INSERT OR IGNORE INTO responses VALUES (?,?,?,?,?,?,?,?,?)", row + rest)
+        self._store.put([key.digest, key.recording], _pack(response))
+
+    def refresh(self) -> None:
+        """Takes note of what other processes were answered since."""
+        self._store.refresh()
 
     def recorded(self, request: Request) -> Response | None:
         """The answer that any teacher once gave to this agent and input."""
-        row = self._connection.execute(_RECORDED, (input_digest(request), request.agent, request.attempt)).fetchone()
-        return Response(0, _unpack(row[0]), row[1], row[2], truncated=bool(row[3])) if row else None
+        key = _recording(request.agent, input_digest(request), request.attempt)
+        return next(iter(self.get_many([key]).values()), None)
+
+
+class Finished(NamedTuple):
+    """What the team made of a product, as JSON objects without the item's id."""
+
+    row: str
+    """Its columns of the KNOWLEDGE table; what is not there is null."""
+    trace: str
+    """Each agent's reasoning, objections and dropped claims."""
+
+
+class ItemCache:
+    """Finished items by recipe and product digest."""
+
+    def __init__(self, store: Store, made_by: str) -> None:
+        self._store = store
+        self._recipe = made_by
+
+    def get_many(self, products: Sequence[str]) -> dict[str, Finished]:
+        """What is there, by product digest."""
+        keys = {self._key(product): product for product in products}
+        found = self._store.get_many(list(keys))
+        return {keys[key]: Finished(*zlib.decompress(blob).decode().split("\n")) for key, blob in found.items()}
+
+    def put(self, product: str, finished: Finished) -> None:
+        """Stores what is not there yet."""
+        key = self._key(product)
+        if key not in self._store:
+            self._store.put([key], zlib.compress("\n".join(finished).encode(), 1))
+
+    def refresh(self) -> None:
+        """Takes note of what other processes finished since."""
+        self._store.refresh()
+
+    def _key(self, product: str) -> str:
+        return digest_value([self._recipe, product])
+
+
+class Cache(NamedTuple):
+    """Both caches of a folder."""
+
+    requests: RequestCache
+    items: ItemCache
+
+    def refresh(self) -> None:
+        """Takes note of what other processes stored since."""
+        self.requests.refresh()
+        self.items.refresh()
 
 
 @contextmanager
-def open_cache(folder: Path) -> Iterator[RequestCache]:
-    """Opens the cache in `folder`, making it if need be.
+def open_cache(folder: Path, teacher: Teacher) -> Iterator[Cache]:
+    """Opens the caches in `folder`, making them if need be.
 
     Raises:
-        UserError: the file there is not a request cache.
+        UserError: the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CACHE_FILE
-    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
-        try:
-            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", _TABLE, _BY_INPUT):
-                connection.execute(statement)
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path} is not a usable request cache ({error}); move it away and run again.") from error
-        yield RequestCache(connection)
+    with closing(Store(folder / REQUESTS)) as requests, closing(Store(folder / _ITEMS)) as items:
+        yield Cache(RequestCache(requests), ItemCache(items, recipe(teacher)))
 
 
-def open_recordings(path: Path) -> RequestCache:
-    """Opens a cache for reading only.
+def open_recordings(folder: Path) -> RequestCache:
+    """Opens the answers of an earlier run.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such folder.
     """
-    if not path.is_file():
-        raise UserError(f"teacher.recordings: {path} not found; give the {CACHE_FILE} of an earlier distillation.")
-    return RequestCache(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False))
+    if not any(folder.glob("*.idx")):
+        raise UserError(f"teacher.recordings: {folder} holds no answers; give the folder `{REQUESTS}` of a cache.")
+    return RequestCache(Store(folder))
 
 
-def _pack(text: str) -> bytes:
-    return zlib.compress(text.encode(), 1)
+def _pack(response: Response) -> bytes:
+    content = [response.text, response.tokens_in, response.tokens_out, response.truncated]
+    return zlib.compress(json.dumps(content).encode(), 1)  # escapes what is not valid Unicode
 
 
-def _unpack(blob: bytes) -> str:
-    return zlib.decompress(blob).decode()
-
-
-def _parts(digests: Sequence[str]) -> Iterable[list[str]]:
-    return (list(digests[start : start + _MAX_VARIABLES]) for start in range(0, len(digests), _MAX_VARIABLES))
-
-
-def _marks(part: Sequence[Any]) -> str:
-    return ",".join("?" * len(part))
+def _unpack(blob: bytes) -> Response:
+    text, tokens_in, tokens_out, truncated = json.loads(zlib.decompress(blob))
+    return Response(0, text, tokens_in, tokens_out, truncated=truncated)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from contracts.config import Config
 
@@ -20,46 +20,118 @@ class HandbookTeacherConfig(Config):
     """Below this confidence of the match the handbook answers "unknown"."""
 
 
-class OpenAITeacherConfig(Config):
-    """Any OpenAI-compatible server, for example `vllm serve`."""
+class LanguageModelConfig(Config):
+    """What all language-model teachers have in common."""
 
-    kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://")
-    """Root of the API, such as http://127.0.0.1:8000/v1."""
     model: str = Field(min_length=1)
-    """Model name as the server knows it."""
-    api_key_env: str | None = None
-    """Environment variable that holds the key; none for servers that ask for no key."""
-    concurrency: int = Field(default=16, ge=1, le=1024)
-    """Requests in flight at once."""
-    timeout_s: float = Field(default=120, gt=0)
-    """Limit of one attempt of one request."""
-    max_retries: int = Field(default=4, ge=0, le=20)
-    """Further attempts after a timeout, a lost connection, HTTP 408, 409, 429 or 5xx, with backoff and jitter."""
+    """The model: a hub name or a local folder; for a server, the name that it serves."""
     max_tokens: int = Field(default=1500, ge=16)
     """Longest answer; a cut-off answer is asked for once more with twice as much."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """Sampling temperature."""
-    seed: int = 0
-    """Sampling seed, for servers that honour it."""
+    seed: int = Field(default=0, ge=0)
+    """Sampling seed, for servers that honour it; each request gets one of its own from it."""
     price_per_million_input_tokens: float = Field(default=0.0, ge=0)
     """For the ledger, in the currency of your bill."""
     price_per_million_output_tokens: float = Field(default=0.0, ge=0)
     """For the ledger, in the currency of your bill."""
 
 
+class OpenAITeacherConfig(LanguageModelConfig):
+    """Any OpenAI-compatible server, for example `vllm serve`."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://")
+    """Root of the API, such as http://127.0.0.1:8000/v1."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; none for servers that ask for no key."""
+    structured_output: Literal["response_format", "structured_outputs", "none"] = "response_format"
+    """How the answer's schema is sent: the standard field, vLLM's own, or not at all. A trial request checks that the
+    server keeps to it."""
+    extra_body: dict[str, JsonValue] = {}
+    """Further fields of each request, such as {"chat_template_kwargs": {"enable_thinking": false}}."""
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    """Requests in flight at once."""
+    timeout_s: float = Field(default=120, gt=0)
+    """Limit of one attempt of one request."""
+    max_retries: int = Field(default=4, ge=0, le=20)
+    """Further attempts after a timeout, a lost connection, HTTP 408, 409, 429 or 5xx, with backoff and jitter; a
+    `Retry-After` of the server is kept to."""
+    deadline_s: float = Field(default=600, gt=0)
+    """Limit of one request, all its attempts and waits together."""
+
+
+class LocalModelConfig(LanguageModelConfig):
+    """What teachers that load the model themselves have in common. Weights must be safetensors."""
+
+    revision: str | None = None
+    """Revision of a hub model. Pin it: answers are cached under it. A local folder is known by its content."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the weights; `auto`: as they are stored."""
+    chat_template_kwargs: dict[str, JsonValue] = {}
+    """Arguments of the model's chat template, such as {"enable_thinking": false}."""
+
+
+class VllmTeacherConfig(LocalModelConfig):
+    """vLLM in this process; needs the environment `vllm`."""
+
+    kind: Literal["vllm"]
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that share the model."""
+    max_model_len: int = Field(default=16_384, ge=256)
+    """Tokens of a request and its answer together."""
+    gpu_memory: float = Field(default=0.9, gt=0, le=1)
+    """Share of the GPU's memory for weights and caches."""
+    concurrency: int = Field(default=512, ge=1)
+    """Requests in the engine at once; it computes as many together as its memory allows."""
+    engine_args: dict[str, JsonValue] = {}
+    """Further arguments of `vllm.LLM`, such as {"max_num_seqs": 512} or {"quantization": "fp8"}."""
+
+
+class TransformersTeacherConfig(LocalModelConfig):
+    """Plain `transformers` in this process; answers are not constrained, so more of them are invalid."""
+
+    kind: Literal["transformers"]
+    device: str = "auto"
+    """A torch device, such as cuda:0; `auto`: the first GPU, else the processor."""
+    batch_size: int = Field(default=8, ge=1)
+    """Requests that are answered together; bounds the memory."""
+
+
 class ReplayTeacherConfig(Config):
-    """Answers recorded by another teacher, read from its request cache."""
+    """Answers recorded by another teacher."""
 
     kind: Literal["replay"]
     recordings: Path
-    """A request cache (`requests.sqlite`) of an earlier run."""
+    """Folder of answers that an earlier run wrote (`requests` in its cache), or a file of JSON lines: see
+    `teachers/recordings.py`."""
 
 
 TeacherConfig = Annotated[
-    HandbookTeacherConfig | OpenAITeacherConfig | ReplayTeacherConfig,
+    HandbookTeacherConfig | VllmTeacherConfig | OpenAITeacherConfig | TransformersTeacherConfig | ReplayTeacherConfig,
     Field(discriminator="kind"),
 ]
+
+
+class BudgetConfig(Config):
+    """What one run may cost. When a limit is reached the run stops with a clear message and writes no artifact; all
+    answers are cached, so a further run goes on where it stopped. Only what is asked anew counts, not what is cached.
+    """
+
+    max_requests: int | None = Field(default=None, ge=0)
+    """Requests to the teacher."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """Tokens in and out; passed by no more than the requests in flight."""
+    max_money: float | None = Field(default=None, ge=0)
+    """By the teacher's configured prices; passed by no more than the requests in flight."""
+    max_hours: float | None = Field(default=None, ge=0)
+    """Wall-clock hours."""
+
+    def share(self, num_shards: int) -> "BudgetConfig":
+        """What one of several shards that run at once may spend."""
+        amounts = self.model_dump(exclude={"max_hours"}, exclude_none=True)
+        shares = {name: type(amount)(amount / num_shards) for name, amount in amounts.items()}
+        return self.model_copy(update=shares)
 
 
 class KnowledgeConfig(Config):
@@ -67,8 +139,12 @@ class KnowledgeConfig(Config):
 
     teacher: TeacherConfig = HandbookTeacherConfig()
     """Who answers the agents."""
+    budget: BudgetConfig = BudgetConfig()
+    """When to stop."""
+    num_shards: int = Field(default=1, ge=1, le=1000)
+    """Workers among which the catalogue is divided; on a cluster they run at once and share the budget evenly."""
     batch_items: int = Field(default=512, ge=1)
-    """Items that go through the agents together; bounds the memory."""
+    """Items that are under way at once, and rows written at once; bounds the memory."""
     max_description_chars: int = Field(default=1000, ge=0)
     """Descriptions are cut here before an agent reads them."""
     max_invalid_rate: float = Field(default=0.05, ge=0, le=1)

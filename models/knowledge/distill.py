@@ -1,160 +1,195 @@
 """The step `distill_knowledge`: from the catalogue to the KNOWLEDGE table (paper: explicit reasoning).
 
-Writes knowledge.parquet, traces.jsonl (each agent's reasoning, the critic's objections, one line per item), ledger.json
-and, where items got no valid answer, quarantine.parquet with the raw answers. Items go through in batches, so memory
-does not grow with the catalogue; each answer is cached as it comes, so a killed run goes on where it was.
+Writes knowledge.parquet, traces.jsonl (what was read, each agent's reasoning, the critic's objections, one line per
+item), ledger.json and, where items got no valid answer, quarantine.parquet with the raw answers. Items that are
+finished already, in the cache or in an earlier artifact, are taken over; every answer is cached as it comes, so a
+killed run goes on at the exact request. Memory does not grow with the catalogue.
 """
 
-import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NamedTuple
 
-import polars as pl
-
-from contracts.artifacts import Artifact, new_artifact, read_table, write_json, write_table
+from contracts.artifacts import Artifact, new_artifact, read_lineage, write_json
 from contracts.errors import UserError
-from contracts.tables import FACETS, ITEMS, KNOWLEDGE
-from models.knowledge.agents.desk import Desk
+from models.knowledge.agents.desk import Conversation, Desk
 from models.knowledge.agents.prompts import prompt_set_version
+from models.knowledge.agents.review import REASONS
 from models.knowledge.agents.team import Case, distil
-from models.knowledge.cache import open_cache
+from models.knowledge.budget import Budget, BudgetReachedError
+from models.knowledge.cache import Cache, open_cache, recipe
 from models.knowledge.config import KnowledgeConfig
 from models.knowledge.ledger import Ledger
-from models.knowledge.products import read_product
-from models.knowledge.schema import to_row
+from models.knowledge.products import Product, read_product
+from models.knowledge.records import RECIPE, carry_over, finish
+from models.knowledge.slabs import Catalogue, Shard, Slab, SlabWriter, Tally
 from models.knowledge.teachers.base import Teacher
 from models.knowledge.teachers.build import build_teacher
 
-_QUARANTINE_SCHEMA = {"item_id": pl.String(), "reason": pl.String(), "raw_answer": pl.String()}
+LEDGER_FILE = "ledger.json"
+CARRIED_OVER = "carried_over"
 
 
-@dataclass
-class _Tally:
-    statuses: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    quarantine: list[dict[str, str]] = field(default_factory=list)
-
-
-def distill_knowledge(dataset: Path, config: KnowledgeConfig, *, cache: Path, out: Path) -> None:
+def distill_knowledge(
+    dataset: Path,
+    config: KnowledgeConfig,
+    *,
+    cache: Path,
+    out: Path,
+    previous: Path | None = None,
+    shard: Shard | None = None,
+) -> None:
     """Distils knowledge on every item of a dataset artifact into a knowledge artifact.
 
     Args:
         dataset: The dataset artifact; only its catalogue is read, never its log.
-        config: Teacher, batch size and gates.
-        cache: Folder of the request cache, kept between runs.
+        config: Teacher, budget and gates.
+        cache: Folder of the caches, kept between runs; several runs and shards may share it.
         out: The artifact folder to write.
+        previous: An earlier knowledge artifact; what it says of unchanged products is taken over without asking, if
+            teacher, sampling and prompts are still the same.
+        shard: Do only this part of the catalogue; `merge_knowledge` puts the parts together.
 
     Raises:
+        BudgetReachedError: the budget is spent; nothing is written, but all answers are cached.
         UserError: the dataset or the teacher is not usable, too many answers were invalid, or too few items known.
     """
-    items = read_table(dataset / "items.parquet", ITEMS)
+    catalogue = Catalogue(dataset)
     teacher = build_teacher(config.teacher)
-    ledger = Ledger(teacher.price)
-    tally = _Tally()
+    kind = "knowledge" if shard is None else "knowledge_shard"
     with (
-        open_cache(cache) as requests,
-        new_artifact(out, kind="knowledge", inputs={"dataset": dataset}, config=config) as artifact,
+        open_cache(cache, teacher) as caches,
+        new_artifact(out, kind=kind, inputs={"dataset": dataset}, config=config) as artifact,
     ):
-        parts = artifact.path / "parts"
-        parts.mkdir()
-        desk = Desk(teacher, requests, ledger)
-        with (artifact.path / "traces.jsonl").open("w", encoding="utf-8") as traces:
-            for number, batch in enumerate(items.iter_slices(config.batch_items)):
-                cases = _distil_batch(batch, config, desk, traces)
-                _count(batch, cases, tally)
-                write_table(parts / f"{number:06d}.parquet", KNOWLEDGE, _rows(batch, cases, teacher))
-                _check_invalid(tally, items.height, config)
-        _join_parts(parts, artifact.path / "knowledge.parquet")
-        _finish(artifact, tally, ledger, teacher)
-        _check_coverage(tally, items.height, config)
+        if previous is not None:
+            carry_over(previous, caches.items, recipe(teacher))
+            artifact.labels["previous"] = read_lineage(previous).digest
+        work = _Work(catalogue, config, teacher, caches, SlabWriter(artifact.path, teacher.name), shard)
+        try:
+            work.run()
+        except BudgetReachedError as reached:
+            raise BudgetReachedError(work.explain(reached)) from None
+        artifact.labels.update(teacher=teacher.name, prompt_version=prompt_set_version())
+        artifact.labels[RECIPE] = recipe(teacher)
+        write_json(artifact.path / LEDGER_FILE, work.ledger.as_dict())
+        write_metrics(artifact, work.tally, work.ledger, work.carried_over)
+        if shard is None:
+            check_coverage(work.tally, config)
 
 
-def _distil_batch(batch: pl.DataFrame, config: KnowledgeConfig, desk: Desk, traces: TextIO) -> list[Case]:
-    columns = batch.select("title", "brand", "category", "description")
-    limit = config.max_description_chars
-    cases = distil([read_product(row, max_description_chars=limit) for row in columns.iter_rows(named=True)], desk)
-    traces.writelines(_trace_lines(batch["item_id"], cases))
-    return cases
+class _Done(NamedTuple):
+    """A finished conversation and the place of its item."""
+
+    slab: Slab
+    place: int
+    case: Case
 
 
-def _trace_lines(item_ids: pl.Series, cases: list[Case]) -> Iterator[str]:
-    for item_id, case in zip(item_ids, cases, strict=True):
-        trace = {
-            "item_id": item_id,
-            "status": case.status,
-            "reasoning": case.reasoning,
-            "objections": [objection.model_dump() for objection in case.objections],
-            "dropped": dict(case.dropped),
-            "fault": case.fault,
-        }
-        yield json.dumps(trace, ensure_ascii=False) + "\n"
+class _Work:
+    """One run through the catalogue."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        config: KnowledgeConfig,
+        teacher: Teacher,
+        caches: Cache,
+        writer: SlabWriter,
+        shard: Shard | None,
+    ) -> None:
+        budget = config.budget.share(shard.total) if shard else config.budget
+        self.ledger = Ledger(teacher.price)
+        self.tally = writer.tally
+        self.carried_over = 0
+        self._num_finished = 0
+        self._catalogue = catalogue
+        self._config = config
+        self._caches = caches
+        self._writer = writer
+        self._shard = shard
+        limit = Budget(budget, self.ledger)
+        self._desk = Desk(teacher, caches.requests, self.ledger, limit, num_seats=config.batch_items)
+
+    def run(self) -> None:
+        for done in self._desk.hold(self._conversations()):
+            made = finish(done.case)
+            if done.case.status != "invalid":
+                self._caches.items.put(done.slab.digests[done.place], made)
+            done.slab.take(done.place, done.case, made)
+            self._num_finished += 1
+            if done.slab.whole:
+                self._write(done.slab)
+        self._writer.join()
+
+    def explain(self, reached: BudgetReachedError) -> str:
+        finished = self.carried_over + self._num_finished
+        return (
+            f"knowledge.budget: {reached}. {finished} of {self._catalogue.num_items} items are finished"
+            f"{f' by shard {self._shard}' if self._shard else ''}, {self.ledger.spent.asked} requests were asked, and "
+            "every answer is cached. Run again to go on with as much once more, or raise the limit."
+        )
+
+    def _conversations(self) -> Iterator[Conversation[_Done]]:
+        """Conversations on the items that nobody finished before."""
+        for number, frame in enumerate(self._catalogue.read(self._config.batch_items, self._shard)):
+            self._caches.refresh()
+            limit = self._config.max_description_chars
+            products = [read_product(row, max_description_chars=limit) for row in frame.iter_rows(named=True)]
+            digests = [product.digest for product in products]
+            known = self._caches.items.get_many(digests)
+            slab = Slab(number, frame["item_id"].to_list(), digests, [known.get(digest) for digest in digests])
+            unknown = [place for place, made in enumerate(slab.finished) if made is None]
+            self.carried_over += len(products) - len(unknown)
+            if not unknown:
+                self._write(slab)
+            for place in unknown:
+                yield _work_on(slab, place, products[place])
+
+    def _write(self, slab: Slab) -> None:
+        self._writer.write(slab)
+        # Against the whole catalogue and after each slab: a broken teacher stops the step before it costs much.
+        check_invalid(self.tally, self._catalogue.num_items, self._config)
 
 
-def _count(batch: pl.DataFrame, cases: list[Case], tally: _Tally) -> None:
-    for item_id, case in zip(batch["item_id"], cases, strict=True):
-        tally.statuses[case.status] += 1
-        tally.dropped += case.dropped
-        if case.status == "invalid":
-            tally.quarantine.append({"item_id": item_id, "reason": case.fault, "raw_answer": case.raw})
+def _work_on(slab: Slab, place: int, product: Product) -> Conversation[_Done]:
+    case = yield from distil(product)
+    return _Done(slab, place, case)
 
 
-def _rows(batch: pl.DataFrame, cases: list[Case], teacher: Teacher) -> pl.DataFrame:
-    nothing: dict[str, Any] = dict.fromkeys(("summary", *FACETS, "confidence"))
-    rows = [
-        {
-            "item_id": item_id,
-            "source_digest": case.product.digest,
-            "status": case.status,
-            **(to_row(case.record) if case.record and case.status == "ok" else nothing),
-        }
-        for item_id, case in zip(batch["item_id"], cases, strict=True)
-    ]
-    schema = {name: dtype for name, dtype in KNOWLEDGE.schema.items() if name in rows[0]}
-    return pl.DataFrame(rows, schema=schema).with_columns(
-        teacher=pl.lit(teacher.name), prompt_version=pl.lit(prompt_set_version())
-    )
-
-
-def _join_parts(parts: Path, path: Path) -> None:
-    files = sorted(parts.iterdir())
-    if files:
-        pl.scan_parquet(files).sink_parquet(path, compression="zstd")
-    else:
-        write_table(path, KNOWLEDGE, KNOWLEDGE.empty())
-    for file in files:
-        file.unlink()
-    parts.rmdir()
-
-
-def _finish(artifact: Artifact, tally: _Tally, ledger: Ledger, teacher: Teacher) -> None:
-    num_items = max(sum(tally.statuses.values()), 1)
-    write_json(artifact.path / "ledger.json", ledger.as_dict())
-    if tally.quarantine:
-        frame = pl.DataFrame(tally.quarantine, schema=_QUARANTINE_SCHEMA)
-        frame.write_parquet(artifact.path / "quarantine.parquet")
-    artifact.metrics.update(ledger.total())
+def write_metrics(artifact: Artifact, tally: Tally, ledger: Ledger, carried_over: int) -> None:
+    """Flat figures: of the ledger by agent, of the table, and of the claims that fell by reason."""
+    num_items = max(tally.statuses.total(), 1)
+    artifact.metrics.update(ledger.metrics())
+    artifact.metrics["items"] = tally.statuses.total()
+    artifact.metrics[CARRIED_OVER] = carried_over
     artifact.metrics["coverage"] = tally.statuses["ok"] / num_items
     artifact.metrics["invalid_rate"] = tally.statuses["invalid"] / num_items
-    artifact.metrics["claims_dropped"] = float(tally.dropped.total())
-    artifact.labels.update(teacher=teacher.name, prompt_version=prompt_set_version())
+    artifact.metrics["claims_dropped"] = tally.dropped.total()
+    artifact.metrics.update({f"dropped_{reason.replace(' ', '_')}": tally.dropped[reason] for reason in REASONS})
 
 
-def _check_invalid(tally: _Tally, num_items: int, config: KnowledgeConfig) -> None:
-    # Against the whole catalogue and after each batch: a broken teacher stops the step before it costs much.
+def check_invalid(tally: Tally, num_items: int, config: KnowledgeConfig) -> None:
+    """The gate on items without a valid answer.
+
+    Raises:
+        UserError: there are too many.
+    """
     if tally.statuses["invalid"] > config.max_invalid_rate * num_items:
-        example = tally.quarantine[0]
         raise UserError(
             f"knowledge: {tally.statuses['invalid']} of {num_items} items got no valid answer, more than "
-            f"max_invalid_rate {config.max_invalid_rate} allows. The first, item {example['item_id']}: "
-            f"{example['reason']}. Valid answers are cached; mend the teacher and run again."
+            f"max_invalid_rate {config.max_invalid_rate} allows. The first, {tally.first_fault}. "
+            "Valid answers are cached; mend the teacher and run again."
         )
 
 
-def _check_coverage(tally: _Tally, num_items: int, config: KnowledgeConfig) -> None:
-    coverage = tally.statuses["ok"] / max(num_items, 1)
+def check_coverage(tally: Tally, config: KnowledgeConfig) -> None:
+    """The gate on items that the teacher knows.
+
+    Raises:
+        UserError: there are too few.
+    """
+    num_items = max(tally.statuses.total(), 1)
+    coverage = tally.statuses["ok"] / num_items
     if coverage < config.min_coverage:
         raise UserError(
             f"knowledge: only {coverage:.1%} of {num_items} items are known to the teacher, below min_coverage "

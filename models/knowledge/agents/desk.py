@@ -1,25 +1,43 @@
-"""The desk between agents and teacher: cache, validation, one repair, quarantine of what stays wrong."""
+"""The desk between agents and teacher: many conversations at once; cache, validation, one repair, budget.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+A conversation is a generator: it yields the questions that it can ask now and is sent their outcomes. The desk keeps a
+bounded number of conversations open and hands the teacher whatever any of them asks, so a slow answer holds up its own
+product only, and memory does not grow with the catalogue.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from models.knowledge.agents.prompts import read_prompt
 from models.knowledge.agents.roles import Agent, Reasoned
-from models.knowledge.cache import RequestCache, request_key
+from models.knowledge.budget import Budget, BudgetReachedError
+from models.knowledge.cache import RequestCache, RequestKey, request_key
 from models.knowledge.ledger import Ledger
-from models.knowledge.teachers.base import Request, Response, Teacher
+from models.knowledge.teachers.base import LiveTeacher, Request, Response, Teacher
 
 Answer = TypeVar("Answer", bound=Reasoned)
+Result = TypeVar("Result")
 
-_MAX_COMPLAINT_CHARS = 300
+_MAX_COMPLAINT_CHARS: Final = 300
+_MAX_SHARED: Final = 1024
+"""Answers that serve many products and are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Question(Generic[Answer]):
+    """What a conversation wants to know of an agent."""
+
+    agent: Agent[Answer]
+    given: BaseModel
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Answer]):
-    """What became of one request."""
+    """What became of one question."""
 
     answer: Answer | None
     fault: str = ""
@@ -28,62 +46,213 @@ class Outcome(Generic[Answer]):
     """The last answer as it came, for the quarantine."""
 
 
+Conversation = Generator[tuple[Question[Any], ...], tuple[Outcome[Any], ...], Result]
+
+
+@dataclass
+class _Seat(Generic[Result]):
+    """An open conversation and what it waits for."""
+
+    conversation: Conversation[Result]
+    outcomes: list[Outcome[Any] | None] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return all(outcome is not None for outcome in self.outcomes)
+
+
+@dataclass
+class _Ticket:
+    """One request on its way, and the places (seat, number of its question) that wait for it."""
+
+    agent: Agent[Any]
+    request: Request
+    key: RequestKey
+    digest: str
+    places: list[tuple[_Seat[Any], int]]
+
+
 class Desk:
     """Puts the agents' questions to one teacher."""
 
-    def __init__(self, teacher: Teacher, cache: RequestCache, ledger: Ledger) -> None:
+    def __init__(
+        self, teacher: Teacher, cache: RequestCache, ledger: Ledger, budget: Budget, *, num_seats: int = 512
+    ) -> None:
+        """Opens the desk; at most `num_seats` conversations are held at once."""
         self._teacher = teacher
         self._cache = cache
         self._ledger = ledger
+        self._budget = budget
+        self._num_seats = num_seats
+        self._num_taken = 0
+        self._new: list[_Ticket] = []
+        """Not looked up in the cache yet."""
+        self._ready: deque[_Ticket] = deque()
+        """Not in the cache, not sent yet."""
+        self._open: dict[str, _Ticket] = {}
+        """All tickets by digest: equal requests of several conversations are one."""
+        self._done: deque[Any] = deque()
+        self._shared: OrderedDict[str, Outcome[Any]] = OrderedDict()
+        self._stopped = ""
 
-    def ask(self, agent: Agent[Answer], inputs: Sequence[BaseModel]) -> list[Outcome[Answer]]:
-        """Asks one agent about a batch of inputs; equal inputs are asked once."""
-        distinct = list(dict.fromkeys(inputs))
-        version = read_prompt(agent.name).version
-        requests = [Request(agent.name, given, agent.answer, version) for given in distinct]
-        outcomes = [_judge(agent, response) for response in self._respond(requests)]
-        outcomes = self._repair(agent, requests, outcomes)
-        account = self._ledger.accounts[agent.name]
-        account.requests += len(distinct)
-        account.invalid += sum(outcome.answer is None for outcome in outcomes)
-        by_input = dict(zip(distinct, outcomes, strict=True))
-        return [by_input[given] for given in inputs]
+    def hold(self, conversations: Iterable[Conversation[Result]]) -> Iterator[Result]:
+        """Holds all conversations; yields what each returns, in the order in which they end.
 
-    def _repair(
-        self, agent: Agent[Answer], requests: list[Request], outcomes: list[Outcome[Answer]]
-    ) -> list[Outcome[Answer]]:
+        Raises:
+            BudgetReachedError: no more may be asked; what was in flight has been answered and cached.
+            UserError: the teacher cannot go on.
+        """
+        waiting = iter(conversations)
+        while self._seat(waiting) or self._done or self._ready:
+            yield from self._hand_out()
+            feed = _Feed(self._take)
+            for response in self._ask(feed):
+                self._deliver(feed.sent.pop(response.number), response)
+                self._look_up()
+                yield from self._hand_out()
+                self._seat(waiting)
+            assert not feed.sent, "the teacher left a request unanswered"
+            if self._stopped:
+                raise BudgetReachedError(self._stopped)
+        assert not self._open, "a question was left without an answer"
+
+    def _seat(self, waiting: Iterator[Conversation[Result]]) -> bool:
+        """Opens as many conversations as there are free seats."""
+        opened = False
+        for _ in range(self._num_seats - self._num_taken):
+            if (conversation := next(waiting, None)) is None:
+                break
+            opened = True
+            self._num_taken += 1
+            self._advance(_Seat(conversation))
+        self._look_up()
+        return opened
+
+    def _hand_out(self) -> Iterator[Any]:
+        while self._done:
+            yield self._done.popleft()
+
+    def _advance(self, seat: _Seat[Any]) -> None:
+        """Tells a conversation what it waited for and takes its next questions."""
+        outcomes = tuple(outcome for outcome in seat.outcomes if outcome)
+        try:
+            questions = seat.conversation.send(outcomes) if outcomes else next(seat.conversation)
+        except StopIteration as end:
+            self._num_taken -= 1
+            self._done.append(end.value)
+            return
+        seat.outcomes = [None] * len(questions)
+        for number, question in enumerate(questions):
+            self._note(question, seat, number)
+
+    def _note(self, question: Question[Any], seat: _Seat[Any], number: int) -> None:
+        agent = question.agent
+        request = Request(agent.name, question.given, agent.answer, read_prompt(agent.name).version)
+        self._add(agent, request, [(seat, number)])
+
+    def _add(self, agent: Agent[Any], request: Request, places: list[tuple[_Seat[Any], int]]) -> None:
+        key = request_key(request, self._teacher)
+        digest = key.digest
+        if digest in self._open:
+            self._open[digest].places += places
+            return
+        self._open[digest] = ticket = _Ticket(agent, request, key, digest, places)
+        self._new.append(ticket)
+
+    def _look_up(self) -> None:
+        """Answers from the cache what it knows, over and over, as each answer may lead to further questions."""
+        while self._new:
+            tickets, self._new = self._new, []
+            cached = self._cache.get_many([ticket.digest for ticket in tickets if ticket.digest not in self._shared])
+            for ticket in tickets:
+                if known := self._shared.get(ticket.digest):
+                    self._settle(ticket, known)
+                    continue
+                first = not ticket.request.attempt
+                account = self._ledger.accounts[ticket.agent.name]
+                account.requests += first
+                if response := cached.get(ticket.digest):
+                    account.cached += first
+                    self._judge(ticket, response)
+                else:
+                    self._ready.append(ticket)
+
+    def _ask(self, feed: "_Feed") -> Iterator[Response]:
+        if not self._ready:
+            return iter(())
+        if isinstance(self._teacher, LiveTeacher):
+            return self._teacher.answer_live(feed)
+        return self._teacher.answer(list(feed))
+
+    def _take(self) -> _Ticket | None:
+        """The next request to send; none when nothing is ready or the budget is reached."""
+        if not self._ready or self._stopped:
+            return None
+        self._stopped = self._budget.reached()
+        if self._stopped:
+            return None
+        ticket = self._ready.popleft()
+        self._ledger.count(ticket.agent.name)
+        return ticket
+
+    def _deliver(self, ticket: _Ticket, response: Response) -> None:
+        self._ledger.charge(ticket.agent.name, response)
+        if not response.error:
+            self._cache.put(ticket.key, response)
+        self._judge(ticket, response)
+
+    def _judge(self, ticket: _Ticket, response: Response) -> None:
+        outcome = _judge(ticket.agent, response)
+        account = self._ledger.accounts[ticket.agent.name]
         # No text means no answer came at all: the teacher has retried that already.
-        broken = [number for number, outcome in enumerate(outcomes) if outcome.answer is None and outcome.raw]
-        again = [replace(requests[number], attempt=1, complaint=outcomes[number].fault) for number in broken]
-        self._ledger.accounts[agent.name].repaired += len(again)
-        repaired = dict(zip(broken, (_judge(agent, response) for response in self._respond(again)), strict=True))
-        return [repaired.get(number, outcome) for number, outcome in enumerate(outcomes)]
+        if outcome.answer is None and outcome.raw and not ticket.request.attempt:
+            account.repaired += 1
+            del self._open[ticket.digest]
+            self._add(ticket.agent, replace(ticket.request, attempt=1, complaint=outcome.fault), ticket.places)
+            return
+        account.invalid += outcome.answer is None
+        if ticket.agent.shared and outcome.answer is not None:
+            self._shared[ticket.digest] = outcome
+            if len(self._shared) > _MAX_SHARED:
+                self._shared.popitem(last=False)
+        self._settle(ticket, outcome)
 
-    def _respond(self, requests: Sequence[Request]) -> list[Response]:
-        keys = [request_key(request, self._teacher) for request in requests]
-        digests = [key.digest for key in keys]
-        cached = self._cache.get_many(digests)
-        responses = [cached.get(digest) for digest in digests]
-        missing = [number for number, response in enumerate(responses) if response is None]
-        for response in self._teacher.answer([requests[number] for number in missing]):
-            number = missing[response.number]
-            if not response.error:
-                self._cache.put(keys[number], response)
-            self._ledger.charge(requests[number].agent, response)
-            responses[number] = response
-        if requests and not requests[0].attempt:
-            self._ledger.accounts[requests[0].agent].cached += len(requests) - len(missing)
-        assert all(response is not None for response in responses), "the teacher left a request unanswered"
-        return [response for response in responses if response is not None]
+    def _settle(self, ticket: _Ticket, outcome: Outcome[Any]) -> None:
+        del self._open[ticket.digest]
+        for seat, number in ticket.places:
+            seat.outcomes[number] = outcome
+            if seat.complete:
+                self._advance(seat)
+
+
+class _Feed:
+    """What is ready, as the teacher takes it; `sent` holds what it has not answered yet, by number."""
+
+    def __init__(self, take: Callable[[], _Ticket | None]) -> None:
+        self.sent: dict[int, _Ticket] = {}
+        self._count = 0
+        self._next_ticket = take
+
+    def __iter__(self) -> Iterator[Request]:
+        return self
+
+    def __next__(self) -> Request:
+        if (ticket := self._next_ticket()) is None:
+            raise StopIteration
+        self.sent[self._count] = ticket
+        self._count += 1
+        return ticket.request
 
 
 def _judge(agent: Agent[Answer], response: Response) -> Outcome[Answer]:
     if response.error:
         return Outcome(None, fault=response.error)
+    # An answer may hold half a surrogate pair, which no file can.
+    raw = response.text.encode("utf-8", "backslashreplace").decode()
     if response.truncated:
-        return Outcome(None, fault="the answer was cut off at the token limit", raw=response.text)
+        return Outcome(None, fault="the answer was cut off at the token limit", raw=raw)
     try:
-        return Outcome(agent.answer.model_validate_json(response.text), raw=response.text)
+        return Outcome(agent.answer.model_validate_json(response.text), raw=raw)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in error.errors()[:3])
-        return Outcome(None, fault=faults[:_MAX_COMPLAINT_CHARS], raw=response.text or "(empty)")
+        return Outcome(None, fault=faults[:_MAX_COMPLAINT_CHARS], raw=raw or "(empty)")

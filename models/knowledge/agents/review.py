@@ -1,20 +1,41 @@
 """What is settled by code, whoever the teacher is: drafting, applying objections, and dropping what has no evidence."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from models.knowledge.agents.roles import AttributeFindings, DemandFindings, Objection, ReviewedDraft
 from models.knowledge.products import fold
 from models.knowledge.schema import Claim, KnowledgeRecord, PlacedClaim
+
+RULES: Final = 1
+"""Version of the rules in this file and of the order in which the team works. Raise it when they give other records:
+finished items are then settled anew, from answers that are cached."""
+
+NOT_IN_DRAFT: Final = "not in the draft"
+OBJECTED: Final = "objected to"
+LEFT_OUT: Final = "left out by the editor"
+REPEATED: Final = "repeated"
+NO_EVIDENCE: Final = "no evidence"
+NOT_QUOTED: Final = "quotation not in the catalogue"
+REASONS: Final = (NOT_IN_DRAFT, OBJECTED, LEFT_OUT, REPEATED, NO_EVIDENCE, NOT_QUOTED)
+"""Why a claim may fall."""
+
+
+class Dropped(NamedTuple):
+    """A claim that fell, and why."""
+
+    facet: str
+    text: str
+    evidence: str
+    reason: str
 
 
 class Settled(NamedTuple):
     """A record after the rules of evidence."""
 
     record: KnowledgeRecord
-    dropped: Counter[str]
-    """How many claims fell, by reason."""
+    dropped: tuple[Dropped, ...]
 
 
 def draft_record(demand: DemandFindings, attribute: AttributeFindings) -> KnowledgeRecord:
@@ -50,7 +71,7 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
     The editor may only choose among the draft's claims that the critic left standing: what no analyst argued for has no
     reasoning in the trace.
     """
-    dropped: Counter[str] = Counter()
+    dropped: list[Dropped] = []
     seen: set[tuple[str, str]] = set()
     drafted = _texts(draft.record)
     standing = _texts(apply_objections(draft.record, draft.objections))
@@ -59,23 +80,29 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
     def keep(placed: PlacedClaim) -> Claim | None:
         place = (placed.facet, fold(placed.claim.text))
         if place not in drafted:
-            reason = "not in the draft"
+            reason = NOT_IN_DRAFT
         elif place not in standing:
-            reason = "objected to"
+            reason = OBJECTED
         elif place in seen:
-            reason = "repeated"
+            reason = REPEATED
         else:
             reason = _find_fault(placed.claim, text)
         seen.add(place)
         if reason:
-            dropped[reason] += 1
+            dropped.append(_drop(placed, reason))
         return None if reason else placed.claim
 
     settled = _select(record, keep)
-    left_out = drafted - _texts(record)
-    dropped["objected to"] += len(left_out - standing)
-    dropped["left out by the editor"] += len(left_out & standing)
-    return Settled(settled, +dropped)
+    kept_by_editor = _texts(record)
+    for placed in draft.record.claims():
+        place = (placed.facet, fold(placed.claim.text))
+        if place not in kept_by_editor:
+            dropped.append(_drop(placed, LEFT_OUT if place in standing else OBJECTED))
+    return Settled(settled, tuple(dropped))
+
+
+def _drop(placed: PlacedClaim, reason: str) -> Dropped:
+    return Dropped(placed.facet, placed.claim.text, placed.claim.evidence, reason)
 
 
 def _texts(record: KnowledgeRecord) -> set[tuple[str, str]]:
@@ -85,9 +112,9 @@ def _texts(record: KnowledgeRecord) -> set[tuple[str, str]]:
 def _find_fault(claim: Claim, folded_text: str) -> str:
     """Why a claim's evidence does not count; empty when it does."""
     if not claim.evidence:
-        return "no evidence"
+        return NO_EVIDENCE
     if claim.source == "catalogue" and fold(claim.evidence) not in folded_text:
-        return "quotation not in the catalogue"
+        return NOT_QUOTED
     return ""
 
 

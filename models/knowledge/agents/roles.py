@@ -5,9 +5,9 @@ An answer starts with its reasoning, so that a language model reasons before it 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from models.knowledge.products import Product
 from models.knowledge.schema import Claims, Facet, KnowledgeRecord, Reasoning, Sentence, ShortText, Strict
@@ -102,14 +102,14 @@ class Agent(Generic[Answer]):
 
     name: str
     answer: type[Answer]
+    shared: bool = False
+    """One answer serves many products."""
 
 
-PLANNER: Final = Agent("planner", Plan)
+PLANNER: Final = Agent("planner", Plan, shared=True)
 DEMAND_ANALYST: Final = Agent("demand_analyst", DemandFindings)
 ATTRIBUTE_ANALYST: Final = Agent("attribute_analyst", AttributeFindings)
 CRITIC: Final = Agent("critic", Review)
 EDITOR: Final = Agent("editor", Edition)
-AGENT_NAMES: Final = tuple(agent.name for agent in (PLANNER, DEMAND_ANALYST, ATTRIBUTE_ANALYST, CRITIC, EDITOR))
-
-AgentInput = BaseModel
-"""CategoryBrief, Assignment, Draft or ReviewedDraft."""
+AGENTS: Final[tuple[Agent[Any], ...]] = (PLANNER, DEMAND_ANALYST, ATTRIBUTE_ANALYST, CRITIC, EDITOR)
+AGENT_NAMES: Final = tuple(agent.name for agent in AGENTS)

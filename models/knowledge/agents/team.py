@@ -1,11 +1,13 @@
-"""The team at work: a batch of products goes through all agents, stage by stage."""
+"""The team at work: one product's way through all agents, told as a conversation with the desk."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
-from models.knowledge.agents.desk import Desk, Outcome
-from models.knowledge.agents.review import draft_record, settle
+from pydantic import BaseModel
+
+from models.knowledge.agents.desk import Conversation, Outcome, Question
+from models.knowledge.agents.review import Dropped, draft_record, settle
 from models.knowledge.agents.roles import (
     ATTRIBUTE_ANALYST,
     CRITIC,
@@ -15,7 +17,9 @@ from models.knowledge.agents.roles import (
     Agent,
     Answer,
     Assignment,
+    AttributeFindings,
     CategoryBrief,
+    DemandFindings,
     Draft,
     Objection,
     ReviewedDraft,
@@ -26,7 +30,7 @@ from models.knowledge.schema import KnowledgeRecord
 
 @dataclass
 class Case:
-    """One product on its way through the team."""
+    """One product and what the team made of it."""
 
     product: Product
     status: str = "open"
@@ -35,77 +39,55 @@ class Case:
     reasoning: dict[str, str] = field(default_factory=dict)
     """Each agent's chain of thought."""
     objections: tuple[Objection, ...] = ()
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Claims that fell to the rules of evidence, by reason."""
+    dropped: tuple[Dropped, ...] = ()
+    """Claims that fell to the rules of evidence."""
     fault: str = ""
     raw: str = ""
 
-    def fail(self, agent: str, outcome: Outcome[Answer]) -> None:
-        """Closes the case: an agent gave no valid answer, not even after the repair."""
-        self.status = "invalid"
-        self.fault = f"{agent}: {outcome.fault}"
-        self.raw = outcome.raw
+    def take(self, agent: str, outcome: Outcome[Any]) -> bool:
+        """Keeps the agent's reasoning; closes the case when there is no valid answer, not even after the repair."""
+        if outcome.answer is None:
+            self.status = "invalid"
+            self.fault = f"{agent}: {outcome.fault}"
+            self.raw = outcome.raw
+            return False
+        self.reasoning[agent] = outcome.answer.reasoning
+        return True
 
 
-def distil(products: Sequence[Product], desk: Desk) -> list[Case]:
-    """Takes a batch of products through planner, analysts, critic and editor."""
-    cases = [Case(product) for product in products]
-    assignments = _assign(cases, desk)
-    drafts = _analyse(cases, assignments, desk)
-    _edit(cases, drafts, desk)
-    return cases
+def distil(product: Product) -> Conversation[Case]:
+    """Takes a product through planner, analysts, critic and editor; returns its case."""
+    case = Case(product)
+    if (plan := (yield from _ask(case, PLANNER, CategoryBrief(category=product.category)))) is None:
+        return case
+    assignment = Assignment(product=product, plan=plan)
+    outcomes = yield (Question(DEMAND_ANALYST, assignment), Question(ATTRIBUTE_ANALYST, assignment))
+    agents = (DEMAND_ANALYST.name, ATTRIBUTE_ANALYST.name)
+    if not all(case.take(agent, outcome) for agent, outcome in zip(agents, outcomes, strict=True)):
+        return case
+    demand, attribute = outcomes[0].answer, outcomes[1].answer
+    assert isinstance(demand, DemandFindings) and isinstance(attribute, AttributeFindings)  # noqa: PT018
+    if not (demand.recognised and attribute.recognised):
+        case.status = "unknown"
+        return case
+    yield from _finish(case, Draft(product=product, record=draft_record(demand, attribute)))
+    return case
 
 
-def _assign(cases: Sequence[Case], desk: Desk) -> list[Assignment | None]:
-    plans = _ask(desk, PLANNER, cases, [CategoryBrief(category=case.product.category) for case in cases])
-    return [
-        None if plan is None else Assignment(product=case.product, plan=plan)
-        for case, plan in zip(cases, plans, strict=True)
-    ]
-
-
-def _analyse(cases: Sequence[Case], assignments: Sequence[Assignment | None], desk: Desk) -> list[Draft | None]:
-    demands = _ask(desk, DEMAND_ANALYST, cases, assignments)
-    attributes = _ask(desk, ATTRIBUTE_ANALYST, cases, assignments)
-    drafts: list[Draft | None] = []
-    for case, demand, attribute in zip(cases, demands, attributes, strict=True):
-        if demand is None or attribute is None:
-            drafts.append(None)
-        elif demand.recognised and attribute.recognised:
-            drafts.append(Draft(product=case.product, record=draft_record(demand, attribute)))
-        else:
-            case.status = "unknown"
-            drafts.append(None)
-    return drafts
-
-
-def _edit(cases: Sequence[Case], drafts: Sequence[Draft | None], desk: Desk) -> None:
-    reviews = _ask(desk, CRITIC, cases, drafts)
-    reviewed = [
-        ReviewedDraft(product=draft.product, record=draft.record, objections=review.objections)
-        if draft and review
-        else None
-        for draft, review in zip(drafts, reviews, strict=True)
-    ]
-    editions = _ask(desk, EDITOR, cases, reviewed)
-    for case, given, edition in zip(cases, reviewed, editions, strict=True):
-        if given is not None and edition is not None:
-            case.objections = given.objections
-            case.record, case.dropped = settle(edition.record, given)
-            case.status = "ok" if any(case.record.claims()) else "unknown"
+def _finish(case: Case, draft: Draft) -> Conversation[None]:
+    if (review := (yield from _ask(case, CRITIC, draft))) is None:
+        return
+    case.objections = review.objections
+    reviewed = ReviewedDraft(product=draft.product, record=draft.record, objections=review.objections)
+    if (edition := (yield from _ask(case, EDITOR, reviewed))) is None:
+        return
+    case.record, case.dropped = settle(edition.record, reviewed)
+    case.status = "ok" if any(case.record.claims()) else "unknown"
 
 
 def _ask(
-    desk: Desk, agent: Agent[Answer], cases: Sequence[Case], inputs: Sequence[Assignment | Draft | CategoryBrief | None]
-) -> list[Answer | None]:
-    """Asks about the open cases that have an input; a case without a valid answer is closed."""
-    asked = [number for number, given in enumerate(inputs) if given is not None and cases[number].status == "open"]
-    outcomes = desk.ask(agent, [given for number in asked if (given := inputs[number]) is not None])
-    answers: list[Answer | None] = [None] * len(inputs)
-    for number, outcome in zip(asked, outcomes, strict=True):
-        answers[number] = outcome.answer
-        if outcome.answer is None:
-            cases[number].fail(agent.name, outcome)
-        else:
-            cases[number].reasoning[agent.name] = outcome.answer.reasoning
-    return answers
+    case: Case, agent: Agent[Answer], given: BaseModel
+) -> Generator[tuple[Question[Any], ...], tuple[Outcome[Any], ...], Answer | None]:
+    """The agent's answer; none when the case is closed."""
+    (outcome,) = yield (Question(agent, given),)
+    return outcome.answer if case.take(agent.name, outcome) else None

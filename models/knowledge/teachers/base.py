@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -62,3 +62,15 @@ class Teacher(Protocol):
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Response]:
         """Answers a batch; responses come in any order, as soon as each is there, exactly one for each request."""
+
+
+@runtime_checkable
+class LiveTeacher(Teacher, Protocol):
+    """A teacher that takes further requests while others are in flight, so that no stage waits for another's last."""
+
+    def answer_live(self, feed: Iterator[Request]) -> Iterator[Response]:
+        """Answers requests numbered in the order in which they are taken from the feed.
+
+        The feed is live: a response that was yielded may put more into it, so it may end now and go on later. The
+        teacher tries it whenever it has room, and ends when the feed gives nothing and nothing is in flight.
+        """

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import UserError
-from models.knowledge.agents.desk import Desk
-from models.knowledge.agents.roles import PLANNER, CategoryBrief, Plan
-from models.knowledge.cache import CACHE_FILE, open_cache
+from models.knowledge.agents.desk import Desk, Outcome, Question
+from models.knowledge.agents.roles import CRITIC, PLANNER, CategoryBrief, Plan, Review
+from models.knowledge.budget import Budget, BudgetReachedError
+from models.knowledge.cache import open_cache
+from models.knowledge.config import BudgetConfig
 from models.knowledge.ledger import Ledger
 from models.knowledge.teachers.base import Request, Response
 
@@ -20,15 +21,59 @@ def plan(request: Request) -> Response:
     return Response(0, text, tokens_in=1000, tokens_out=500, seconds=0.5)
 
 
-def test_equal_inputs_are_asked_once_and_answers_stand_in_order(tmp_path: Path, scripted) -> None:
+def converse(given):
+    (outcome,) = yield (Question(PLANNER, given),)
+    return given, outcome
+
+
+def ask(folder: Path, teacher, inputs=INPUTS, ledger: Ledger | None = None, **limits) -> list[Outcome[Plan]]:
+    """The outcome of each input, in order."""
+    ledger = ledger or Ledger(teacher.price)
+    with open_cache(folder, teacher) as cache:
+        desk = Desk(teacher, cache.requests, ledger, Budget(BudgetConfig(**limits), ledger), num_seats=2)
+        ended = list(desk.hold(converse(given) for given in inputs))
+    return [next(outcome for asked, outcome in ended if asked == given) for given in inputs]
+
+
+def test_equal_inputs_are_asked_once(tmp_path: Path, scripted) -> None:
     teacher, ledger = scripted(plan), Ledger(scripted.price)
-    with open_cache(tmp_path) as cache:
-        outcomes = Desk(teacher, cache, ledger).ask(PLANNER, INPUTS)
+    outcomes = ask(tmp_path, teacher, ledger=ledger)
     assert [outcome.answer.product_kind for outcome in outcomes] == ["cups", "cars", "cups", "coats"]
     assert len(teacher.asked) == 3
     account = ledger.accounts["planner"]
-    assert (account.requests, account.cached, account.tokens_in) == (3, 0, 3000)
+    assert (account.requests, account.asked, account.cached, account.tokens_in) == (3, 3, 0, 3000)
     assert account.money == pytest.approx((3000 * 1.0 + 1500 * 2.0) / 1e6)
+    assert ledger.metrics()["planner_tokens_out"] == ledger.metrics()["tokens_out"] == 1500
+
+
+def test_conversations_go_on_while_others_wait(tmp_path: Path, scripted) -> None:
+    """A live teacher gets all questions of other products while the first question of one is still in flight."""
+
+    class Live(scripted):
+        def answer_live(self, feed):
+            slow, numbered = None, enumerate(feed)
+            while (taken := next(numbered, None) or slow) is not None:
+                if taken[0] == 0 and slow is None:
+                    slow = taken
+                    continue
+                slow = None if taken is slow else slow
+                self.asked.append(taken[1])
+                yield self.script(taken[1])._replace(number=taken[0])
+
+    def two_steps(given):
+        yield (Question(PLANNER, given),)
+        yield (Question(CRITIC, given),)
+
+    def answer(request: Request) -> Response:
+        review = Review(reasoning="r", objections=()).model_dump_json()
+        return Response(0, review) if request.agent == "critic" else plan(request)
+
+    teacher, ledger = Live(answer), Ledger(scripted.price)
+    with open_cache(tmp_path, teacher) as cache:
+        desk = Desk(teacher, cache.requests, ledger, Budget(BudgetConfig(), ledger), num_seats=3)
+        assert len(list(desk.hold(two_steps(given) for given in INPUTS))) == 4
+    order = [(request.given.category, request.agent) for request in teacher.asked]
+    assert order == [(name, agent) for name in ("cars", "coats", "cups") for agent in ("planner", "critic")]
 
 
 def test_a_killed_run_resumes_at_the_exact_request(tmp_path: Path, scripted) -> None:
@@ -37,22 +82,20 @@ def test_a_killed_run_resumes_at_the_exact_request(tmp_path: Path, scripted) -> 
             raise KeyboardInterrupt
         return plan(request)
 
-    with open_cache(tmp_path) as cache, pytest.raises(KeyboardInterrupt):
-        Desk(scripted(dies_at_cups), cache, Ledger(scripted.price)).ask(PLANNER, INPUTS)
+    with pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, scripted(dies_at_cups))
     teacher, ledger = scripted(plan), Ledger(scripted.price)
-    with open_cache(tmp_path) as cache:
-        Desk(teacher, cache, ledger).ask(PLANNER, INPUTS)
-    assert [request.given for request in teacher.asked] == [INPUTS[0]]
-    assert ledger.accounts["planner"].cached == 2
+    ask(tmp_path, teacher, ledger=ledger)
+    assert INPUTS[0] in [request.given for request in teacher.asked]
+    assert ledger.accounts["planner"].cached == 1
 
 
 @pytest.mark.parametrize("change", ["name", "sampling"])
 def test_another_teacher_is_asked_anew(tmp_path: Path, scripted, change: str) -> None:
     first, second = scripted(plan), scripted(plan)
     setattr(second, change, {"name": "scripted-2", "sampling": {"temperature": 1}}[change])
-    with open_cache(tmp_path) as cache:
-        for teacher in (first, second):
-            Desk(teacher, cache, Ledger(teacher.price)).ask(PLANNER, INPUTS)
+    for teacher in (first, second):
+        ask(tmp_path, teacher)
     assert len(second.asked) == 3
 
 
@@ -61,44 +104,58 @@ def test_a_broken_answer_is_repaired_once(tmp_path: Path, scripted) -> None:
         return plan(request) if request.attempt else Response(0, '{"reasoning": 1}')
 
     teacher, ledger = scripted(mends), Ledger(scripted.price)
-    with open_cache(tmp_path) as cache:
-        (outcome,) = Desk(teacher, cache, ledger).ask(PLANNER, INPUTS[:1])
+    (outcome,) = ask(tmp_path, teacher, INPUTS[:1], ledger)
     assert outcome.answer is not None
     assert [request.attempt for request in teacher.asked] == [0, 1]
     assert "reasoning" in teacher.asked[1].complaint
-    assert ledger.accounts["planner"].repaired == 1
+    assert (ledger.accounts["planner"].repaired, ledger.accounts["planner"].asked) == (1, 2)
 
 
-@pytest.mark.parametrize("text", ["no JSON at all", "", "[1]", '{"reasoning": "' + "x" * 9999 + '"}'])
+@pytest.mark.parametrize(
+    "text", ["no JSON at all", "", "[1]", '{"reasoning": "' + "x" * 9999 + '"}', '{"a": "\ud800"}']
+)
 def test_what_stays_broken_is_invalid_with_its_raw_answer(tmp_path: Path, scripted, text: str) -> None:
-    teacher, ledger = scripted(lambda request: Response(0, text)), Ledger(scripted.price)
-    with open_cache(tmp_path) as cache:
-        (outcome,) = Desk(teacher, cache, ledger).ask(PLANNER, INPUTS[:1])
-    assert outcome.answer is None
-    assert outcome.raw == (text or "(empty)")
-    assert len(teacher.asked) == 2
-    assert ledger.accounts["planner"].invalid == 1
+    for _ in range(2):  # asked, then cached
+        teacher, ledger = scripted(lambda request: Response(0, text)), Ledger(scripted.price)
+        (outcome,) = ask(tmp_path, teacher, INPUTS[:1], ledger)
+        assert outcome.answer is None
+        assert outcome.raw == (text.encode("utf-8", "backslashreplace").decode() or "(empty)")
+        assert ledger.accounts["planner"].invalid == 1
+        assert len(teacher.asked) == 2 - 2 * ledger.accounts["planner"].cached
 
 
 def test_a_truncated_answer_is_asked_again(tmp_path: Path, scripted) -> None:
     teacher = scripted(lambda request: plan(request)._replace(truncated=request.attempt == 0))
-    with open_cache(tmp_path) as cache:
-        (outcome,) = Desk(teacher, cache, Ledger(scripted.price)).ask(PLANNER, INPUTS[:1])
+    (outcome,) = ask(tmp_path, teacher, INPUTS[:1])
     assert outcome.answer is not None
     assert "token limit" in teacher.asked[1].complaint
 
 
 def test_failures_of_the_transport_are_not_cached(tmp_path: Path, scripted) -> None:
     failing, well = scripted(lambda request: Response(0, "", error="timeout")), scripted(plan)
-    with open_cache(tmp_path) as cache:
-        (failed,) = Desk(failing, cache, Ledger(scripted.price)).ask(PLANNER, INPUTS[:1])
-        (answered,) = Desk(well, cache, Ledger(scripted.price)).ask(PLANNER, INPUTS[:1])
+    (failed,) = ask(tmp_path, failing, INPUTS[:1])
+    (answered,) = ask(tmp_path, well, INPUTS[:1])
     assert (failed.answer, failed.fault) == (None, "timeout")
     assert len(failing.asked) == 1
     assert answered.answer is not None
 
 
-def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
-    (tmp_path / CACHE_FILE).write_text("this is not a database, and long enough to be looked at as one " * 20)
-    with pytest.raises(UserError, match="not a usable request cache"), open_cache(tmp_path):
-        pass
+@pytest.mark.parametrize(
+    ("limits", "num_asked"),
+    [
+        ({"max_requests": 2}, 2),
+        ({"max_requests": 0}, 0),
+        ({"max_tokens": 1500}, 2),
+        ({"max_money": 0.002}, 2),
+        ({"max_hours": 0}, 0),
+    ],
+)
+def test_a_budget_stops_the_run_and_keeps_the_answers(tmp_path: Path, scripted, limits, num_asked: int) -> None:
+    """Two are in flight at once, so limits known only afterwards are passed by one at most."""
+    teacher = scripted(plan)
+    with pytest.raises(BudgetReachedError, match=next(iter(limits))):
+        ask(tmp_path, teacher, **limits)
+    assert len(teacher.asked) == num_asked
+    going_on = scripted(plan)
+    ask(tmp_path, going_on)
+    assert len(going_on.asked) == 3 - num_asked

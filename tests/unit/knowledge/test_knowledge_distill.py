@@ -11,7 +11,7 @@ from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.tables import KNOWLEDGE
 from models.knowledge import distill
-from models.knowledge.cache import CACHE_FILE
+from models.knowledge.cache import REQUESTS
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig, ReplayTeacherConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.schema import from_row
@@ -53,7 +53,7 @@ def test_batches_and_reruns_change_nothing(tmp_path: Path, write_dataset, shop) 
     single = run(dataset, tmp_path, KnowledgeConfig(batch_items=1), "single")
     assert_frame_equal(whole, single)
     metrics = read_lineage(tmp_path / "single").metrics
-    assert metrics["cached"] == metrics["requests"]
+    assert (metrics["asked"], metrics["carried_over"]) == (0, 4)
 
 
 def test_a_hostile_text_changes_no_other_record(tmp_path: Path, write_dataset, shop) -> None:
@@ -82,7 +82,7 @@ def test_a_catalogue_of_one_strange_item(tmp_path: Path, write_dataset, item) ->
 def test_recorded_answers_are_replayed(tmp_path: Path, write_dataset, shop) -> None:
     dataset = write_dataset(shop)
     original = run(dataset, tmp_path)
-    teacher = ReplayTeacherConfig(kind="replay", recordings=tmp_path / "cache" / CACHE_FILE)
+    teacher = ReplayTeacherConfig(kind="replay", recordings=tmp_path / "cache" / REQUESTS)
     replayed_out = tmp_path / "replayed"
     distill_knowledge(dataset, KnowledgeConfig(teacher=teacher), cache=tmp_path / "other", out=replayed_out)
     replayed = read_table(replayed_out / "knowledge.parquet", KNOWLEDGE)
@@ -93,7 +93,7 @@ def test_recorded_answers_are_replayed(tmp_path: Path, write_dataset, shop) -> N
 def test_nothing_recorded_fails_the_gate(tmp_path: Path, write_dataset, shop) -> None:
     dataset = write_dataset(shop[:1])
     run(dataset, tmp_path)
-    teacher = ReplayTeacherConfig(kind="replay", recordings=tmp_path / "cache" / CACHE_FILE)
+    teacher = ReplayTeacherConfig(kind="replay", recordings=tmp_path / "cache" / REQUESTS)
     with pytest.raises(UserError, match="no recorded answer"):
         distill_knowledge(
             write_dataset(shop), KnowledgeConfig(teacher=teacher), cache=tmp_path / "other", out=tmp_path / "failed"
