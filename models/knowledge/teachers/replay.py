@@ -1,28 +1,36 @@
-"""Replays answers that another teacher gave to the same agents and inputs."""
+"""Replays answers that another teacher gave."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from contracts.digests import digest_file
+from contracts.digests import digest_file, digest_tree
 from models.knowledge.cache import open_recordings
 from models.knowledge.config import ReplayTeacherConfig
 from models.knowledge.teachers.base import Price, Request, Response
+from models.knowledge.teachers.recordings import Recordings
 
 
 class ReplayTeacher:
-    """Answers from the request cache of an earlier run."""
+    """Answers from the request cache of an earlier run, or from recorded answers as JSON lines."""
 
     def __init__(self, config: ReplayTeacherConfig) -> None:
-        self._recordings = open_recordings(config.recordings)
-        self.name = f"replay-{digest_file(config.recordings)[:8]}"
+        path = config.recordings
+        self._recordings = open_recordings(path) if path.is_dir() else Recordings(path)
+        self.name = f"replay-{(digest_tree(path) if path.is_dir() else digest_file(path))[:8]}"
         self.sampling: dict[str, Any] = {}
         self.price = Price()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Response]:
         """Answers in order; what was never recorded is an error of that request alone."""
         for number, request in enumerate(requests):
-            recorded = self._recordings.recorded(request)
+            recorded = self._find(request)
             if recorded is None:
                 yield Response(number, "", error="no recorded answer to this input")
             else:
                 yield recorded._replace(number=number)
+
+    def _find(self, request: Request) -> Response | None:
+        if isinstance(self._recordings, Recordings):
+            text = self._recordings.find(request)
+            return None if text is None else Response(0, text)
+        return self._recordings.recorded(request)

@@ -37,6 +37,8 @@ class Chat(ThreadingHTTPServer):
     def __init__(self, script: Script) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script = script
+        self.canary: Script = keep_to_schema
+        self.retry_after_ms = "1"
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.counts: Counter[str] = Counter()
@@ -54,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        agent = body["response_format"]["json_schema"]["name"]
+        agent = asked(body)
         with self.server.lock:
             self.server.bodies.append(body)
             self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -62,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.counts[agent] += 1
             self.server.in_flight += 1
             self.server.peak = max(self.server.peak, self.server.in_flight)
-        status, content = self.server.script(body, count)
+        status, content = (self.server.canary if agent == "canary" else self.server.script)(body, count)
         with self.server.lock:
             self.server.in_flight -= 1
         reason = "length" if content == CUT_OFF else "stop"
@@ -80,12 +82,25 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
-        self.send_header("Retry-After-Ms", "1")
+        self.send_header("Retry-After-Ms", self.server.retry_after_ms)
         self.end_headers()
         self.wfile.write(text)
 
     def log_message(self, *arguments: Any) -> None:
         pass
+
+
+def asked(body: dict[str, Any]) -> str:
+    """The agent that asks; `canary` for the trial request."""
+    if "response_format" in body:
+        return str(body["response_format"]["json_schema"]["name"])
+    return "canary" if len(body["messages"]) == 1 else "planner"
+
+
+def keep_to_schema(body: dict[str, Any], count: int) -> tuple[int, str]:
+    """The canary's answer by a server that knows schemas."""
+    sent = body.get("response_format", {}).get("json_schema", {}).get("schema") or body["structured_outputs"]["json"]
+    return 200, json.dumps({"code": sent["properties"]["code"]["enum"][0]})
 
 
 CUT_OFF = '{"reasoning": "cut o'
@@ -113,7 +128,7 @@ def given(body: dict[str, Any]) -> dict[str, Any]:
 
 def obedient(body: dict[str, Any], count: int) -> tuple[int, str]:
     """A model that answers each agent validly."""
-    agent = body["response_format"]["json_schema"]["name"]
+    agent = asked(body)
     if agent == "planner":
         return 200, json.dumps({"reasoning": "r", "product_kind": "mug", "focus": ["size"], "pitfalls": []})
     if agent == "critic":
@@ -160,8 +175,9 @@ def test_a_catalogue_is_distilled_and_a_rerun_asks_nothing(tmp_path: Path) -> No
         teacher = config(server, price_per_million_input_tokens=2.0, price_per_million_output_tokens=10.0)
         for name in ("first", "second"):
             distill_knowledge(dataset, KnowledgeConfig(teacher=teacher), cache=tmp_path / "cache", out=tmp_path / name)
-        assert len(server.bodies) == 1 + 4 * 2
-        body = server.bodies[0]
+        assert server.counts["canary"] == 1  # a run whose answers are all cached does not even try the server
+        assert len(server.bodies) == 1 + 1 + 4 * 2
+        body = server.bodies[1]
     assert body["response_format"]["type"] == "json_schema"
     assert body["response_format"]["json_schema"]["strict"] is True
     frame = read_table(tmp_path / "first" / "knowledge.parquet", KNOWLEDGE)
@@ -198,6 +214,66 @@ def test_a_slow_answer_is_given_up() -> None:
     assert "too long" in response.error
 
 
+def test_retries_end_at_the_deadline() -> None:
+    with serve(lambda body, count: (503, "")) as server:
+        server.retry_after_ms = "60000"
+        (response,) = ask(OpenAICompatibleTeacher(config(server, deadline_s=0.3)), ["Mugs"])
+        assert server.counts["planner"] == 1
+    assert "too long" in response.error
+
+
+@pytest.mark.parametrize("structured_output", ["response_format", "structured_outputs"])
+@pytest.mark.parametrize("answer", ["Good morning to you!", '{"greeting": "Good morning!"}', '{"code": "none"}'])
+def test_a_server_that_ignores_the_schema_is_found_out(structured_output: str, answer: str) -> None:
+    with serve(obedient) as server:
+        server.canary = lambda body, count: (200, answer)
+        teacher = OpenAICompatibleTeacher(config(server, structured_output=structured_output))
+        with pytest.raises(UserError, match=r"schema was ignored.*response_format.*structured_outputs.*none"):
+            ask(teacher, ["Mugs"])
+        assert list(server.counts) == ["canary"]
+
+
+def test_schemas_are_sent_as_configured() -> None:
+    with serve(obedient) as server:
+        for structured_output in ("structured_outputs", "none"):
+            extra = {"chat_template_kwargs": {"enable_thinking": False}}
+            teacher = config(server, structured_output=structured_output, extra_body=extra)
+            (response,) = ask(OpenAICompatibleTeacher(teacher), ["Mugs"])
+            assert not response.error
+        trial, structured, free = server.bodies
+    assert "enum" in trial["structured_outputs"]["json"]["properties"]["code"]
+    assert set(structured["structured_outputs"]["json"]["properties"]) == set(PLANNER.answer.model_fields)
+    assert "structured_outputs" not in free
+    assert all("response_format" not in body for body in (structured, free))
+    assert free["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_unconstrained_answers_are_freed_of_what_is_around_them() -> None:
+    plan = {"reasoning": "r", "product_kind": "mug", "focus": [], "pitfalls": []}
+    text = f"<think>a mug {{maybe}}?</think>Sure:\n```json\n{json.dumps(plan)}\n```"
+    with serve(lambda body, count: (200, text)) as server:
+        (response,) = ask(OpenAICompatibleTeacher(config(server, structured_output="none")), ["Mugs"])
+    assert json.loads(response.text) == plan
+
+
+def test_answers_that_nobody_waits_for_are_given_up() -> None:
+    def script(body: dict[str, Any], count: int) -> tuple[int, str]:
+        if given(body)["category"] != "c0":
+            server.release.wait(20)
+        return obedient(body, count)
+
+    with serve(script) as server:
+        teacher = OpenAICompatibleTeacher(config(server, concurrency=3))
+        requests = [Request("planner", CategoryBrief(category=f"c{n}"), PLANNER.answer, "1") for n in range(9)]
+        answers = teacher.answer(requests)
+        assert not next(answers).error
+        answers.close()
+        assert server.counts["planner"] <= 4
+        server.release.set()
+        (response,) = ask(teacher, ["again"])
+    assert not response.error
+
+
 def test_concurrency_is_bounded() -> None:
     gathered = threading.Barrier(3, timeout=20)
 
@@ -222,8 +298,8 @@ def test_broken_and_cut_off_answers_are_repaired_with_more_room(tmp_path: Path) 
     with serve(script) as server:
         knowledge = KnowledgeConfig(teacher=config(server, max_tokens=100))
         distill_knowledge(dataset, knowledge, cache=tmp_path / "cache", out=tmp_path / "knowledge")
-        repair = server.bodies[1]
-    assert [body["max_tokens"] for body in server.bodies[:3]] == [100, 200, 100]
+        repair = server.bodies[2]
+    assert [body["max_tokens"] for body in server.bodies[1:4]] == [100, 200, 100]
     assert "token limit" in repair["messages"][-1]["content"]
     assert read_lineage(tmp_path / "knowledge").metrics["repaired"] == 2
     assert read_table(tmp_path / "knowledge" / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["ok"]
@@ -233,6 +309,7 @@ def test_broken_and_cut_off_answers_are_repaired_with_more_room(tmp_path: Path) 
 def test_a_refusal_stops_the_run_and_names_the_cause(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", "s3cret")
     with serve(lambda body, count: (status, "")) as server:
+        server.canary = server.script
         with pytest.raises(UserError, match=f"HTTP {status}") as error:
             ask(OpenAICompatibleTeacher(config(server, api_key_env="TEACHER_KEY")), ["Mugs"])
         assert server.headers[0]["authorization"] == "Bearer s3cret"

