@@ -73,7 +73,8 @@ def input_digest(request: Request) -> str:
 
 def recipe(teacher: Teacher) -> str:
     """Digest (16 hex digits) of all but the product that decides what the team makes of it."""
-    schemas = [json_schema(agent.answer) for agent in AGENTS]
+    answers: list[type[BaseModel]] = [agent.answer for agent in AGENTS]
+    schemas = [_schema_digest(answer) for answer in answers]
     return digest_value([teacher.name, teacher.sampling, prompt_set_version(), schemas, RULES])
 
 

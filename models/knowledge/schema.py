@@ -5,6 +5,7 @@ back-ends: unbounded arrays and strings are what makes constrained answers hit t
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -83,8 +84,12 @@ def from_row(row: dict[str, Any]) -> KnowledgeRecord:
     return KnowledgeRecord.model_validate({name: row[name] for name in KnowledgeRecord.model_fields})
 
 
+@cache  # every request carries one, and making it takes longer than all else that a request needs
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema of an agent's answer: bounded, closed to unknown keys, every key required, no titles or docs."""
+    """JSON schema of an agent's answer: bounded, closed to unknown keys, every key required, no titles or docs.
+
+    The same object is given out each time: don't change it.
+    """
     schema = _slim(model.model_json_schema())
     assert isinstance(schema, dict)
     return schema

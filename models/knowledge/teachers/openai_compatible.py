@@ -113,20 +113,21 @@ class OpenAICompatibleTeacher:
         return f"HTTP {error.status_code} from the teacher: {error.message}"[:_MAX_ERROR_CHARS]
 
     def _arguments(self, chat: Chat) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+        # As a field that the client does not know: else it walks through the whole schema for every request.
+        constraint: dict[str, Any] = {}
+        if self._config.structured_output == "response_format":
+            schema = {"name": chat.name, "schema": chat.schema, "strict": True}
+            constraint["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif self._config.structured_output == "structured_outputs":
+            constraint["structured_outputs"] = {"json": chat.schema}
+        return {
             "model": self._config.model,
             "messages": chat.messages,
             "temperature": self._config.temperature,
             "seed": chat.seed(self._config.seed),
             "max_tokens": chat.max_tokens(self._config.max_tokens),
-            "extra_body": dict(self._config.extra_body),
+            "extra_body": self._config.extra_body | constraint,
         }
-        if self._config.structured_output == "response_format":
-            schema = {"name": chat.name, "schema": chat.schema, "strict": True}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif self._config.structured_output == "structured_outputs":
-            arguments["extra_body"]["structured_outputs"] = {"json": chat.schema}
-        return arguments
 
     def _client(self) -> AsyncOpenAI:
         return AsyncOpenAI(
