@@ -1,17 +1,11 @@
-"""The handbook's concepts: what the world knows about one kind of product each, read from YAML files."""
+"""What stands in the handbook: concepts (kinds of products), traits (of any product) and situations of life."""
 
 from functools import cached_property
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contracts.config import Config
-from contracts.digests import digest_value
-from contracts.errors import UserError
 from contracts.tables import FACETS
 
 
@@ -45,6 +39,10 @@ class Concept(Config):
     complements: Hints
     substitutes: Hints
     lifecycle: Hints
+    goes_with: tuple[str, ...] = ()
+    """Ids of concepts that are used with it."""
+    instead_of: tuple[str, ...] = ()
+    """Ids of concepts that could stand in for it; the other direction follows."""
     unless: dict[str, str] = {}
     """Cue -> words: where the product's text mentions the cue, claims holding these words are wrong."""
 
@@ -77,63 +75,18 @@ class Trait(Config):
         return {**value, **{facet: hints for facet, hints in facets.items() if hints}}
 
 
-Entry = TypeVar("Entry", Concept, Trait)
+class Situation(Config):
+    """A situation of life in which products of several kinds are wanted: the same words for all of them."""
 
-
-class Handbook(NamedTuple):
-    """All concepts and traits, and the version of the whole."""
-
-    concepts: tuple[Concept, ...]
-    traits: tuple[Trait, ...]
-    version: str
-
-
-def read_handbook(folder: Path | None = None) -> Handbook:
-    """Reads all concept files of a folder, or the handbook that comes with the package.
-
-    Raises:
-        UserError: no concept file there, a file is not valid, or an id stands twice; all faults are named together.
-    """
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"teacher.folder: {folder} is not a folder of concept files (*.yaml)")
-    root: Traversable = files("models.knowledge.handbook") if folder is None else folder
-    paths = sorted((path for path in root.iterdir() if path.name.endswith(".yaml")), key=lambda path: path.name)
-    faults: list[str] = []
-    contents = [_read_file(path, faults) for path in paths]
-    concepts = _parse(Concept, [entry for content in contents for entry in content.get("concepts", [])], faults)
-    traits = _parse(Trait, [entry for content in contents for entry in content.get("traits", [])], faults)
-    if not concepts and not faults:
-        faults.append(f"no concepts in {root}")
-    if faults:
-        raise UserError(f"the handbook cannot be used: {'; '.join(faults)}")
-    return Handbook(concepts, traits, digest_value(contents)[:8])
-
-
-def _read_file(path: Traversable, faults: list[str]) -> dict[str, list[dict[str, Any]]]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        faults.append(f"{path.name}: {error}")
-        return {}
-    if not isinstance(content, dict) or not content.keys() <= {"concepts", "traits"}:
-        faults.append(f"{path.name}: expected the lists 'concepts' and 'traits' and nothing else")
-        return {}
-    return content
-
-
-def _parse(model: type[Entry], entries: list[dict[str, Any]], faults: list[str]) -> tuple[Entry, ...]:
-    parsed: dict[str, Entry] = {}
-    for entry in entries:
-        try:
-            value = model.model_validate(entry)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            faults.append(f"{entry.get('id')}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}")
-            continue
-        if value.id in parsed:
-            faults.append(f"{value.id}: stands twice")
-        parsed[value.id] = value
-    return tuple(parsed.values())
+    id: str
+    demand: str = Field(min_length=1, max_length=160)
+    """What is wanted then: a claim on demands of all its concepts."""
+    scenario: str = Field(min_length=1, max_length=160)
+    """Where and when that is: a claim on scenarios of all its concepts."""
+    concepts: tuple[str, ...] = Field(min_length=2)
+    """Ids of the concepts wanted."""
+    cues: tuple[str, ...] = ()
+    """Products whose text mentions one of them are likelier bought in this situation than others of their concept."""
 
 
 def _read_hint(entry: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from models.knowledge.agents.roles import (
     ReviewedDraft,
 )
 from models.knowledge.config import HandbookTeacherConfig
-from models.knowledge.handbook.concepts import read_handbook
+from models.knowledge.handbook.reader import read_handbook
 from models.knowledge.handbook.matcher import ConceptMatcher, Match
 from models.knowledge.products import Product, fold
 from models.knowledge.schema import MAX_CLAIMS, Claim

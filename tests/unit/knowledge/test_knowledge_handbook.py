@@ -9,7 +9,7 @@ import yaml
 
 from contracts.errors import UserError
 from models.knowledge.config import HandbookTeacherConfig
-from models.knowledge.handbook.concepts import read_handbook
+from models.knowledge.handbook.reader import read_handbook
 from models.knowledge.handbook.matcher import ConceptMatcher
 from models.knowledge.products import Product
 
