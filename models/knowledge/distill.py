@@ -27,6 +27,7 @@ from models.knowledge.teachers.base import Teacher
 from models.knowledge.teachers.build import build_teacher
 
 LEDGER_FILE = "ledger.json"
+SHARD_KIND = "knowledge_shard"
 CARRIED_OVER = "carried_over"
 
 
@@ -56,7 +57,7 @@ def distill_knowledge(
     """
     catalogue = Catalogue(dataset)
     teacher = build_teacher(config.teacher)
-    kind = "knowledge" if shard is None else "knowledge_shard"
+    kind = "knowledge" if shard is None else SHARD_KIND
     with (
         open_cache(cache, teacher) as caches,
         new_artifact(out, kind=kind, inputs={"dataset": dataset}, config=config) as artifact,
@@ -75,6 +76,8 @@ def distill_knowledge(
         write_metrics(artifact, work.tally, work.ledger, work.carried_over)
         if shard is None:
             check_coverage(work.tally, config)
+        else:
+            artifact.labels["shard"] = str(shard)
 
 
 class _Done(NamedTuple):

@@ -58,9 +58,9 @@ def to_lines(item_ids: Sequence[str], finished: Sequence[Finished]) -> Iterator[
         yield f"{_HEAD}{_dump(item_id)}, {made.trace[1:]}\n"
 
 
-def count_dropped(finished: Sequence[Finished]) -> dict[str, int]:
+def count_dropped(lines: Sequence[str]) -> dict[str, int]:
     """How many claims fell, by reason."""
-    traces = pl.Series([made.trace for made in finished], dtype=pl.String()).str.json_decode(_DROPPED)
+    traces = pl.Series(lines, dtype=pl.String()).str.json_decode(_DROPPED)
     reasons = traces.struct.field("dropped").explode().drop_nulls().struct.field("reason")
     return dict(reasons.value_counts().iter_rows())
 

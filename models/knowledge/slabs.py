@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfileobj, rmtree
@@ -124,17 +124,25 @@ class SlabWriter:
         """Writes and counts one slab."""
         finished = [made for made in slab.finished if made is not None]
         frame = to_frame(slab.item_ids, slab.digests, finished, self._teacher)
-        stem = f"{slab.number:09d}"
-        write_table(self._parts / f"{stem}.knowledge", KNOWLEDGE, frame)
-        with (self._parts / f"{stem}.traces").open("w", encoding="utf-8") as traces:
-            traces.writelines(to_lines(slab.item_ids, finished))
-        self.tally.statuses.update(dict(frame["status"].value_counts().iter_rows()))
-        self.tally.dropped.update(count_dropped(finished))
+        self.add(slab.number, frame, list(to_lines(slab.item_ids, finished)))
         if slab.quarantine:
             rows = pl.DataFrame(sorted(slab.quarantine), schema=_QUARANTINE_SCHEMA, orient="row")
-            rows.write_parquet(self._parts / f"{stem}.quarantine")
-            item_id, fault, _ = slab.quarantine[0]
-            self.tally.first_fault = self.tally.first_fault or f"item {item_id}: {fault}"
+            self.quarantine(slab.number, rows)
+
+    def add(self, number: int, frame: pl.DataFrame, lines: Sequence[str]) -> None:
+        """Writes and counts rows of the KNOWLEDGE table and their lines of the trace."""
+        write_table(self._parts / f"{number:09d}.knowledge", KNOWLEDGE, frame)
+        with (self._parts / f"{number:09d}.traces").open("w", encoding="utf-8") as traces:
+            traces.writelines(lines)
+        self.tally.statuses.update(dict(frame["status"].value_counts().iter_rows()))
+        self.tally.dropped.update(count_dropped(lines))
+
+    def quarantine(self, number: int, rows: pl.DataFrame) -> None:
+        """Writes items without a valid answer, with the reason and the last raw answer."""
+        rows.write_parquet(self._parts / f"{number:09d}.quarantine")
+        if not self.tally.first_fault:
+            item_id, fault, _ = rows.row(0)
+            self.tally.first_fault = f"item {item_id}: {fault}"
 
     def join(self) -> None:
         """Puts the slabs together into the artifact's files."""

@@ -1,0 +1,177 @@
+"""Only what is new or changed is asked; shards together are what one worker makes; a budget stops cleanly."""
+
+import io
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from contracts.artifacts import read_lineage, read_table
+from contracts.errors import UserError
+from contracts.tables import KNOWLEDGE
+from models.knowledge import distill
+from models.knowledge.agents import review
+from models.knowledge.budget import BudgetReachedError
+from models.knowledge.config import BudgetConfig, HandbookTeacherConfig, KnowledgeConfig
+from models.knowledge.distill import distill_knowledge
+from models.knowledge.merge import merge_knowledge
+from models.knowledge.slabs import Shard
+from models.knowledge.teachers.base import Response
+from models.knowledge.teachers.handbook import HandbookTeacher
+
+
+@pytest.fixture
+def teachers(monkeypatch, scripted):
+    """Every teacher that was built; each answers like the handbook and keeps what it was asked."""
+    built = []
+
+    def build(config):
+        handbook = HandbookTeacher(HandbookTeacherConfig())
+        built.append(scripted(lambda request: next(iter(handbook.answer([request])))))
+        return built[-1]
+
+    monkeypatch.setattr(distill, "build_teacher", build)
+    return built
+
+
+def run(dataset: Path, out: Path, cache: str = "cache", config: KnowledgeConfig | None = None, **options) -> Path:
+    distill_knowledge(dataset, config or KnowledgeConfig(), cache=out.parent / cache, out=out, **options)
+    return out
+
+
+def table(folder: Path) -> pl.DataFrame:
+    return read_table(folder / "knowledge.parquet", KNOWLEDGE)
+
+
+def as_bytes(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.sort("item_id").write_ipc(buffer)
+    return buffer.getvalue()
+
+
+def traces(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "traces.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_an_unchanged_product_is_taken_over_without_a_question(tmp_path, write_dataset, shop, teachers) -> None:
+    first = run(write_dataset(shop), tmp_path / "first")
+    shop[0] |= {"description": "Now also in red.", "price": 3.0}
+    shop[1] |= {"price": 9.0}
+    changed = write_dataset([*shop, {"item_id": "e", "title": "Nylon Dog Leash", "category": "Pets > Leashes"}])
+    second = run(changed, tmp_path / "second", cache="empty", previous=first)
+    whole = run(changed, tmp_path / "whole", cache="other")
+    titles = {request.given.product.title for request in teachers[1].asked if request.agent != "planner"}
+    assert titles == {shop[0]["title"], "Nylon Dog Leash"}
+    assert_frame_equal(table(second), table(whole))
+    assert traces(second) == traces(whole)
+    metrics = read_lineage(second).metrics
+    assert (metrics["carried_over"], metrics["items"], metrics["cached"]) == (3, 5, 0)
+    assert metrics["claims_dropped"] == read_lineage(whole).metrics["claims_dropped"]
+
+
+@pytest.mark.parametrize("change", ["teacher", "rules"])
+def test_another_recipe_takes_nothing_over(
+    tmp_path, write_dataset, shop, teachers, scripted, monkeypatch, change
+) -> None:
+    dataset = write_dataset(shop)
+    first = run(dataset, tmp_path / "first")
+    if change == "rules":
+        monkeypatch.setattr("models.knowledge.cache.RULES", review.RULES + 1)
+    else:
+        monkeypatch.setattr(scripted, "name", "scripted-2")
+    second = run(dataset, tmp_path / "second", previous=first)
+    assert read_lineage(second).metrics["carried_over"] == 0
+    # New rules only settle cached answers anew.
+    assert bool(teachers[1].asked) == (change == "teacher")
+
+
+def test_invalid_items_are_not_taken_over(tmp_path, write_dataset, shop, teachers, scripted, monkeypatch) -> None:
+    dataset = write_dataset(shop)
+    generous = KnowledgeConfig(max_invalid_rate=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(distill, "build_teacher", lambda config: scripted(lambda request: Response(0, "", error="down")))
+        first = run(dataset, tmp_path / "first", config=generous)
+    second = run(dataset, tmp_path / "second", previous=first)
+    assert table(first)["status"].unique().to_list() == ["invalid"]
+    assert table(second)["status"].to_list() == ["ok", "ok", "ok", "unknown"]
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 5])
+def test_shards_make_the_table_of_one_worker(tmp_path, write_dataset, shop, teachers, num_shards: int) -> None:
+    items = [{**item, "item_id": f"{item['item_id']}{number}"} for number in range(5) for item in shop]
+    dataset = write_dataset(items)
+    config = KnowledgeConfig(batch_items=3)
+    whole = run(dataset, tmp_path / "whole", config=config)
+    shards = [
+        run(dataset, tmp_path / f"shard{n}", cache=f"cache{n}", config=config, shard=Shard(n, num_shards))
+        for n in range(num_shards)
+    ]
+    merge_knowledge(dataset, shards[::-1], config, out=tmp_path / "merged")
+    assert as_bytes(table(tmp_path / "merged")) == as_bytes(table(whole))
+    assert table(tmp_path / "merged")["item_id"].to_list() == [item["item_id"] for item in items]
+    assert traces(tmp_path / "merged") == traces(whole)
+    merged, one = read_lineage(tmp_path / "merged"), read_lineage(whole)
+    assert merged.metrics["items"] == 20
+    assert {name: merged.metrics[name] for name in ("coverage", "claims_dropped")} == {
+        name: one.metrics[name] for name in ("coverage", "claims_dropped")
+    }
+    assert merged.labels["teacher"] == one.labels["teacher"]
+
+
+def test_shards_that_share_a_cache_ask_nothing_twice_but_plans(tmp_path, write_dataset, shop, teachers) -> None:
+    dataset = write_dataset(shop)
+    for number in range(2):
+        run(dataset, tmp_path / f"shard{number}", shard=Shard(number, 2))
+    asked = [(request.agent, request.given) for teacher in teachers for request in teacher.asked]
+    assert len(asked) == len(set(asked)), "one after the other they even share the plans"
+
+
+def test_wrong_shards_are_named(tmp_path, write_dataset, shop, teachers) -> None:
+    dataset, config = write_dataset(shop), KnowledgeConfig()
+    first = run(dataset, tmp_path / "first", shard=Shard(0, 2))
+    with pytest.raises(UserError, match="0/1 are needed"):
+        merge_knowledge(dataset, [first], config, out=tmp_path / "merged")
+    with pytest.raises(UserError, match="not a shard of the knowledge on"):
+        merge_knowledge(write_dataset(shop[:2]), [first, first], config, out=tmp_path / "merged")
+    for text in ("2/2", "x", "0", "-1/2"):
+        with pytest.raises(UserError, match="number/total"):
+            Shard.parse(text)
+    assert Shard.parse("1/2") == Shard(1, 2)
+
+
+def test_the_gate_on_coverage_looks_at_all_shards_together(tmp_path, write_dataset, shop, teachers) -> None:
+    dataset, config = write_dataset(shop), KnowledgeConfig(min_coverage=0.9)
+    shards = [run(dataset, tmp_path / f"{n}", config=config, shard=Shard(n, 4)) for n in range(4)]
+    with pytest.raises(UserError, match=r"75\.0% of 4 items"):
+        merge_knowledge(dataset, shards, config, out=tmp_path / "merged")
+
+
+def test_a_spent_budget_leaves_the_cache_and_no_artifact(tmp_path, write_dataset, shop, teachers) -> None:
+    dataset = write_dataset(shop)
+    config = KnowledgeConfig(budget=BudgetConfig(max_requests=8))
+    with pytest.raises(BudgetReachedError, match=r"max_requests 8 is reached .* of 4 items .* 8 requests") as stop:
+        run(dataset, tmp_path / "out", config=config)
+    assert "Run again" in str(stop.value)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+    run(dataset, tmp_path / "out")
+    questions = [(request.agent, request.given) for teacher in teachers for request in teacher.asked]
+    assert len(questions) == len(set(questions)), "nothing is paid twice"
+
+
+def test_shards_share_the_budget() -> None:
+    shared = BudgetConfig(max_requests=100, max_money=1.0, max_hours=3).share(4)
+    assert (shared.max_requests, shared.max_tokens, shared.max_money, shared.max_hours) == (25, None, 0.25, 3)
+
+
+def test_figures_of_every_agent_are_flat(tmp_path, write_dataset, shop, teachers) -> None:
+    metrics = read_lineage(run(write_dataset(shop), tmp_path / "out")).metrics
+    assert metrics["critic_requests"] == 3
+    assert metrics["requests"] == sum(metrics[f"{name}_requests"] for name in _AGENTS) == metrics["asked"]
+    assert metrics["dropped_objected_to"] >= 1
+    assert metrics["dropped_no_evidence"] == 0
+
+
+_AGENTS = ("planner", "demand_analyst", "attribute_analyst", "critic", "editor")
