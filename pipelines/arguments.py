@@ -69,6 +69,7 @@ def _all(
     choices: Mapping[str, bool],
 ) -> dict[str, Any]:
     baseline = config.ranker.model_copy(update={"features": IDS_ONLY})
+    num_shards = config.knowledge.num_shards
     rooms = {
         "shop": config.shop,
         "data": data,
@@ -88,6 +89,7 @@ def _all(
         **{f"{name}_uri": uri for name, uri in artifacts.items()},
         **choices,
         "data_digest": digest,
+        "knowledge_shards": [f"{number}/{num_shards}" for number in range(num_shards)],
         "workspace": str(workspace),
         "code_version": code_version(),
     }

@@ -1,7 +1,7 @@
 """Compiles the DAGs to IR YAML."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from kfp import compiler
@@ -22,28 +22,52 @@ PIPELINES = {
 }
 
 
-def compile_pipelines(out: Path = COMPILED, *, image: str = MAIN_IMAGE) -> list[Path]:
+DISTILLING = ("exec-distill-knowledge", "exec-distill-changed-items")
+"""Executors of the steps in which the teacher runs."""
+
+
+class TeacherHost(NamedTuple):
+    """Where steps with a teacher in process (`vllm`, `transformers`) run."""
+
+    image: str
+    """Image of the environment `vllm`."""
+    num_gpus: int = 1
+    gpu: str = "nvidia.com/gpu"
+    """Kubernetes' name of the resource."""
+
+
+def compile_pipelines(
+    out: Path = COMPILED, *, image: str = MAIN_IMAGE, teacher_host: TeacherHost | None = None
+) -> list[Path]:
     """Compiles every pipeline into `out/<name>.yaml`.
 
     Args:
         out: folder to write into.
         image: image of the `main` environment; on a cluster, pin it by digest (the cache key holds this string).
+        teacher_host: for the distillation steps, when the teacher runs in process.
     """
     out.mkdir(parents=True, exist_ok=True)
-    return [_compile(name, out, image) for name in PIPELINES]
+    return [_compile(name, out, image, teacher_host) for name in PIPELINES]
 
 
-def _compile(name: str, out: Path, image: str) -> Path:
+def _compile(name: str, out: Path, image: str, teacher_host: TeacherHost | None) -> Path:
     path = out / f"{name}.yaml"
     compiler.Compiler().compile(PIPELINES[name], str(path))
-    if image != MAIN_IMAGE:
+    if image != MAIN_IMAGE or teacher_host:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        _set_image(documents[0], image)
+        executors = documents[0]["deploymentSpec"]["executors"]
+        containers = {key: executor["container"] for key, executor in executors.items() if "container" in executor}
+        _set_images(containers, image, teacher_host)
         path.write_text(yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8")
     return path
 
 
-def _set_image(spec: dict[str, Any], image: str) -> None:
-    for executor in spec["deploymentSpec"]["executors"].values():
-        if "container" in executor:
-            executor["container"]["image"] = image
+def _set_images(containers: dict[str, dict[str, Any]], image: str, teacher_host: TeacherHost | None) -> None:
+    for name, container in containers.items():
+        container["image"] = image
+        if teacher_host and name in DISTILLING:
+            count = str(teacher_host.num_gpus)
+            container["image"] = teacher_host.image
+            # As kfp's own set_accelerator_type writes it: under the old names and the new ones.
+            accelerator = {"type": teacher_host.gpu, "resourceType": teacher_host.gpu}
+            container["resources"] = {"accelerator": accelerator | {"count": count, "resourceCount": count}}

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from components.build_features.component import build_features
-from components.distill_knowledge.component import distill_knowledge
+from components.distill_changed_items.component import distill_changed_items
 from components.embed_new_items.component import embed_new_items
 from components.infer_behaviors.component import infer_behaviors
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
+from components.merge_knowledge.component import merge_knowledge
 from pipelines.steps import side_effect, with_secrets, with_workspace
 
 
@@ -24,9 +25,10 @@ class Users(NamedTuple):
 
 
 class Catalogue(NamedTuple):
-    """What `refresh_catalogue` hands out; the next refresh goes on from these embeddings."""
+    """What `refresh_catalogue` hands out; the next refresh goes on from this knowledge and these embeddings."""
 
     dataset: dsl.Dataset
+    knowledge: dsl.Dataset
     item_embeddings: dsl.Dataset
     features: dsl.Dataset
 
@@ -97,25 +99,29 @@ def refresh_users(
 
 @dsl.pipeline(name="refresh-catalogue", description="Distils and embeds new and changed items; refreshes the store.")
 def refresh_catalogue(
+    knowledge_uri: str,
     item_embeddings_uri: str,
     behavior_model_uri: str,
     data_config: str,
     data_digest: str,
     knowledge_config: str,
+    knowledge_shards: list[str],
     embedding_config: str,
     behavior_config: str,
     feature_config: str,
     workspace: str,
     code_version: str,
 ) -> Catalogue:
-    """Ingest, distil (only requests not answered before), embed in the space in service, infer, materialize.
+    """Ingest, distil (new and changed items only), embed in the space in service, infer, materialize.
 
     Args:
+        knowledge_uri: knowledge of the run that was deployed, or of the refresh after it.
         item_embeddings_uri: item embeddings of the run that was deployed; its space is kept.
         behavior_model_uri: behaviour model of that run.
         data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
         data_digest: digest of the user's files.
         knowledge_config: see `data_config`.
+        knowledge_shards: the parts in which the catalogue is distilled at once: ["0/2", "1/2"].
         embedding_config: see `data_config`.
         behavior_config: see `data_config`.
         feature_config: see `data_config`.
@@ -124,15 +130,30 @@ def refresh_catalogue(
     """
     ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
     data = ingested.outputs["dataset"]
-    distilled = with_secrets(
-        with_workspace(
-            distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+    previous = dsl.importer(artifact_uri=knowledge_uri, artifact_class=dsl.Dataset, reimport=False)
+    with dsl.ParallelFor(items=knowledge_shards, name="shards") as shard:
+        distilled = with_secrets(
+            with_workspace(
+                distill_changed_items(
+                    dataset=data,
+                    previous=previous.output,
+                    config=knowledge_config,
+                    shard=shard,
+                    workspace=workspace,
+                    code_version=code_version,
+                )
+            )
         )
-    )
+    knowledge = merge_knowledge(
+        dataset=data,
+        shards=dsl.Collected(distilled.outputs["knowledge"]),
+        config=knowledge_config,
+        code_version=code_version,
+    ).outputs["knowledge"]
     space = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
     embedded = embed_new_items(
         dataset=data,
-        knowledge=distilled.outputs["knowledge"],
+        knowledge=knowledge,
         space=space.output,
         config=embedding_config,
         code_version=code_version,
@@ -141,4 +162,4 @@ def refresh_catalogue(
     features = _infer_and_materialize(
         data, item_embeddings, behavior_model_uri, behavior_config, feature_config, workspace, code_version
     )
-    return Catalogue(dataset=data, item_embeddings=item_embeddings, features=features)
+    return Catalogue(dataset=data, knowledge=knowledge, item_embeddings=item_embeddings, features=features)

@@ -14,6 +14,7 @@ from components.find_champion.component import find_champion
 from components.infer_behaviors.component import infer_behaviors
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
+from components.merge_knowledge.component import merge_knowledge
 from components.train_behavior_model.component import train_behavior_model
 from components.train_ranker.component import train_ranker
 from pipelines.steps import side_effect, with_secrets, with_workspace
@@ -39,6 +40,7 @@ def train_and_deploy(
     data_config: str,
     data_digest: str,
     knowledge_config: str,
+    knowledge_shards: list[str],
     embedding_config: str,
     behavior_config: str,
     feature_config: str,
@@ -57,6 +59,7 @@ def train_and_deploy(
         data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
         data_digest: digest of the user's files, so that the cache knows when they changed.
         knowledge_config: see `data_config`.
+        knowledge_shards: the parts in which the catalogue is distilled at once: ["0/2", "1/2"].
         embedding_config: see `data_config`.
         behavior_config: see `data_config`.
         feature_config: see `data_config`.
@@ -71,13 +74,22 @@ def train_and_deploy(
     """
     ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
     data = ingested.outputs["dataset"]
-    distilled = with_secrets(
-        with_workspace(
-            distill_knowledge(dataset=data, config=knowledge_config, workspace=workspace, code_version=code_version)
+    with dsl.ParallelFor(items=knowledge_shards, name="shards") as shard:
+        distilled = with_secrets(
+            with_workspace(
+                distill_knowledge(
+                    dataset=data, config=knowledge_config, shard=shard, workspace=workspace, code_version=code_version
+                )
+            )
         )
-    )
+    knowledge = merge_knowledge(
+        dataset=data,
+        shards=dsl.Collected(distilled.outputs["knowledge"]),
+        config=knowledge_config,
+        code_version=code_version,
+    ).outputs["knowledge"]
     embedded = embed_items(
-        dataset=data, knowledge=distilled.outputs["knowledge"], config=embedding_config, code_version=code_version
+        dataset=data, knowledge=knowledge, config=embedding_config, code_version=code_version
     ).outputs["item_embeddings"]
     behavior = with_workspace(
         train_behavior_model(
@@ -148,7 +160,7 @@ def train_and_deploy(
         side_effect(with_secrets(with_workspace(deployed))).after(materialized)
     return Artifacts(
         dataset=data,
-        knowledge=distilled.outputs["knowledge"],
+        knowledge=knowledge,
         item_embeddings=embedded,
         behavior_model=behavior.outputs["behavior_model"],
         inferred_behaviors=inferred.outputs["inferred_behaviors"],

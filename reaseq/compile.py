@@ -12,12 +12,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("pipelines/compiled"), help="folder to write the packages into"
     )
     parser.add_argument("--image", default=MAIN_IMAGE, help="image of the main environment, pinned by digest")
+    parser.add_argument(
+        "--teacher-image", help="image of the vllm environment: the distillation steps run in it, on a GPU"
+    )
+    parser.add_argument("--teacher-gpus", type=int, default=1, metavar="N", help="GPUs of each distillation step")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes one YAML file per pipeline."""
-    from pipelines.compile import compile_pipelines
+    from pipelines.compile import TeacherHost, compile_pipelines
 
-    for path in compile_pipelines(args.out, image=args.image):
+    host = TeacherHost(args.teacher_image, args.teacher_gpus) if args.teacher_image else None
+    for path in compile_pipelines(args.out, image=args.image, teacher_host=host):
         print(path)
     return 0

@@ -9,31 +9,35 @@ from components.images import MAIN_IMAGE
 def distill_knowledge(
     dataset: dsl.Input[dsl.Dataset],
     config: str,
+    shard: str,
     workspace: str,
     code_version: str,
     knowledge: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Lets the agents reason about every product; each request is cached, so a killed step resumes where it was.
+    """Lets the agents reason about a shard of the products; each request is cached, so a killed step goes on.
 
     Args:
         dataset: the dataset artifact.
         config: JSON of `models.knowledge.config.KnowledgeConfig`.
-        workspace: folder that outlives the step; the request cache lies in it.
+        shard: which part of the catalogue, as number/total: `0/1` is all.
+        workspace: folder that outlives the step; the caches lie in it, shared by all shards.
         code_version: version of the library; part of the cache key.
-        knowledge: knowledge table, traces, ledger and quarantine.
-        metrics: coverage, invalid rate, requests, tokens, money.
+        knowledge: knowledge table, traces, ledger and quarantine of the shard.
+        metrics: coverage, invalid rate; requests, tokens, seconds, money in all and by agent; dropped claims by reason.
     """
     from pathlib import Path
 
     from components.support import log_lineage
     from models.knowledge.config import KnowledgeConfig
     from models.knowledge.distill import distill_knowledge as run
+    from models.knowledge.slabs import Shard
 
     run(
         Path(dataset.path),
         KnowledgeConfig.model_validate_json(config),
         cache=Path(workspace) / "knowledge_cache",
+        shard=Shard.parse(shard),
         out=Path(knowledge.path),
     )
     log_lineage(knowledge, metrics)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from components.images import MAIN_IMAGE
-from pipelines.compile import COMPILED, PIPELINES, compile_pipelines
+from pipelines.compile import COMPILED, PIPELINES, TeacherHost, compile_pipelines
 from pipelines.package import MAX_PACKAGE_BYTES
 from pipelines.steps import WORKSPACE_CLAIM, WORKSPACE_MOUNT
 
@@ -40,6 +40,30 @@ def test_an_image_pinned_by_digest_reaches_every_task(tmp_path):
         spec = next(iter(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))))
         executors = [e["container"] for e in spec["deploymentSpec"]["executors"].values() if "container" in e]
         assert {executor["image"] for executor in executors} == {image}
+
+
+def test_steps_with_a_teacher_in_process_get_its_image_and_gpus(tmp_path):
+    compile_pipelines(tmp_path, teacher_host=TeacherHost("reaseq-vllm@sha256:1", num_gpus=2))
+
+    for name, step in {"train_and_deploy": "distill-knowledge", "refresh_catalogue": "distill-changed-items"}.items():
+        spec = next(iter(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))))
+        executors = {n: e["container"] for n, e in spec["deploymentSpec"]["executors"].items() if "container" in e}
+        teacher = executors.pop(f"exec-{step}")
+        assert teacher["image"] == "reaseq-vllm@sha256:1"
+        assert teacher["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+        assert teacher["resources"]["accelerator"]["resourceCount"] == "2"
+        assert {executor["image"] for executor in executors.values()} == {MAIN_IMAGE}
+        assert not any("accelerator" in executor.get("resources", {}) for executor in executors.values())
+
+
+def test_shards_run_at_once_and_are_merged():
+    for name, step in {"train_and_deploy": "distill-knowledge", "refresh_catalogue": "distill-changed-items"}.items():
+        spec = _load(name)[0]
+        loop = next(task for task in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in task)
+        assert set(spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"]) == {step}
+        assert "iteratorPolicy" not in loop
+        assert spec["root"]["inputDefinitions"]["parameters"]["knowledge_shards"]["parameterType"] == "LIST"
+        assert "merge-knowledge" in spec["root"]["dag"]["tasks"]
 
 
 @pytest.mark.parametrize("name", PIPELINES)

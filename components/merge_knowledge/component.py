@@ -1,0 +1,41 @@
+"""Puts the shards of a distillation together."""
+
+from typing import List  # noqa: UP035 - kfp knows artifact lists by this name alone
+
+from kfp import dsl
+
+from components.images import MAIN_IMAGE
+
+
+@dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
+def merge_knowledge(
+    dataset: dsl.Input[dsl.Dataset],
+    shards: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    config: str,
+    code_version: str,
+    knowledge: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Makes one knowledge artifact of all shards, the same as one worker makes, and applies the gates to it.
+
+    Args:
+        dataset: the dataset artifact that was distilled.
+        shards: the knowledge artifacts of all shards.
+        config: JSON of `models.knowledge.config.KnowledgeConfig`.
+        code_version: version of the library; part of the cache key.
+        knowledge: knowledge table, traces, ledger and quarantine of the whole catalogue.
+        metrics: those of the shards taken together.
+    """
+    from pathlib import Path
+
+    from components.support import log_lineage
+    from models.knowledge.config import KnowledgeConfig
+    from models.knowledge.merge import merge_knowledge as run
+
+    run(
+        Path(dataset.path),
+        [Path(shard.path) for shard in shards],
+        KnowledgeConfig.model_validate_json(config),
+        out=Path(knowledge.path),
+    )
+    log_lineage(knowledge, metrics)
