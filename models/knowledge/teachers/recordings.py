@@ -4,10 +4,10 @@ One line per answer:
 
     {"agent": "demand_analyst", "title": "Red Mug", "answer": {"reasoning": "...", "recognised": true, ...}}
 
-`agent` and `answer` (an object, or the text as it came) are needed; `title`, `brand`, `category` and `description` say
-which products the answer is for: all that agree with every field that the line names. So a planner's line names at most
-a category, and a line without any field answers for all. The line that names most fields wins, then the first one.
-Products are known by their text, not by their id: join your answers with the catalogue first.
+`agent` and `answer` (an object, or the text as it came) are needed; `title`, `brand` and `category` say which products
+the answer is for: all that agree with every field that the line names. So a planner's line names at most a category,
+and a line without any field answers for all. The line that names most fields wins, then the first one. Products are
+known by their text, not by their id: join your answers with the catalogue first.
 """
 
 import json
@@ -20,17 +20,16 @@ from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints, Valida
 
 from contracts.errors import UserError
 from models.knowledge.agents.roles import AGENT_NAMES
-from models.knowledge.products import clean
+from models.knowledge.products import read_product
 from models.knowledge.teachers.base import Request
 
-_FIELDS = ("title", "brand", "category", "description")
-_TABLE = "CREATE TABLE recordings (agent TEXT, title TEXT, brand TEXT, category TEXT, description TEXT, answer TEXT)"
+_FIELDS = ("title", "brand", "category")
+_TABLE = "CREATE TABLE recordings (agent TEXT, title TEXT, brand TEXT, category TEXT, answer TEXT)"
 _FIND = """
 SELECT answer FROM recordings
-WHERE agent = ? AND title IN ('', ?) AND brand IN ('', ?) AND category IN ('', ?) AND description IN ('', ?)
-ORDER BY (title != '') + (brand != '') + (category != '') + (description != '') DESC, rowid LIMIT 1
+WHERE agent = ? AND title IN ('', ?) AND brand IN ('', ?) AND category IN ('', ?)
+ORDER BY (title != '') + (brand != '') + (category != '') DESC, rowid LIMIT 1
 """
-_MAX_CHARS = 10_000
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -45,7 +44,6 @@ class Recording(BaseModel):
     title: Text | None = None
     brand: Text | None = None
     category: Text | None = None
-    description: Text | None = None
 
 
 class Recordings:
@@ -61,7 +59,7 @@ class Recordings:
             raise UserError(f"teacher.recordings: {path} not found")
         self._connection = sqlite3.connect("", check_same_thread=False)
         self._connection.execute(_TABLE)
-        self._connection.executemany("INSERT INTO recordings VALUES (?,?,?,?,?,?)", _read(path))
+        self._connection.executemany("INSERT INTO recordings VALUES (?,?,?,?,?)", _read(path))
         self._connection.execute("CREATE INDEX by_title ON recordings (agent, title)")
 
     def find(self, request: Request) -> str | None:
@@ -90,5 +88,6 @@ def _read(path: Path) -> Iterator[tuple[Any, ...]]:
                 )
             answer = recording.answer
             text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-            # Cleaned as products are; `description` must be the whole text that an agent reads.
-            yield recording.agent, *(clean(getattr(recording, name), _MAX_CHARS) for name in _FIELDS), text
+            fields = {name: getattr(recording, name) for name in _FIELDS}
+            product = read_product({**fields, "description": None}, max_description_chars=0)  # cleaned as products are
+            yield recording.agent, product.title, product.brand, product.category, text

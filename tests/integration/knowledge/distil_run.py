@@ -1,0 +1,96 @@
+"""Distils in a process of its own, which the tests can kill: python distil_run.py TEACHER DATASET CACHE OUT [agents]
+
+TEACHER is the teacher's configuration as JSON. With `agents`, each agent is asked directly first. One JSON object per
+line tells what happens: {"agent", "valid"}, {"asked"} and {"stored"} (digests of requests).
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.digests import digest_value
+from models.knowledge import distill
+from models.knowledge.agents.roles import AGENTS, Assignment, CategoryBrief, Draft, Plan, ReviewedDraft
+from models.knowledge.config import KnowledgeConfig
+from models.knowledge.products import Product
+from models.knowledge.schema import Claim, KnowledgeRecord
+from models.knowledge.teachers.base import LiveTeacher, Request, Response
+from models.knowledge.teachers.build import build_teacher
+
+REQUESTS_PER_AGENT = 4
+
+
+def tell(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+class Watched:
+    """A teacher that tells what it is asked, and what its caller has taken in."""
+
+    def __init__(self, teacher: LiveTeacher) -> None:
+        self._teacher = teacher
+        self.name, self.sampling, self.price = teacher.name, teacher.sampling, teacher.price
+
+    def answer(self, requests: list[Request]) -> Iterator[Response]:
+        return self.answer_live(iter(requests))
+
+    def answer_live(self, feed: Iterator[Request]) -> Iterator[Response]:
+        asked: list[str] = []
+
+        def note(request: Request) -> Request:
+            asked.append(digest_value([request.agent, request.given.model_dump(mode="json"), request.attempt]))
+            tell(asked=asked[-1])
+            return request
+
+        for response in self._teacher.answer_live(map(note, feed)):
+            yield response
+            tell(stored=asked[response.number])
+
+
+def requests_of_every_agent() -> Iterator[Request]:
+    claim = Claim(text="drink tea", evidence="mug", source="catalogue", confidence=0.9)
+    record = KnowledgeRecord.model_validate(
+        {"summary": "A mug."} | {name: [claim] for name in KnowledgeRecord.model_fields if name != "summary"}
+    )
+    plan = Plan(reasoning="r", product_kind="mug", focus=("size",), pitfalls=())
+    for number in range(REQUESTS_PER_AGENT):
+        product = Product(title=f"Red Mug {number}", category="Mugs")
+        given = {
+            "planner": CategoryBrief(category=f"Mugs {number}"),
+            "demand_analyst": Assignment(product=product, plan=plan),
+            "attribute_analyst": Assignment(product=product, plan=plan),
+            "critic": Draft(product=product, record=record),
+            "editor": ReviewedDraft(product=product, record=record, objections=()),
+        }
+        for agent in AGENTS:
+            yield Request(agent.name, given[agent.name], agent.answer, "1")
+
+
+def ask_every_agent(teacher: LiveTeacher) -> None:
+    requests = list(requests_of_every_agent())
+    too_long = Request("planner", CategoryBrief(category="x" * 40_000), requests[0].answer, "1")
+    for response in teacher.answer([too_long, *requests]):
+        request = [too_long, *requests][response.number]
+        try:
+            request.answer.model_validate_json(response.text)
+            valid = not response.truncated
+        except ValidationError:
+            valid = False
+        tell(agent=request.agent, valid=valid, error=response.error, tokens=[response.tokens_in, response.tokens_out])
+
+
+def main(teacher: str, dataset: str, cache: str, out: str, *options: str) -> None:
+    config = KnowledgeConfig.model_validate({"teacher": json.loads(teacher), "max_invalid_rate": 1})
+    watched = Watched(build_teacher(config.teacher))
+    if "agents" in options:
+        ask_every_agent(watched._teacher)
+    distill.build_teacher = lambda config: watched
+    distill.distill_knowledge(Path(dataset), config, cache=Path(cache), out=Path(out))
+
+
+if __name__ == "__main__":  # vLLM starts further processes from this file
+    main(*sys.argv[1:])

@@ -1,0 +1,138 @@
+"""vLLM as teacher, in process and as a server, on a tiny model with random weights: valid answers, trial, resume."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distil_run import REQUESTS_PER_AGENT, requests_of_every_agent
+from model_processes import ENGINE, ROOT, end, environment
+
+from contracts.artifacts import read_lineage, read_table
+from contracts.errors import UserError
+from contracts.tables import KNOWLEDGE
+from models.knowledge.agents.roles import AGENT_NAMES
+from models.knowledge.config import OpenAITeacherConfig
+from models.knowledge.teachers.openai_compatible import OpenAICompatibleTeacher
+
+pytestmark = pytest.mark.integration
+
+NUM_ITEMS = 24
+CONCURRENCY = 4
+Facts = list[dict[str, Any]]
+
+
+def distil(
+    python: Path | str, teacher: dict[str, Any], folder: Path, out: str, *options: str
+) -> Iterator[dict[str, Any]]:
+    """Runs a distillation in its own process; yields what it tells, and kills it when nobody listens any more."""
+    script = ROOT / "tests/integration/knowledge/distil_run.py"
+    arguments = [json.dumps(teacher), folder / "dataset", folder / "cache", folder / out, *options]
+    with (folder / f"{out}.log").open("w") as log:
+        process = subprocess.Popen(
+            list(map(str, [python, script, *arguments])),
+            env=environment(),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    assert process.stdout
+    try:
+        yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
+        assert process.wait() == 0, (folder / f"{out}.log").read_text()[-3000:]
+    finally:
+        end(process) if process.poll() is None else process.wait()
+
+
+def killed_after(num_stored: int, told: Iterator[dict[str, Any]]) -> Facts:
+    """What a run told until so many answers were stored; then it is killed, in the middle of others."""
+    facts: Facts = []
+    for fact in told:
+        facts.append(fact)
+        if sum("stored" in known for known in facts) == num_stored:
+            break
+    told.close()  # type: ignore[attr-defined]
+    return facts
+
+
+def named(facts: Facts, kind: str) -> list[str]:
+    return [fact[kind] for fact in facts if kind in fact]
+
+
+def assert_resumed(first: Facts, second: Facts, folder: Path) -> None:
+    """What the killed run had stored is not asked again; of what it paid, only what was in flight is paid twice."""
+    assert not (folder / "killed").exists()
+    asked, stored = named(first, "asked"), named(first, "stored")
+    assert len(asked) > len(stored)
+    again = set(named(second, "asked"))
+    assert not again & set(stored)
+    assert len(again & set(asked)) <= CONCURRENCY
+    assert max(Counter(named(second, "asked")).values()) == 1
+    frame = read_table(folder / "resumed" / "knowledge.parquet", KNOWLEDGE)
+    assert frame.height == NUM_ITEMS
+    metrics = read_lineage(folder / "resumed").metrics
+    # Random words have no evidence, so no claim stands; but every answer was one of its schema.
+    assert metrics["invalid_rate"] == 0
+    assert metrics["tokens_out"] > 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
+    write_dataset(*({"title": f"Mug {number}", "category": f"Mugs > {number % 3}"} for number in range(NUM_ITEMS)))
+    return tmp_path
+
+
+def test_in_process_every_agent_is_answered_by_its_schema_and_a_killed_run_goes_on(
+    vllm_python: Path, tiny_model: Path, folder: Path
+) -> None:
+    teacher = {"kind": "vllm", "model": str(tiny_model), "dtype": "float32", "temperature": 1.0}
+    teacher |= {"concurrency": CONCURRENCY, "engine_args": ENGINE}
+    first = killed_after(20, distil(vllm_python, teacher, folder, "killed", "agents"))
+    too_long, *answers = [fact for fact in first if "agent" in fact]
+    assert "maximum context length" in too_long["error"]
+    assert Counter(answer["agent"] for answer in answers if answer["valid"]) == dict.fromkeys(
+        AGENT_NAMES, REQUESTS_PER_AGENT
+    )
+    assert_resumed(first, list(distil(vllm_python, teacher, folder, "resumed")), folder)
+
+
+def test_served_a_killed_run_goes_on(vllm_server: str, folder: Path) -> None:
+    teacher = {"kind": "openai", "base_url": vllm_server, "model": "tiny", "temperature": 1.0}
+    teacher |= {"concurrency": CONCURRENCY}
+    first = killed_after(20, distil(sys.executable, teacher, folder, "killed"))
+    assert_resumed(first, list(distil(sys.executable, teacher, folder, "resumed")), folder)
+
+
+@pytest.mark.parametrize("structured_output", ["response_format", "structured_outputs"])
+def test_served_every_agent_is_answered_by_its_schema(vllm_server: str, structured_output: str) -> None:
+    teacher = served(vllm_server, structured_output=structured_output)
+    requests = list(requests_of_every_agent())
+    for response in teacher.answer(requests):
+        assert not response.error
+        assert not response.truncated
+        requests[response.number].answer.model_validate_json(response.text)
+
+
+def test_served_a_field_that_the_server_does_not_know_is_found_out(vllm_server: str) -> None:
+    class Outdated(OpenAICompatibleTeacher):
+        """Sends the schema as older versions of vLLM wanted it: this one answers with HTTP 200 and free text."""
+
+        def _arguments(self, chat: Any) -> dict[str, Any]:
+            return {**super()._arguments(chat), "extra_body": {"guided_json": chat.schema}}
+
+    with pytest.raises(UserError, match="schema was ignored"):
+        list(Outdated(config(vllm_server, max_tokens=64)).answer(list(requests_of_every_agent())))
+
+
+def config(url: str, **options: Any) -> OpenAITeacherConfig:
+    return OpenAITeacherConfig(kind="openai", base_url=url, model="tiny", temperature=1.0, **options)
+
+
+def served(url: str, **options: Any) -> OpenAICompatibleTeacher:
+    return OpenAICompatibleTeacher(config(url, **options))

@@ -1,0 +1,157 @@
+"""Language-model teachers without a server: recorded answers, the trial request, plain transformers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.tiny_model import make_tiny_model
+from contracts.errors import UserError
+from models.knowledge.agents.roles import DEMAND_ANALYST, PLANNER, Assignment, CategoryBrief, Plan
+from models.knowledge.config import ReplayTeacherConfig, TransformersTeacherConfig, VllmTeacherConfig
+from models.knowledge.products import Product, clean
+from models.knowledge.teachers.base import Request, Response
+from models.knowledge.teachers.build import build_teacher
+from models.knowledge.teachers.canary import CANARY, check_canary
+from models.knowledge.teachers.chat import bare_json, make_chat
+from models.knowledge.teachers.identity import identify_model
+
+PLAN = Plan(reasoning="r", product_kind="mug", focus=(), pitfalls=())
+
+
+def about(title: str, brand: str = "", attempt: int = 0) -> Request:
+    given = Assignment(product=Product(title=title, brand=brand, category="Mugs"), plan=PLAN)
+    return Request("demand_analyst", given, DEMAND_ANALYST.answer, "1", attempt, "not valid" if attempt else "")
+
+
+def planning(category: str = "Mugs", attempt: int = 0) -> Request:
+    return Request("planner", CategoryBrief(category=category), PLANNER.answer, "1", attempt)
+
+
+def record(path: Path, *lines: dict[str, Any] | str) -> ReplayTeacherConfig:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return ReplayTeacherConfig(kind="replay", recordings=path)
+
+
+def replay(config: ReplayTeacherConfig, *requests: Request) -> list[str]:
+    return [response.text or response.error for response in build_teacher(config).answer(requests)]
+
+
+def test_the_most_specific_recording_answers(tmp_path: Path) -> None:
+    config = record(
+        tmp_path / "recordings.jsonl",
+        {"agent": "planner", "answer": "any category"},
+        {"agent": "planner", "category": "Cups", "answer": "cups"},
+        {"agent": "demand_analyst", "title": "Red  Mug", "answer": {"reasoning": "a mug"}},
+        "",
+        {"agent": "demand_analyst", "title": "Red Mug", "answer": "too late"},
+        {"agent": "demand_analyst", "title": "Red Mug", "brand": "Acme", "answer": "Acme's"},
+        {"agent": "demand_analyst", "title": "long " * 100, "answer": "long"},
+    )
+    answers = replay(config, planning(), planning("Cups"), about("Red Mug"), about("Red Mug", "Acme"), about("Blue"))
+    assert replay(config, about(clean("long " * 100, 400))) == ["long"]  # as the catalogue's titles are cut
+    assert answers[:4] == ["any category", "cups", '{"reasoning": "a mug"}', "Acme's"]
+    assert "no recorded answer" in answers[4]
+
+
+def test_a_repair_gets_the_recorded_answer_again(tmp_path: Path) -> None:
+    config = record(tmp_path / "r.jsonl", {"agent": "demand_analyst", "title": "Red Mug", "answer": "broken {"})
+    assert replay(config, about("Red Mug", attempt=1)) == ["broken {"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("not json", "line 1: line"),
+        ({"agent": "planner"}, "line 1: answer: Field required"),
+        ({"agent": "planer", "answer": "x"}, "'planer' unknown; known: planner, demand_analyst"),
+        ({"agent": "planner", "answer": "x", "item_id": "7"}, "item_id"),
+    ],
+)
+def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: dict[str, Any] | str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        replay(record(tmp_path / "r.jsonl", line), planning())
+
+
+def test_other_recordings_are_another_teacher(tmp_path: Path) -> None:
+    configs = [record(tmp_path / f"{text}.jsonl", {"agent": "planner", "answer": text}) for text in ("a", "b")]
+    assert len({build_teacher(config).name for config in configs}) == 2
+
+
+@pytest.mark.parametrize("text", ["Good morning!", "", "[]", '{"code": "other"}', '{"code": "kq7-zr2-xw9", "more": 1}'])
+def test_the_canary_dies_of_any_other_answer(text: str) -> None:
+    (code,) = CANARY.schema["properties"]["code"]["enum"]
+    assert code not in json.dumps(CANARY.messages)
+    check_canary(Response(0, json.dumps({"code": code})), remedy="")
+    with pytest.raises(UserError, match=r"ignored.*Do this\."):
+        check_canary(Response(0, text), remedy="Do this.")
+
+
+@pytest.mark.parametrize(
+    ("text", "json_text"),
+    [
+        ('{"a": {"b": 1}}', '{"a": {"b": 1}}'),
+        ('```json\n{"a": 1}\n```', '{"a": 1}'),
+        ('<think>{"a": 0}?</think> Here: {"a": 1}. Anything else?', '{"a": 1}'),
+        ("no object } here {", "no object } here {"),
+    ],
+)
+def test_unconstrained_answers_are_freed_of_remarks(text: str, json_text: str) -> None:
+    assert bare_json(text) == json_text
+
+
+def test_seeds_depend_on_the_conversation_alone() -> None:
+    red, again, blue = make_chat(about("Red")), make_chat(about("Red")), make_chat(about("Blue"))
+    assert red.seed(1) == again.seed(1)
+    assert len({red.seed(1), red.seed(2), blue.seed(1), make_chat(about("Red", attempt=1)).seed(1)}) == 4
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", max_positions=4096)
+
+
+def transformers(model: Path, **options: Any) -> TransformersTeacherConfig:
+    return TransformersTeacherConfig(kind="transformers", model=str(model), device="cpu", **options)
+
+
+def test_transformers_answers_alike_whatever_stands_beside(tiny: Path) -> None:
+    short, long = about("Red Mug"), about("A mug that is red, " * 12)
+    alone = next(build_teacher(transformers(tiny, max_tokens=16)).answer([short]))
+    teacher = build_teacher(transformers(tiny, max_tokens=16, batch_size=2))
+    responses = {response.number: response for response in teacher.answer([long, short])}
+    assert sorted(responses) == [0, 1]
+    assert responses[1]._replace(number=0, seconds=0) == alone._replace(seconds=0)
+    assert all(response.tokens_in > 1000 and 0 < response.tokens_out <= 16 for response in responses.values())
+    assert not any(response.error for response in responses.values())
+
+
+def test_transformers_tells_what_was_cut_off_and_what_does_not_fit(tiny: Path) -> None:
+    teacher = build_teacher(transformers(tiny, max_tokens=16, temperature=1.0))
+    huge, *rest = list(teacher.answer([about("x" * 4000), *(planning(f"c{number}") for number in range(3))]))
+    assert "too long for the model" in huge.error
+    for response in rest:
+        assert response.truncated == (response.tokens_out == 16)
+
+
+def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "config.json", "notes.txt"):
+        (tmp_path / name).write_text("1")
+    first = identify_model(str(tmp_path), None)
+    (tmp_path / "notes.txt").write_text("2")
+    assert identify_model(str(tmp_path), None) == first
+    (tmp_path / "model.safetensors").write_text("2")
+    assert identify_model(str(tmp_path), None) != first
+    assert identify_model("org/model", "abc") == "org/model@abc"
+
+
+def test_what_cannot_be_loaded_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="cannot load"):
+        list(build_teacher(transformers(tmp_path)).answer([planning()]))
+    # This environment has no vLLM: the teacher can be made, and cached answers served, but nothing can be asked.
+    teacher = build_teacher(VllmTeacherConfig(kind="vllm", model=str(tmp_path)))
+    assert list(teacher.answer([])) == []
+    with pytest.raises(UserError, match=r"scripts/setup\.sh vllm"):
+        list(teacher.answer([planning()]))
