@@ -11,6 +11,7 @@ VERBS = {
     "demo": "run everything on the embedded shop: pipeline, servers, a ranking request, traffic, reports",
     "config": "print the resolved run configuration, or say everything that is wrong with it",
     "run": "run the train-and-deploy pipeline on this machine",
+    "knowledge": "print what is known of an item and why, or its nearest items",
     "serve": "start Triton and the gateway with what was deployed",
     "rank": "send one ranking request to the gateway",
     "traffic": "send simulated A/B traffic through the gateway (embedded shop)",

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from contracts.artifacts import write_json
+from contracts.digests import LINEAGE_FILE
 from contracts.errors import UserError
 from pipelines.arguments import local_arguments
 from pipelines.config import RunConfig
@@ -13,6 +14,12 @@ DEPLOYED_FILE = "deployed.json"
 """The artifacts that are in service; monitoring and refreshes go on from these."""
 PACKAGES = Path(__file__).parent.parent / "pipelines" / "compiled"
 _TRAINING = "train_and_deploy"
+_MAKERS = {
+    "dataset": ("ingest",),
+    "knowledge": ("merge-knowledge",),
+    "item_embeddings": ("embed-items", "embed-new-items"),
+}
+"""Artifact -> the steps that make it."""
 
 
 def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str, Path]:
@@ -47,6 +54,22 @@ def deployed_artifacts(config: RunConfig) -> dict[str, Path]:
     if not path.is_file():
         raise UserError(f"nothing was deployed in {config.home} yet; `reaseq run` trains and deploys")
     return {name: Path(folder) for name, folder in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def find_artifact(config: RunConfig, name: str) -> Path:
+    """An artifact in service; before anything was deployed, the one that was made last.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (config.home / DEPLOYED_FILE).is_file():
+        return deployed_artifacts(config)[name]
+    made = [
+        found.parent for step in _MAKERS[name] for found in config.home.glob(f"steps/*/{step}/{name}/{LINEAGE_FILE}")
+    ]
+    if not made:
+        raise UserError(f"no {name.replace('_', ' ')} in {config.home} yet; `reaseq run` makes it")
+    return max(made, key=lambda folder: (folder / LINEAGE_FILE).stat().st_mtime_ns)
 
 
 def is_promoted(evaluation: Path) -> bool:

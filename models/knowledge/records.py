@@ -10,9 +10,10 @@ import polars as pl
 from contracts.artifacts import read_lineage
 from contracts.tables import FACETS, KNOWLEDGE
 from models.knowledge.agents.prompts import prompt_set_version
+from models.knowledge.agents.roles import Objection
 from models.knowledge.agents.team import Case
 from models.knowledge.cache import Finished, ItemCache
-from models.knowledge.schema import to_row
+from models.knowledge.schema import Claim, to_row
 
 KNOWLEDGE_FILE: Final = "knowledge.parquet"
 TRACE_FILE: Final = "traces.jsonl"
@@ -32,7 +33,9 @@ def finish(case: Case) -> Finished:
         "status": case.status,
         "product": case.product.model_dump(),
         "reasoning": case.reasoning,
-        "objections": [objection.model_dump() for objection in case.objections],
+        "objections": [
+            {**objection.model_dump(), "claim": _objected(case, objection)} for objection in case.objections
+        ],
         "dropped": [dropped._asdict() for dropped in case.dropped],
         "fault": case.fault,
     }
@@ -85,9 +88,17 @@ def carry_over(previous: Path, items: ItemCache, recipe: str) -> None:
                     items.put(digest, Finished(row, _without_id(line)))
 
 
-def read_item_id(line: str) -> str:
-    """The item of a line of the trace, without parsing the rest."""
-    return str(json.JSONDecoder().raw_decode(line, len(_HEAD))[0])
+def find_line(folder: Path, item_id: str) -> str:
+    """An item's line of the trace; empty when it has none. Only the beginning of other lines is looked at."""
+    start = f"{_HEAD}{_dump(item_id)}, "
+    with (folder / TRACE_FILE).open(encoding="utf-8") as lines:
+        return next((line for line in lines if line.startswith(start)), "")
+
+
+def _objected(case: Case, objection: Objection) -> str:
+    """Text of the claim that the critic means; empty where there is none."""
+    claims: tuple[Claim, ...] = getattr(case.draft, objection.facet) if case.draft else ()
+    return claims[objection.number].text if objection.number < len(claims) else ""
 
 
 def _without_id(line: str) -> str:

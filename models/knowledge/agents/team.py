@@ -38,6 +38,8 @@ class Case:
     record: KnowledgeRecord | None = None
     reasoning: dict[str, str] = field(default_factory=dict)
     """Each agent's chain of thought."""
+    draft: KnowledgeRecord | None = None
+    """What the analysts wrote; the critic's objections count its claims."""
     objections: tuple[Objection, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     """Claims that fell to the rules of evidence."""
@@ -77,7 +79,7 @@ def distil(product: Product) -> Conversation[Case]:
 def _finish(case: Case, draft: Draft) -> Conversation[None]:
     if (review := (yield from _ask(case, CRITIC, draft))) is None:
         return
-    case.objections = review.objections
+    case.draft, case.objections = draft.record, review.objections
     reviewed = ReviewedDraft(product=draft.product, record=draft.record, objections=review.objections)
     if (edition := (yield from _ask(case, EDITOR, reviewed))) is None:
         return
