@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,35 +81,24 @@ class _Stub:
         self.in_flight += 1
         await asyncio.sleep(self.delay_s)
         self.in_flight -= 1
-        return _complete(_reply(schema, body["messages"][1]["content"] if len(body["messages"]) > 1 else ""))
+        if schema["name"] not in AGENT_NAMES:
+            return _complete(
+                json.dumps({key: value["enum"][0] for key, value in schema["schema"]["properties"].items()})
+            )
+        return _complete(reply(schema["name"], json.loads(body["messages"][1]["content"].split("\n")[1])))
 
 
-def _complete(answer: dict[str, Any]) -> bytes:
-    message = {"role": "assistant", "content": json.dumps(answer)}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    usage = {"prompt_tokens": 1000, "completion_tokens": 250, "total_tokens": 1250}
-    return json.dumps(
-        {"id": "1", "object": "chat.completion", "created": 0, "model": "stub", "choices": [choice], "usage": usage}
-    ).encode()
+def reply(agent: str, given: dict[str, Any]) -> str:
+    """A valid answer of an agent; it depends on what the agent reads alone."""
+    return json.dumps({"reasoning": _REASONING, **_FINDINGS[agent](given)})
 
 
-def _reply(schema: dict[str, Any], message: str) -> dict[str, Any]:
-    """A valid answer of the agent that the schema is named after; it depends on the product alone."""
-    name, properties = schema["name"], schema["schema"]["properties"]
-    if name not in AGENT_NAMES:
-        return {key: value["enum"][0] for key, value in properties.items()}
-    if name == "planner":
-        return {"reasoning": _REASONING, "product_kind": "thing", "focus": ["size", "weight"], "pitfalls": []}
-    given = json.loads(message.split("\n")[1])
-    if name == "critic":
-        objection = {"facet": "demands", "number": 0, "problem": "too general", "remedy": "drop"}
-        return {"reasoning": _REASONING, "objections": [objection]}
-    if name == "editor":
-        return {"reasoning": _REASONING, "record": given["record"]}
-    title = given["product"]["title"][:80]
-    facts = {key: [_claim(key, n, title) for n in range(3)] for key, value in properties.items() if "items" in value}
-    summary = {"summary": f"This is {title}."} if "summary" in properties else {}
-    return {"reasoning": _REASONING, "recognised": True, **facts, **summary}
+def _find(*facets: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def find(given: dict[str, Any]) -> dict[str, Any]:
+        title = given["product"]["title"][:80]
+        return {"recognised": True, **{facet: [_claim(facet, n, title) for n in range(3)] for facet in facets}}
+
+    return find
 
 
 def _claim(facet: str, number: int, title: str) -> dict[str, Any]:
@@ -117,7 +106,24 @@ def _claim(facet: str, number: int, title: str) -> dict[str, Any]:
     return {"text": f"{facet} {number} of {title}", "evidence": evidence, "source": "reasoning", "confidence": 0.7}
 
 
+_OBJECTION = {"facet": "demands", "number": 0, "problem": "too general", "remedy": "drop"}
+_DEMAND_SIDE = _find("demands", "audiences", "scenarios")
+_FINDINGS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "planner": lambda given: {"product_kind": given["category"][-40:] or "thing", "focus": ["size"], "pitfalls": []},
+    "demand_analyst": lambda given: {"summary": "A useful thing.", **_DEMAND_SIDE(given)},
+    "attribute_analyst": _find("attributes", "complements", "substitutes", "lifecycle"),
+    "critic": lambda _: {"objections": [_OBJECTION]},
+    "editor": lambda given: {"record": given["record"]},
+}
 _REASONING = "First the kind of product, then who buys it and why, then what decides between two of them. " * 4
+
+
+def _complete(answer: str) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 250, "total_tokens": 1250}
+    return json.dumps(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "stub", "choices": [choice], "usage": usage}
+    ).encode()
 
 
 async def _main(delay_s: float) -> None:

@@ -65,6 +65,10 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return bool(self._places([key]))
 
+    def __len__(self) -> int:
+        """Number of entries; a blob has one for each of its keys."""
+        return len(self._keys) + len(self._recent)
+
     def put(self, keys: Sequence[str], blob: bytes) -> None:
         """Stores a blob under one or several keys; once this returns, a killed process has not lost it."""
         if self._own is None:
