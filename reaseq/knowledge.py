@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         print(describe_item(args.knowledge or find_artifact(config, "knowledge"), args.item))
         return 0
     from models.knowledge.neighbours import find_neighbours
-    from models.knowledge.show import printable
+    from models.knowledge.products import printable
 
     items = find_artifact(config, "dataset") / "items.parquet"
     for item_id, cosine, title, category in find_neighbours(

@@ -20,7 +20,7 @@ from models.knowledge.budget import Budget, BudgetReachedError
 from models.knowledge.cache import Cache, open_cache, recipe
 from models.knowledge.config import KnowledgeConfig
 from models.knowledge.ledger import Ledger
-from models.knowledge.products import Product, read_product
+from models.knowledge.products import Product, printable, read_product
 from models.knowledge.records import RECIPE, carry_over, finish
 from models.knowledge.slabs import Catalogue, Shard, Slab, SlabWriter, Tally
 from models.knowledge.teachers.base import Teacher
@@ -180,7 +180,7 @@ def check_invalid(tally: Tally, num_items: int, config: KnowledgeConfig) -> None
     if tally.statuses["invalid"] > config.max_invalid_rate * num_items:
         raise UserError(
             f"knowledge: {tally.statuses['invalid']} of {num_items} items got no valid answer, more than "
-            f"max_invalid_rate {config.max_invalid_rate} allows. The first, {tally.first_fault}. "
+            f"max_invalid_rate {config.max_invalid_rate} allows. The first, {printable(tally.first_fault)}. "
             "Valid answers are cached; mend the teacher and run again."
         )
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
+from models.knowledge.products import printable
 from models.knowledge.show import suggest
 
 EMBEDDINGS_FILE: Final = "item_embeddings.parquet"
@@ -33,7 +34,7 @@ def find_neighbours(embeddings: Path, items: Path, item_id: str, *, count: int =
     table = pl.scan_parquet(embeddings / EMBEDDINGS_FILE).select("item_id", "embedding")
     own = table.filter(pl.col("item_id") == item_id).collect()
     if own.is_empty():
-        raise UserError(f"no item '{item_id}' in {embeddings}{suggest(item_id, table)}")
+        raise UserError(f"no item '{printable(item_id)}' in {embeddings}{suggest(item_id, table)}")
     query = np.array(own["embedding"][0], np.float32)
     query /= max(float(np.linalg.norm(query)), 1e-12)
     num_rows = table.select(pl.len()).collect().item()

@@ -40,6 +40,11 @@ def fold(text: str) -> str:
     return f" {' '.join(_WORD.findall(text.casefold()))} "
 
 
+def printable(text: str) -> str:
+    """Text whose control characters are shown, not obeyed, for terminals: catalogues and models may write anything."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
 def read_product(row: dict[str, str | None], *, max_description_chars: int) -> Product:
     """The product in a row of the ITEMS table."""
     return Product(

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,11 @@ import polars as pl
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
 from contracts.tables import FACETS
+from models.knowledge.products import printable
 from models.knowledge.records import KNOWLEDGE_FILE, find_line
 
 _WIDTH: Final = 110
 _MAX_COMPARED: Final = 50_000
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def describe_item(knowledge: Path, item_id: str) -> str:
@@ -44,11 +43,6 @@ def suggest(item_id: str, table: pl.LazyFrame) -> str:
         ids = table.select("item_id").head(_MAX_COMPARED).collect()["item_id"].to_list()
         near = difflib.get_close_matches(item_id, ids, n=5)
     return f"; did you mean {', '.join(map(printable, near))}?" if near else ""
-
-
-def printable(text: str) -> str:
-    """Text whose control characters are shown instead of obeyed: it comes from catalogues and language models."""
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def _head(row: dict[str, Any], trace: dict[str, Any]) -> Iterator[str]:

@@ -113,6 +113,19 @@ def test_invalid_answers_are_quarantined(tmp_path: Path, write_dataset, shop, sc
     assert read_lineage(tmp_path / "knowledge").metrics["invalid_rate"] == 1.0
 
 
+def test_too_many_invalid_answers_stop_the_run_early(tmp_path: Path, write_dataset, scripted, monkeypatch) -> None:
+    items = [{"item_id": str(number), "title": f"Mug {number}", "category": str(number)} for number in range(20)]
+    text = '{"reasoning": "r", "product_kind": "k", "focus": [], "pitfalls": [], "\\u001b[2J": 1}'
+    teacher = scripted(lambda request: Response(0, text))
+    monkeypatch.setattr(distill, "build_teacher", lambda config: teacher)
+    config = KnowledgeConfig(batch_items=2, max_invalid_rate=0.1)
+    with pytest.raises(UserError, match=r"max_invalid_rate 0\.1 allows\. The first, item 0: planner") as error:
+        run(write_dataset(items), tmp_path, config)
+    assert "\x1b" not in str(error.value), "an answer must not command the terminal of who reads the error"
+    assert len(teacher.asked) < 20
+    assert not (tmp_path / "knowledge").exists()
+
+
 def test_gate_on_coverage(tmp_path: Path, write_dataset, shop) -> None:
     with pytest.raises(UserError, match=r"75\.0%"):
         run(write_dataset(shop), tmp_path, KnowledgeConfig(min_coverage=0.9))

@@ -10,6 +10,7 @@ from evidently.ui.workspace import Workspace
 from contracts.errors import UserError
 from monitoring.config import MonitoringConfig
 from monitoring.drift import report_drift
+from monitoring.features import SERVING_FEATURES
 
 Window = Callable[..., pl.DataFrame]
 CONFIG = MonitoringConfig(max_rows=2000)
@@ -72,3 +73,13 @@ def test_a_short_window_and_a_wrong_file_are_refused(tmp_path: Path, serving_win
         drift(tmp_path, serving_window(4).drop("score"), serving_window(2))
     with pytest.raises(UserError, match="no table of serving features"):
         report_drift(tmp_path / "no", tmp_path / "no", CONFIG, workspace=tmp_path / "w", out=tmp_path / "o")
+
+
+def test_markup_in_catalogue_text_is_not_markup_of_the_page(tmp_path: Path, serving_window: Window) -> None:
+    planted = serving_window(4).with_columns(
+        pl.concat_str(pl.lit("</script><script>alert(1)</script>"), "item_id").alias("item_id")
+    )
+    drift(tmp_path, planted, serving_window(2))
+    assert "alert(1)" not in (tmp_path / "out" / "report.html").read_text()
+    texts = [name for name, dtype in SERVING_FEATURES.schema.items() if dtype == pl.String()]
+    assert texts == ["request_id", "item_id"], "what an agent or a shop wrote is not even in the table"
