@@ -19,6 +19,7 @@ from models.knowledge.teachers.base import Price, Request, Response
 from models.knowledge.teachers.canary import CANARY, check_canary
 from models.knowledge.teachers.chat import Chat, make_chat
 from models.knowledge.teachers.identity import identify_model
+from models.knowledge.teachers.reaper import end_children_with_us
 
 _MAX_ERROR_CHARS = 300
 _REMEDY = "This engine cannot be trusted with schemas: install the versions of requirements/vllm.lock."
@@ -53,6 +54,7 @@ class VllmTeacher:
     @cached_property
     def _llm(self) -> Any:
         llm = _load(self._config)
+        self._reaper = end_children_with_us()
         (response,) = _run(lambda: llm, iter([CANARY]), self._config)
         check_canary(response, remedy=_REMEDY)
         return llm

@@ -1,10 +1,11 @@
 """Distils in a process of its own, which the tests can kill: python distil_run.py TEACHER DATASET CACHE OUT [agents]
 
 TEACHER is the teacher's configuration as JSON. With `agents`, each agent is asked directly first. One JSON object per
-line tells what happens: {"agent", "valid"}, {"asked"} and {"stored"} (digests of requests).
+line tells what happens: {"agent", "valid"}, {"asked"} and {"stored"} (digests of requests), and first {"pid"}.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,7 @@ def ask_every_agent(teacher: LiveTeacher) -> None:
 
 def main(teacher: str, dataset: str, cache: str, out: str, *options: str) -> None:
     config = KnowledgeConfig.model_validate({"teacher": json.loads(teacher), "max_invalid_rate": 1})
+    tell(pid=os.getpid())
     watched = Watched(build_teacher(config.teacher))
     if "agents" in options:
         ask_every_agent(watched._teacher)

@@ -1,6 +1,7 @@
 """vLLM as teacher, in process and as a server, on a tiny model with random weights: valid answers, trial, resume."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -8,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from distil_run import REQUESTS_PER_AGENT, requests_of_every_agent
-from model_processes import ENGINE, ROOT, end, environment
+from model_processes import ENGINE, ROOT, environment
 
 from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
@@ -47,7 +49,8 @@ def distil(
         yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
         assert process.wait() == 0, (folder / f"{out}.log").read_text()[-3000:]
     finally:
-        end(process) if process.poll() is None else process.wait()
+        process.kill()  # no more than this one: what it started has to go by itself
+        process.wait()
 
 
 def killed_after(num_stored: int, told: Iterator[dict[str, Any]]) -> Facts:
@@ -59,6 +62,20 @@ def killed_after(num_stored: int, told: Iterator[dict[str, Any]]) -> Facts:
             break
     told.close()  # type: ignore[attr-defined]
     return facts
+
+
+def in_session(pid: int, session: int) -> bool:
+    try:
+        return os.getsid(pid) == session
+    except ProcessLookupError:
+        return False
+
+
+def assert_nothing_left(session: int) -> None:
+    """The engine of a killed process is gone too: it would keep the GPU's memory."""
+    left = [process for process in psutil.process_iter() if in_session(process.pid, session)]
+    _, alive = psutil.wait_procs(left, timeout=60)
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive), [process.name() for process in alive]
 
 
 def named(facts: Facts, kind: str) -> list[str]:
@@ -94,6 +111,7 @@ def test_in_process_every_agent_is_answered_by_its_schema_and_a_killed_run_goes_
     teacher = {"kind": "vllm", "model": str(tiny_model), "dtype": "float32", "temperature": 1.0}
     teacher |= {"concurrency": CONCURRENCY, "engine_args": ENGINE}
     first = killed_after(20, distil(vllm_python, teacher, folder, "killed", "agents"))
+    assert_nothing_left(first[0]["pid"])
     too_long, *answers = [fact for fact in first if "agent" in fact]
     assert "maximum context length" in too_long["error"]
     assert Counter(answer["agent"] for answer in answers if answer["valid"]) == dict.fromkeys(

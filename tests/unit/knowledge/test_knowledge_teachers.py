@@ -1,9 +1,12 @@
 """Language-model teachers without a server: recorded answers, the trial request, plain transformers."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.tiny_model import make_tiny_model
@@ -144,6 +147,25 @@ def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text("2")
     assert identify_model(str(tmp_path), None) != first
     assert identify_model("org/model", "abc") == "org/model@abc"
+
+
+def test_what_a_killed_process_started_is_ended() -> None:
+    code = """
+import subprocess, sys
+from models.knowledge.teachers.reaper import end_children_with_us
+child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=sys.stdin)
+reaper = end_children_with_us()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        child = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs([child], timeout=30)
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
 
 def test_what_cannot_be_loaded_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
