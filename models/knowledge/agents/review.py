@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from models.knowledge.agents.roles import AttributeFindings, DemandFindings, Objection, ReviewedDraft
@@ -78,7 +79,7 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
     text = fold(draft.product.text)
 
     def keep(placed: PlacedClaim) -> Claim | None:
-        place = (placed.facet, fold(placed.claim.text))
+        place = (placed.facet, _fold(placed.claim.text))
         if place not in drafted:
             reason = NOT_IN_DRAFT
         elif place not in standing:
@@ -95,10 +96,14 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
     settled = _select(record, keep)
     kept_by_editor = _texts(record)
     for placed in draft.record.claims():
-        place = (placed.facet, fold(placed.claim.text))
+        place = (placed.facet, _fold(placed.claim.text))
         if place not in kept_by_editor:
             dropped.append(_drop(placed, LEFT_OUT if place in standing else OBJECTED))
     return Settled(settled, tuple(dropped))
+
+
+_fold = lru_cache(1024)(fold)
+"""A claim is looked at several times in a row."""
 
 
 def _drop(placed: PlacedClaim, reason: str) -> Dropped:
@@ -106,7 +111,7 @@ def _drop(placed: PlacedClaim, reason: str) -> Dropped:
 
 
 def _texts(record: KnowledgeRecord) -> set[tuple[str, str]]:
-    return {(placed.facet, fold(placed.claim.text)) for placed in record.claims()}
+    return {(placed.facet, _fold(placed.claim.text)) for placed in record.claims()}
 
 
 def _find_fault(claim: Claim, folded_text: str) -> str:
