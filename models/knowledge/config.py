@@ -18,6 +18,8 @@ class HandbookTeacherConfig(Config):
     """Folder of concept files (*.yaml); none means the handbook that comes with the package."""
     min_confidence: float = Field(default=0.35, ge=0, le=1)
     """Below this confidence of the match the handbook answers "unknown"."""
+    encoder: str | None = None
+    """A sentence-transformers model, asked about products that category and words leave undecided; none: never ask."""
 
 
 class LanguageModelConfig(Config):

@@ -18,7 +18,7 @@ ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=320)]
 Reasoning = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1600)]
 
-MAX_CLAIMS: Final = 5
+MAX_CLAIMS: Final = 8
 assert get_args(Facet) == FACETS, "the schema's facets must be those of the KNOWLEDGE table"
 
 

@@ -50,7 +50,9 @@ def find_faults(concepts: Sequence[Concept], situations: Sequence[Situation]) ->
         for fault in _faults_of(others, known - {concept.id})
     ]
     return faults + [
-        f"situation {situation.id}: {fault}" for situation in situations for fault in _faults_of(situation.concepts, known)
+        f"situation {situation.id}: {fault}"
+        for situation in situations
+        for fault in _faults_of(situation.concepts, known)
     ]
 
 

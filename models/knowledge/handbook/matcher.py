@@ -1,13 +1,14 @@
 """Which concept of the handbook a product is, and how sure that is.
 
-Two witnesses: the category path (which concept claims this path or its end) and the text (whose terms occur in the
-title, best before a "for ...", which names the device an accessory fits). They are combined as independent witnesses
-(noisy or); below a threshold the answer is "don't know".
+Three witnesses: the category path (which concept claims this path or its end), the text (whose terms occur in the
+title, best before a "for ...", which names the device an accessory fits) and, where the caller asked an encoder
+(`likeness.py`), the meaning of the title. They are combined as independent witnesses (noisy or); below a threshold the
+answer is "don't know".
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from models.knowledge.handbook.concepts import Concept
@@ -15,10 +16,14 @@ from models.knowledge.products import Product
 
 _CATEGORY_TRUST: Final = 0.85
 _TEXT_TRUST: Final = 0.6
+_VECTOR_TRUST: Final = 0.7
 _SINGLE_WORD: Final = 0.75
-_ANCESTOR: Final = 0.5
+_PARENT: Final = 0.5
+"""Weight of the category right above, when none is known for the path's end; each step up counts so much less."""
 _ALIKE: Final = 0.6
 """Weight of a category that only shares words with a concept's."""
+_UNNAMED: Final = 0.1
+"""Weight of a concept that shares a category but is not named by the text, beside 1 for one that is."""
 _IN_TITLE, _AFTER_FOR, _IN_DESCRIPTION = 1.0, 0.7, 0.4
 
 _WORD = re.compile(r"\w+")
@@ -32,6 +37,8 @@ class Match(NamedTuple):
     confidence: float
     """In [0, 1]."""
     reason: str
+    contested: bool
+    """The title names another concept, and not this one."""
 
 
 class ConceptMatcher:
@@ -51,20 +58,30 @@ class ConceptMatcher:
                 self._terms.append((index, words))
         self._category_words = [(frozenset(words_of(path[-1])), path) for path in self._by_path]
 
-    def match(self, product: Product) -> Match | None:
-        """The likeliest concept; none when nothing speaks for any."""
-        by_category = self.match_category(product.category)
+    def match(self, product: Product, likeness: Mapping[int, float] | None = None) -> Match | None:
+        """The likeliest concept; none when nothing speaks for any.
+
+        Args:
+            product: What is to be matched.
+            likeness: Probability of concepts by the vectors of their texts, where these were asked (`Likeness`).
+        """
         by_text = self._match_text(product)
+        by_category = _share_out(self.match_category(product.category), by_text)
+        by_vector = likeness or {}
         best: tuple[float, int, int] = (0.0, 0, -1)
-        for index in by_category.keys() | by_text.keys():
+        for index in by_category.keys() | by_text.keys() | by_vector.keys():
             text, num_words = by_text.get(index, (0.0, 0))
             doubt = (1 - _CATEGORY_TRUST * by_category.get(index, 0.0)) * (1 - _TEXT_TRUST * text)
+            doubt *= 1 - _VECTOR_TRUST * by_vector.get(index, 0.0)
             best = max(best, (1 - doubt, num_words, -index))
         confidence, _, negative = best
         if not confidence:
             return None
+        text, _ = by_text.get(-negative, (0.0, 0))
+        strengths = {"category": by_category.get(-negative), "text": text, "meaning": by_vector.get(-negative)}
         concept = self._concepts[-negative]
-        return Match(concept, round(confidence, 3), self._explain(concept, -negative, by_category, by_text))
+        contested = not text and any(strength >= _IN_TITLE for strength, _ in by_text.values())
+        return Match(concept, round(confidence, 3), _explain(concept, strengths), contested)
 
     def match_category(self, category: str) -> dict[int, float]:
         """Strength in [0, 1] of each concept that a category path speaks for; concepts that share it share that."""
@@ -75,7 +92,7 @@ class ConceptMatcher:
         for end in range(len(path) - 1, 0, -1):
             for start in range(end):
                 if found := self._by_path.get(path[start:end]):
-                    return dict.fromkeys(found, _ANCESTOR / len(found))
+                    return dict.fromkeys(found, _PARENT ** (len(path) - end) / len(found))
         return self._alike(path[-1]) if path else {}
 
     def _alike(self, leaf: str) -> dict[int, float]:
@@ -104,15 +121,19 @@ class ConceptMatcher:
         hits = Counter(term for word in set(words_of(text)) for term in self._by_word.get(word, ()))
         return (self._terms[term] for term, count in hits.items() if count == len(self._terms[term][1]))
 
-    def _explain(
-        self, concept: Concept, index: int, by_category: dict[int, float], by_text: dict[int, tuple[float, int]]
-    ) -> str:
-        reasons = []
-        if index in by_category:
-            reasons.append(f"its category speaks for it ({by_category[index]:.2f})")
-        if index in by_text:
-            reasons.append(f"its text speaks for it ({by_text[index][0]:.2f})")
-        return f"handbook concept '{concept.id}': {' and '.join(reasons)}"
+
+def _share_out(by_category: dict[int, float], by_text: dict[int, tuple[float, int]]) -> dict[int, float]:
+    """Concepts that share a category share its strength by what the text says for each."""
+    if len(by_category) < 2:
+        return by_category
+    weights = {index: _UNNAMED + by_text.get(index, (0.0, 0))[0] for index in by_category}
+    scale = sum(by_category.values()) / sum(weights.values())
+    return {index: scale * weight for index, weight in weights.items()}
+
+
+def _explain(concept: Concept, strengths: Mapping[str, float | None]) -> str:
+    reasons = [f"its {witness} speaks for it ({strength:.2f})" for witness, strength in strengths.items() if strength]
+    return f"handbook concept '{concept.id}': {' and '.join(reasons)}"
 
 
 def words_of(text: str) -> list[str]:

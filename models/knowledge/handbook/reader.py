@@ -15,6 +15,9 @@ from models.knowledge.handbook.graph import Graph, build_graph, find_faults
 
 _LISTS: Final = ("concepts", "traits", "situations")
 
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same safe loader in C, ten times as fast, where PyYAML was built with it."""
+
 Entry = TypeVar("Entry", Concept, Trait, Situation)
 
 
@@ -56,7 +59,7 @@ def read_handbook(folder: Path | None = None) -> Handbook:
 
 def _read_file(path: Traversable, faults: list[str]) -> dict[str, list[dict[str, Any]]]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
         faults.append(f"{path.name}: {error}")
         return {}

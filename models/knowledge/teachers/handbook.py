@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,18 +20,18 @@ from models.knowledge.agents.roles import (
     Review,
     ReviewedDraft,
 )
-from models.knowledge.config import HandbookTeacherConfig
+from models.knowledge.config import EmbeddingConfig, HandbookTeacherConfig
+from models.knowledge.handbook.claims import ClaimWriter, find_quote
+from models.knowledge.handbook.finder import ConceptFinder
+from models.knowledge.handbook.likeness import Likeness
+from models.knowledge.handbook.matcher import Match
 from models.knowledge.handbook.reader import read_handbook
-from models.knowledge.handbook.matcher import ConceptMatcher, Match
 from models.knowledge.products import Product, fold
-from models.knowledge.schema import MAX_CLAIMS, Claim
 from models.knowledge.teachers.base import Price, Request, Response
 
-_REASONED = 0.9
-"""Confidence of a claim that follows from the kind of product, if the kind is right."""
 _MATCHES_KEPT = 4096
-_MAX_SHOWN = 3
-"""Claims from cues in the product's text, per facet; the rest is left to the kind of product."""
+_MAX_TITLE_TOKENS = 32
+"""What a title is stands at its beginning."""
 
 
 class HandbookTeacher:
@@ -40,17 +40,20 @@ class HandbookTeacher:
     def __init__(self, config: HandbookTeacherConfig) -> None:
         handbook = read_handbook(config.folder)
         self._concepts = handbook.concepts
-        self._traits = handbook.traits
-        self._matcher = ConceptMatcher(handbook.concepts)
-        self._min_confidence = config.min_confidence
-        self._find = lru_cache(_MATCHES_KEPT)(self._find_uncached)
+        self._claims = ClaimWriter(handbook)
+        self._finder = ConceptFinder(
+            handbook.concepts,
+            min_confidence=config.min_confidence,
+            load_likeness=partial(_load_likeness, config, handbook.version) if config.encoder else None,
+        )
         self._fold_text = lru_cache(_MATCHES_KEPT)(lambda product: fold(product.text))
         self.name = f"handbook-{handbook.version}"
-        self.sampling: dict[str, Any] = {"min_confidence": config.min_confidence}
+        self.sampling: dict[str, Any] = {"min_confidence": config.min_confidence, "encoder": config.encoder}
         self.price = Price()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Response]:
-        """Answers in order."""
+        """Answers in order; the products of the batch are matched together."""
+        self._finder.find([product for request in requests if (product := getattr(request.given, "product", None))])
         for number, request in enumerate(requests):
             start = time.perf_counter()
             text = self._reply(request.answer, request.given).model_dump_json()
@@ -68,12 +71,11 @@ class HandbookTeacher:
             return self._demand(given.product)
         return self._attributes(given.product)
 
-    def _find_uncached(self, product: Product) -> Match | None:
-        match = self._matcher.match(product)
-        return match if match and match.confidence >= self._min_confidence else None
+    def _find(self, product: Product) -> Match | None:
+        return self._finder.find([product])[0]
 
     def _plan(self, brief: CategoryBrief) -> Plan:
-        strengths = self._matcher.match_category(brief.category)
+        strengths = self._finder.matcher.match_category(brief.category)
         if not strengths:
             return Plan(reasoning="The handbook knows no such category.", product_kind="unknown", focus=(), pitfalls=())
         concept = self._concepts[max(strengths, key=lambda index: strengths[index])]
@@ -85,7 +87,7 @@ class HandbookTeacher:
         match = self._find(draft.product)
         text = self._fold_text(draft.product)
         unless = match.concept.unless if match else {}
-        wrong = {words: cue for cue, words in unless.items() if _quote((cue,), text)}
+        wrong = {words: cue for cue, words in unless.items() if find_quote((cue,), text)}
         objections = [
             Objection(facet=placed.facet, number=placed.number, problem=f"the text says '{cue}'", remedy="drop")
             for placed in draft.record.claims()
@@ -101,7 +103,8 @@ class HandbookTeacher:
             return DemandFindings(
                 reasoning=_UNKNOWN, recognised=False, summary="", demands=(), audiences=(), scenarios=()
             )
-        claims = {facet: self._claims(facet, product, match) for facet in ("demands", "audiences", "scenarios")}
+        text = self._fold_text(product)
+        claims = {facet: self._claims.write(facet, text, match) for facet in ("demands", "audiences", "scenarios")}
         reasoning = f"{match.reason}, so this is: {match.concept.summary}"
         return DemandFindings(reasoning=reasoning, recognised=True, summary=match.concept.summary, **claims)
 
@@ -112,28 +115,10 @@ class HandbookTeacher:
                 reasoning=_UNKNOWN, recognised=False, attributes=(), complements=(), substitutes=(), lifecycle=()
             )
         facets = ("attributes", "complements", "substitutes", "lifecycle")
-        claims = {facet: self._claims(facet, product, match) for facet in facets}
+        text = self._fold_text(product)
+        claims = {facet: self._claims.write(facet, text, match) for facet in facets}
         reasoning = f"{match.reason}, so what matters is: {', '.join(match.concept.focus[:3])}."
         return AttributeFindings(reasoning=reasoning, recognised=True, **claims)
-
-    def _claims(self, facet: str, product: Product, match: Match) -> tuple[Claim, ...]:
-        """The hints that hold for this product; those that its own text shows come first and quote it."""
-        text = self._fold_text(product)
-        sure = round(max(match.confidence, _REASONED), 3)
-        likely = round(_REASONED * match.confidence, 3)
-        traits = (hint for trait in self._traits for hint in getattr(trait, facet, ()))
-        shown = [
-            Claim(text=hint.text, evidence=quote, source="catalogue", confidence=sure)
-            for hint in (*getattr(match.concept, facet), *traits)
-            if (quote := _quote(hint.cues, text))
-        ]
-        general = [
-            Claim(text=hint.text, evidence=match.reason, source="reasoning", confidence=likely)
-            for hint in getattr(match.concept, facet)
-            if not hint.cues
-        ]
-        distinct = {claim.text: claim for claim in reversed(shown[:_MAX_SHOWN] + general)}
-        return tuple(reversed(distinct.values()))[:MAX_CLAIMS]
 
 
 _UNKNOWN = "Neither the category nor the text matches a concept of the handbook well enough."
@@ -145,9 +130,14 @@ def _edit(draft: ReviewedDraft) -> Edition:
     return Edition(reasoning=f"Kept {kept} of {before} claims; dropped those objected to.", record=record)
 
 
-def _quote(cues: tuple[str, ...], text: str) -> str:
-    """The first cue that stands in the folded text; empty when none does."""
-    return next((cue for cue in cues if _fold_cue(cue) in text), "")
+@lru_cache(maxsize=1)
+def _load_likeness(config: HandbookTeacherConfig, version: str) -> Likeness:
+    """Encodes the concepts; once for all teachers of one handbook in this process."""
+    from models.knowledge.encoder import Encoder
 
-
-_fold_cue = cache(fold)
+    assert config.encoder
+    handbook = read_handbook(config.folder)
+    assert handbook.version == version, "the handbook changed while it was in use"
+    # bfloat16 would let a title's neighbours in its batch change the second digit of its likeness.
+    encoding = EmbeddingConfig(encoder=config.encoder, max_tokens=_MAX_TITLE_TOKENS, precision="float32")
+    return Likeness(handbook.concepts, Encoder(encoding))

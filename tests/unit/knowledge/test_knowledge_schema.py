@@ -22,7 +22,7 @@ from models.knowledge.agents.roles import (
     ReviewedDraft,
 )
 from models.knowledge.products import Product, clean
-from models.knowledge.schema import Claim, KnowledgeRecord, from_row, json_schema, to_row
+from models.knowledge.schema import MAX_CLAIMS, Claim, KnowledgeRecord, from_row, json_schema, to_row
 
 
 def claim(text: str, *, evidence: str = "because", source: str = "reasoning", confidence: float = 0.5) -> Claim:
@@ -64,7 +64,7 @@ def test_every_array_and_string_of_an_answer_is_bounded(answer: type[Any]) -> No
 
 def test_too_many_or_too_long_claims_are_refused() -> None:
     with pytest.raises(ValidationError):
-        record(demands=[claim(str(number)) for number in range(6)])
+        record(demands=[claim(str(number)) for number in range(MAX_CLAIMS + 1)])
     with pytest.raises(ValidationError):
         claim("x" * 161)
 
