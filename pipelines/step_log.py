@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import time
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -15,6 +16,7 @@ _STARTED = re.compile(r"Executing task '([^']+)'")
 _ENDED = re.compile(r"Task '([^']+)' finished with status (\w+)")
 _REUSED = re.compile(r"Task (\S+) cache hit")
 _USER_ERROR = re.compile(r"^\s*contracts\.errors\.UserError: (.*)")
+_TRACEBACK = re.compile(r"^\s*Traceback ")
 _NOISE = re.compile(r"^\s*($|-{5,}|\[KFP Executor|\{|\}|\"|\])")
 _TAIL_LINES = 25
 
@@ -70,7 +72,9 @@ class StepLog(io.TextIOBase):
         step, tail = self._failed or (self._step, self._tail)
         for number, line in enumerate(tail):
             if found := _USER_ERROR.match(line):
-                return UserError(f"step '{step}': " + "\n".join([found.group(1), *tail[number + 1 :]]))
+                # The message goes on up to another traceback, as of a shard that ran at the same time.
+                rest = takewhile(lambda line: not _TRACEBACK.match(line), tail[number + 1 :])
+                return UserError(f"step '{step}': " + "\n".join([found.group(1), *rest]))
         lines = "\n".join(tail[-_TAIL_LINES:])
         return RuntimeError(f"step '{step}' failed ({error}).\n{lines}\nThe whole log: {self.path}")
 

@@ -3,12 +3,11 @@
 import time
 from collections.abc import Callable
 
-from contracts.errors import UserError
 from models.knowledge.config import BudgetConfig
 from models.knowledge.ledger import Ledger
 
 
-class BudgetReachedError(UserError):
+class BudgetReachedError(Exception):
     """The run stopped cleanly; everything answered so far is cached."""
 
 

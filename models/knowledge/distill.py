@@ -52,8 +52,8 @@ def distill_knowledge(
         shard: Do only this part of the catalogue; `merge_knowledge` puts the parts together.
 
     Raises:
-        BudgetReachedError: the budget is spent; nothing is written, but all answers are cached.
-        UserError: the dataset or the teacher is not usable, too many answers were invalid, or too few items known.
+        UserError: the dataset or the teacher is not usable, too many answers were invalid, too few items known, or the
+            budget is spent: then nothing is written, but all answers are cached.
     """
     catalogue = Catalogue(dataset)
     teacher = build_teacher(config.teacher)
@@ -69,7 +69,7 @@ def distill_knowledge(
         try:
             work.run()
         except BudgetReachedError as reached:
-            raise BudgetReachedError(work.explain(reached)) from None
+            raise UserError(work.explain(reached)) from None
         artifact.labels.update(teacher=teacher.name, prompt_version=prompt_set_version())
         artifact.labels[RECIPE] = recipe(teacher)
         write_json(artifact.path / LEDGER_FILE, work.ledger.as_dict())
@@ -126,9 +126,10 @@ class _Work:
 
     def explain(self, reached: BudgetReachedError) -> str:
         finished = self.carried_over + self._num_finished
+        worker = f" by shard {self._shard}" if self._shard and self._shard.total > 1 else ""
         return (
-            f"knowledge.budget: {reached}. {finished} of {self._catalogue.num_items} items are finished"
-            f"{f' by shard {self._shard}' if self._shard else ''}, {self.ledger.spent.asked} requests were asked, and "
+            f"knowledge.budget: {reached}. {finished} of {self._catalogue.num_items} items are finished{worker}, "
+            f"{self.ledger.spent.asked} requests were asked, and "
             "every answer is cached. Run again to go on with as much once more, or raise the limit."
         )
 

@@ -13,7 +13,6 @@ from contracts.errors import UserError
 from contracts.tables import KNOWLEDGE
 from models.knowledge import distill
 from models.knowledge.agents import review
-from models.knowledge.budget import BudgetReachedError
 from models.knowledge.config import BudgetConfig, HandbookTeacherConfig, KnowledgeConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.merge import merge_knowledge
@@ -151,7 +150,7 @@ def test_the_gate_on_coverage_looks_at_all_shards_together(tmp_path, write_datas
 def test_a_spent_budget_leaves_the_cache_and_no_artifact(tmp_path, write_dataset, shop, teachers) -> None:
     dataset = write_dataset(shop)
     config = KnowledgeConfig(budget=BudgetConfig(max_requests=8))
-    with pytest.raises(BudgetReachedError, match=r"max_requests 8 is reached .* of 4 items .* 8 requests") as stop:
+    with pytest.raises(UserError, match=r"max_requests 8 is reached .* of 4 items .* 8 requests") as stop:
         run(dataset, tmp_path / "out", config=config)
     assert "Run again" in str(stop.value)
     assert not (tmp_path / "out").exists()

@@ -48,6 +48,12 @@ def test_a_step_that_still_runs_after_the_failure_does_not_hide_it(tmp_path):
     assert str(log.explain(RuntimeError("x"))).startswith("step 'ingest': 2 error(s):")
 
 
+def test_of_shards_that_fail_at_once_the_first_is_told(tmp_path):
+    log, _ = _log(tmp_path, FAILED + "Traceback (most recent call last):\ncontracts.errors.UserError: the other\n")
+
+    assert "the other" not in str(log.explain(RuntimeError("x")))
+
+
 def test_a_fault_of_ours_shows_the_end_of_the_log(tmp_path):
     log, _ = _log(tmp_path, FAILED.replace("contracts.errors.UserError", "KeyError"))
 
