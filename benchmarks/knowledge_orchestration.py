@@ -19,19 +19,21 @@ from unittest.mock import patch
 
 import polars as pl
 
-from benchmarks.results import Row, make_row
+from benchmarks.results import Row, make_row, write_rows
 from benchmarks.stub_teacher import StubServer, reply, run_stub
 from contracts.artifacts import new_artifact, write_table
 from contracts.tables import ITEMS
 from models.knowledge.cache import REQUESTS
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
 from models.knowledge.distill import distill_knowledge
+from models.knowledge.slabs import Shard
 from models.knowledge.store import Store
 from models.knowledge.teachers.base import LiveTeacher, Price, Request, Response
 from models.knowledge.teachers.build import build_teacher
 
 COMMAND = "make bench-knowledge"
 NUM_ITEMS = 10_000
+NUM_ROUNDS = 4
 DELAY_S = 0.4
 CONCURRENCY = 64
 STAGES = (("planner",), ("demand_analyst", "attribute_analyst"), ("critic",), ("editor",))
@@ -41,25 +43,38 @@ MEMORY_ITEMS = (10_000, 100_000)
 
 def measure() -> list[Row]:
     """All rows of orchestration."""
-    with TemporaryDirectory() as folder:
-        return [*measure_overhead(Path(folder)), *measure_resume(Path(folder)), *measure_memory(Path(folder))]
+    rows: list[Row] = []
+    for part in (measure_resume, measure_memory, measure_overhead):
+        with TemporaryDirectory() as folder:
+            rows += part(Path(folder))
+    return rows
 
 
 def measure_overhead(folder: Path) -> list[Row]:
     """Wall time over the bare teacher's, and a cached rerun's over the first run's."""
     dataset = write_catalogue(folder / "dataset", NUM_ITEMS)
-    recorded: list[Request] = []
     with run_stub(DELAY_S) as server:
         config = stub_config(server)
-        first_s = _run(dataset, config, folder, "first", lambda: _Recorder(build_teacher(config.teacher), recorded))
+        # By turns, so that what else this machine does weighs on both alike.
+        rounds = [_time_round(dataset, config, folder, Shard(number, NUM_ROUNDS)) for number in range(NUM_ROUNDS)]
         rerun_s = _run(dataset, config, folder, "rerun", lambda: build_teacher(config.teacher))
-        bare_s = _time_bare(config, recorded)
-    print(f"stub: {first_s:.1f} s, bare {bare_s:.1f} s, cached {rerun_s:.2f} s, {len(recorded)} requests", flush=True)
+    first_s, bare_s = (sum(times) for times in zip(*rounds, strict=True))
+    print(f"stub: {first_s:.1f} s, bare {bare_s:.1f} s, cached {rerun_s:.2f} s", flush=True)
     data = f"{NUM_ITEMS:,} items, stub server of {DELAY_S} s delay, concurrency {CONCURRENCY}"
     return [
         _row("knowledge.overhead.stub_ratio", first_s / bare_s, data),
         _row("knowledge.cached_rerun_ratio", rerun_s / first_s, data),
     ]
+
+
+def _time_round(dataset: Path, config: KnowledgeConfig, folder: Path, shard: Shard) -> tuple[float, float]:
+    """Seconds of distilling a part of the catalogue, and of its requests alone."""
+    recorded: list[Request] = []
+    teacher = _Recorder(build_teacher(config.teacher), recorded)
+    distilled_s = _run(dataset, config, folder, f"part{shard.number}", lambda: teacher, shard=shard)
+    bare_s = _time_bare(config, recorded)
+    print(f"part {shard}: {distilled_s:.1f} s, bare {bare_s:.1f} s, {len(recorded)} requests", flush=True)
+    return distilled_s, bare_s
 
 
 def measure_resume(folder: Path) -> list[Row]:
@@ -166,10 +181,12 @@ class _Instant:
             yield Response(number, reply(request.agent, request.given.model_dump(mode="json")), 1000, 250)
 
 
-def _run(dataset: Path, config: KnowledgeConfig, folder: Path, name: str, make_teacher: Any) -> float:
+def _run(
+    dataset: Path, config: KnowledgeConfig, folder: Path, name: str, make_teacher: Any, shard: Shard | None = None
+) -> float:
     start = time.perf_counter()
     with patch("models.knowledge.distill.build_teacher", lambda _: make_teacher()):
-        distill_knowledge(dataset, config, cache=folder / "cache", out=folder / name)
+        distill_knowledge(dataset, config, cache=folder / "cache", out=folder / name, shard=shard)
     return time.perf_counter() - start
 
 
@@ -231,6 +248,4 @@ if __name__ == "__main__":
     elif options.memory:
         _print_peak(int(options.memory[0]), Path(options.memory[1]))
     else:
-        from benchmarks.results import write_rows
-
         write_rows("knowledge", measure())
