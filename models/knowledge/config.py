@@ -85,7 +85,8 @@ class VllmTeacherConfig(LocalModelConfig):
     gpu_memory: float = Field(default=0.9, gt=0, le=1)
     """Share of the GPU's memory for weights and caches."""
     concurrency: int = Field(default=512, ge=1)
-    """Requests in the engine at once; it computes as many together as its memory allows."""
+    """Requests in the engine at once. It computes `max_num_seqs` of them together; some more should wait, so that it
+    never idles."""
     engine_args: dict[str, JsonValue] = {}
     """Further arguments of `vllm.LLM`, such as {"max_num_seqs": 512} or {"quantization": "fp8"}."""
 

@@ -154,3 +154,27 @@ def config(url: str, **options: Any) -> OpenAITeacherConfig:
 
 def served(url: str, **options: Any) -> OpenAICompatibleTeacher:
     return OpenAICompatibleTeacher(config(url, **options))
+
+
+def test_the_pipeline_step_runs_in_this_environment(vllm_python: Path, folder: Path) -> None:
+    answers: dict[str, dict[str, Any]] = {
+        "planner": {"product_kind": "mug", "focus": [], "pitfalls": []},
+        "demand_analyst": {"recognised": False, "summary": "", "demands": [], "audiences": [], "scenarios": []},
+        "attribute_analyst": {"recognised": False, "attributes": [], "complements": [], "substitutes": []},
+    }
+    answers["attribute_analyst"]["lifecycle"] = []
+    lines = [json.dumps({"agent": agent, "answer": {"reasoning": "r", **answer}}) for agent, answer in answers.items()]
+    (folder / "recordings.jsonl").write_text("\n".join(lines))
+    config = {"teacher": {"kind": "replay", "recordings": str(folder / "recordings.jsonl")}}
+    code = f"""
+from kfp import dsl
+from components.distill_knowledge.component import distill_knowledge
+artifacts = {{name: kind(name=name, uri=f"{folder}/{{name}}") for name, kind in
+             [("dataset", dsl.Dataset), ("knowledge", dsl.Dataset), ("metrics", dsl.Metrics)]}}
+distill_knowledge.python_func(
+    config={json.dumps(json.dumps(config))}, shard="0/1", workspace="{folder}", code_version="1", **artifacts)
+"""
+    subprocess.run([vllm_python, "-c", code], env=environment(), cwd=ROOT, check=True)
+    assert (
+        read_table(folder / "knowledge" / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["unknown"] * NUM_ITEMS
+    )
