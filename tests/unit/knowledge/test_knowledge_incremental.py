@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -21,14 +22,18 @@ from models.knowledge.teachers.base import Response
 from models.knowledge.teachers.handbook import HandbookTeacher
 
 
+@cache
+def handbook() -> HandbookTeacher:
+    return HandbookTeacher(HandbookTeacherConfig(encoder=None))
+
+
 @pytest.fixture
 def teachers(monkeypatch, scripted):
     """Every teacher that was built; each answers like the handbook and keeps what it was asked."""
     built = []
 
     def build(config):
-        handbook = HandbookTeacher(HandbookTeacherConfig())
-        built.append(scripted(lambda request: next(iter(handbook.answer([request])))))
+        built.append(scripted(lambda request: next(iter(handbook().answer([request])))))
         return built[-1]
 
     monkeypatch.setattr(distill, "build_teacher", build)
