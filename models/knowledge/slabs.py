@@ -18,6 +18,8 @@ from models.knowledge.cache import Finished
 from models.knowledge.records import KNOWLEDGE_FILE, TRACE_FILE, count_dropped, to_frame, to_lines
 
 QUARANTINE_FILE = "quarantine.parquet"
+_ROW_GROUP = 2048
+"""Rows that are held in memory when the parts are joined."""
 _TEXTS = ("title", "brand", "category", "description")
 _QUARANTINE_SCHEMA = {"item_id": pl.String(), "reason": pl.String(), "raw_answer": pl.String()}
 
@@ -147,7 +149,8 @@ class SlabWriter:
     def join(self) -> None:
         """Puts the slabs together into the artifact's files."""
         if parts := sorted(self._parts.glob("*.knowledge")):
-            pl.scan_parquet(parts).sink_parquet(self._folder / KNOWLEDGE_FILE, compression="zstd")
+            rows = pl.scan_parquet(parts)
+            rows.sink_parquet(self._folder / KNOWLEDGE_FILE, compression="zstd", row_group_size=_ROW_GROUP)
         else:
             write_table(self._folder / KNOWLEDGE_FILE, KNOWLEDGE, KNOWLEDGE.empty())
         if parts := sorted(self._parts.glob("*.quarantine")):
