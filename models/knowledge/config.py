@@ -130,10 +130,13 @@ class BudgetConfig(Config):
     max_hours: float | None = Field(default=None, ge=0)
     """Wall-clock hours."""
 
-    def share(self, num_shards: int) -> "BudgetConfig":
-        """What one of several shards that run at once may spend."""
-        amounts = self.model_dump(exclude={"max_hours"}, exclude_none=True)
-        shares = {name: type(amount)(amount / num_shards) for name, amount in amounts.items()}
+    def share(self, number: int, total: int) -> "BudgetConfig":
+        """What shard `number` of `total` that run at once may spend; all shares together are the whole."""
+        counts = {"max_requests": self.max_requests, "max_tokens": self.max_tokens}
+        shares: dict[str, float | None] = {
+            name: None if amount is None else (amount + total - 1 - number) // total for name, amount in counts.items()
+        }
+        shares["max_money"] = None if self.max_money is None else self.max_money / total
         return self.model_copy(update=shares)
 
 

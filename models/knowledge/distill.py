@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from contracts.artifacts import Artifact, new_artifact, read_lineage, write_json
 from contracts.errors import UserError
-from models.knowledge.agents.desk import Conversation, Desk
+from models.knowledge.agents.conversation import Conversation
+from models.knowledge.agents.desk import Desk
 from models.knowledge.agents.prompts import prompt_set_version
 from models.knowledge.agents.review import REASONS
 from models.knowledge.agents.team import Case, distil
@@ -63,7 +64,7 @@ def distill_knowledge(
         new_artifact(out, kind=kind, inputs={"dataset": dataset}, config=config) as artifact,
     ):
         if previous is not None:
-            carry_over(previous, caches.items, recipe(teacher))
+            carry_over(previous, caches.items, recipe(teacher), shard.owns if shard else None)
             artifact.labels["previous"] = read_lineage(previous).digest
         work = _Work(catalogue, config, teacher, caches, SlabWriter(artifact.path, teacher.name), shard)
         try:
@@ -100,7 +101,7 @@ class _Work:
         writer: SlabWriter,
         shard: Shard | None,
     ) -> None:
-        budget = config.budget.share(shard.total) if shard else config.budget
+        budget = config.budget.share(*shard) if shard else config.budget
         self.ledger = Ledger(teacher.price)
         self.tally = writer.tally
         self.carried_over = 0

@@ -22,14 +22,16 @@ def find_neighbours(embeddings: Path, items: Path, item_id: str, *, count: int =
         embeddings: The item embeddings artifact.
         items: The catalogue (table ITEMS), for the titles.
         item_id: Whose neighbours.
-        count: How many.
+        count: How many, at least 1.
 
     Returns:
         Columns item_id, cosine, title, category.
 
     Raises:
-        UserError: the folder is no artifact, or does not know the item.
+        UserError: the folder is no artifact, or does not know the item, or nothing is asked for.
     """
+    if count < 1:
+        raise UserError(f"--count {count} asks for nothing; give 1 or more")
     read_lineage(embeddings)
     table = pl.scan_parquet(embeddings / EMBEDDINGS_FILE).select("item_id", "embedding")
     own = table.filter(pl.col("item_id") == item_id).collect()

@@ -11,7 +11,10 @@ from models.knowledge.schema import Strict
 
 _MAX_TITLE_CHARS = 400
 _MAX_NAME_CHARS = 120
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
+"""Control characters, marks of direction, and what nobody sees but a model reads (the last are the "tag" letters)."""
 _WORD = re.compile(r"\w+")
 _SPACES = re.compile(r"\s+")
 

@@ -1,7 +1,8 @@
 """What the team made of a product, as it is cached, and as rows of the KNOWLEDGE table and lines of the trace."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,9 @@ KNOWLEDGE_FILE: Final = "knowledge.parquet"
 TRACE_FILE: Final = "traces.jsonl"
 RECIPE: Final = "recipe"
 """Label of a knowledge artifact: rows are carried over into a run of the same recipe only."""
+
+Owns = Callable[[pl.Series], pl.Series]
+"""Which of the items, by their ids."""
 
 _ROW = pl.Struct({name: KNOWLEDGE.schema[name] for name in ("status", "summary", *FACETS, "confidence")})
 _DROPPED = pl.Struct({"dropped": pl.List(pl.Struct({"reason": pl.String()}))})
@@ -68,8 +72,10 @@ def count_dropped(lines: Sequence[str]) -> dict[str, int]:
     return dict(reasons.value_counts().iter_rows())
 
 
-def carry_over(previous: Path, items: ItemCache, recipe: str) -> None:
+def carry_over(previous: Path, items: ItemCache, recipe: str, owns: Owns | None = None) -> None:
     """Puts what an earlier knowledge artifact holds into the item cache, if the same recipe made it.
+
+    With `owns`, only the items that it picks: else each of many shards would write the whole table into one cache.
 
     Raises:
         UserError: the folder is not a whole artifact.
@@ -77,14 +83,15 @@ def carry_over(previous: Path, items: ItemCache, recipe: str) -> None:
     if read_lineage(previous).labels.get(RECIPE) != recipe:
         return
     table = pl.scan_parquet(previous / KNOWLEDGE_FILE)
-    columns = ("source_digest", "status", pl.struct([field.name for field in _ROW.fields]).alias("row"))
+    columns = ("item_id", "source_digest", "status", pl.struct([field.name for field in _ROW.fields]).alias("row"))
     with (previous / TRACE_FILE).open(encoding="utf-8") as lines:
         for start in range(0, table.select(pl.len()).collect().item(), _ROWS_READ):
             rows = table.slice(start, _ROWS_READ).select(*columns).collect()
             rows = rows.with_columns(pl.col("row").struct.json_encode())
             # Table and trace have the same items in the same order.
-            for (digest, status, row), line in zip(rows.iter_rows(), lines, strict=False):
-                if status != "invalid":
+            own = owns(rows["item_id"]) if owns else repeat(True)
+            for (_, digest, status, row), line, mine in zip(rows.iter_rows(), lines, own, strict=False):
+                if mine and status != "invalid":
                     items.put(digest, Finished(row, _without_id(line)))
 
 

@@ -26,6 +26,8 @@ def describe_item(knowledge: Path, item_id: str) -> str:
         UserError: the folder is no knowledge artifact, or does not know the item.
     """
     lineage = read_lineage(knowledge)
+    if not (knowledge / KNOWLEDGE_FILE).is_file():
+        raise UserError(f"{knowledge} holds no knowledge but an artifact of kind '{lineage.kind}'")
     table = pl.scan_parquet(knowledge / KNOWLEDGE_FILE)
     found = table.filter(pl.col("item_id") == item_id).collect()
     if found.is_empty():

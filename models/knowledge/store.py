@@ -56,10 +56,14 @@ class Store:
             self._merge(fresh)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The blobs that are there and whole, by key."""
+        """The blobs that are there and whole, by key.
+
+        Of several blobs of one key (two processes may put at once) the least is given: all readers agree on one.
+        """
         found: dict[str, bytes] = {}
         for name, wanted in self._places(keys).items():
-            found |= dict(self._read(name, wanted))
+            for key, blob in self._read(name, wanted):
+                found[key] = min(blob, found.get(key, blob))
         return found
 
     def __contains__(self, key: str) -> bool:

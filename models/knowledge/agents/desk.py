@@ -6,47 +6,22 @@ product only, and memory does not grow with the catalogue.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
+from models.knowledge.agents.conversation import Conversation, Outcome, Question, judge
 from models.knowledge.agents.prompts import read_prompt
-from models.knowledge.agents.roles import Agent, Reasoned
+from models.knowledge.agents.roles import Agent
 from models.knowledge.budget import Budget, BudgetReachedError
 from models.knowledge.cache import RequestCache, RequestKey, request_key
 from models.knowledge.ledger import Ledger
 from models.knowledge.teachers.base import LiveTeacher, Request, Response, Teacher
 
-Answer = TypeVar("Answer", bound=Reasoned)
 Result = TypeVar("Result")
 
-_MAX_COMPLAINT_CHARS: Final = 300
 _MAX_SHARED: Final = 1024
 """Answers that serve many products and are kept in memory."""
-
-
-@dataclass(frozen=True)
-class Question(Generic[Answer]):
-    """What a conversation wants to know of an agent."""
-
-    agent: Agent[Answer]
-    given: BaseModel
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[Answer]):
-    """What became of one question."""
-
-    answer: Answer | None
-    fault: str = ""
-    """Why there is no valid answer."""
-    raw: str = ""
-    """The last answer as it came, for the quarantine."""
-
-
-Conversation = Generator[tuple[Question[Any], ...], tuple[Outcome[Any], ...], Result]
 
 
 @dataclass
@@ -70,6 +45,8 @@ class _Ticket:
     key: RequestKey
     digest: str
     places: list[tuple[_Seat[Any], int]]
+    raw: str = ""
+    """The first answer, where this is its repair."""
 
 
 class Desk:
@@ -150,13 +127,13 @@ class Desk:
         request = Request(agent.name, question.given, agent.answer, read_prompt(agent.name).version)
         self._add(agent, request, [(seat, number)])
 
-    def _add(self, agent: Agent[Any], request: Request, places: list[tuple[_Seat[Any], int]]) -> None:
+    def _add(self, agent: Agent[Any], request: Request, places: list[tuple[_Seat[Any], int]], raw: str = "") -> None:
         key = request_key(request, self._teacher)
         digest = key.digest
         if digest in self._open:
             self._open[digest].places += places
             return
-        self._open[digest] = ticket = _Ticket(agent, request, key, digest, places)
+        self._open[digest] = ticket = _Ticket(agent, request, key, digest, places, raw)
         self._new.append(ticket)
 
     def _look_up(self) -> None:
@@ -202,14 +179,17 @@ class Desk:
         self._judge(ticket, response)
 
     def _judge(self, ticket: _Ticket, response: Response) -> None:
-        outcome = _judge(ticket.agent, response)
+        outcome = judge(ticket.agent, response)
         account = self._ledger.accounts[ticket.agent.name]
         # No text means no answer came at all: the teacher has retried that already.
         if outcome.answer is None and outcome.raw and not ticket.request.attempt:
             account.repaired += 1
             del self._open[ticket.digest]
-            self._add(ticket.agent, replace(ticket.request, attempt=1, complaint=outcome.fault), ticket.places)
+            repair = replace(ticket.request, attempt=1, complaint=outcome.fault)
+            self._add(ticket.agent, repair, ticket.places, outcome.raw)
             return
+        if outcome.answer is None and not outcome.raw:
+            outcome = replace(outcome, raw=ticket.raw)  # the repair got no answer at all
         account.invalid += outcome.answer is None
         if ticket.agent.shared and outcome.answer is not None:
             self._shared[ticket.digest] = outcome
@@ -242,17 +222,3 @@ class _Feed:
         self.sent[self._count] = ticket
         self._count += 1
         return ticket.request
-
-
-def _judge(agent: Agent[Answer], response: Response) -> Outcome[Answer]:
-    if response.error:
-        return Outcome(None, fault=response.error)
-    # An answer may hold half a surrogate pair, which no file can.
-    raw = response.text.encode("utf-8", "backslashreplace").decode()
-    if response.truncated:
-        return Outcome(None, fault="the answer was cut off at the token limit", raw=raw)
-    try:
-        return Outcome(agent.answer.model_validate_json(response.text), raw=raw)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in error.errors()[:3])
-        return Outcome(None, fault=faults[:_MAX_COMPLAINT_CHARS], raw=raw or "(empty)")

@@ -10,8 +10,8 @@ from models.knowledge.products import fold
 from models.knowledge.schema import Claim, KnowledgeRecord, PlacedClaim
 
 RULES: Final = 1
-"""Version of the rules in this file and of the order in which the team works. Raise it when they give other records:
-finished items are then settled anew, from answers that are cached."""
+"""Version of the rules in this file, of the order in which the team works, and of what `records.finish` keeps. Raise it
+when they give other records or traces: finished items are then settled anew, from answers that are cached."""
 
 NOT_IN_DRAFT: Final = "not in the draft"
 OBJECTED: Final = "objected to"

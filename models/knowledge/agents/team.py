@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from models.knowledge.agents.desk import Conversation, Outcome, Question
+from models.knowledge.agents.conversation import Conversation, Outcome, Question
 from models.knowledge.agents.review import Dropped, draft_record, settle
 from models.knowledge.agents.roles import (
     ATTRIBUTE_ANALYST,

@@ -49,6 +49,8 @@ class Concept(Config):
     @field_validator(*FACETS, mode="before")
     @classmethod
     def _read_hints(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError("write a list")
         return [_read_hint(entry) for entry in value]
 
     @cached_property
@@ -70,7 +72,7 @@ class Trait(Config):
     @model_validator(mode="before")
     @classmethod
     def _read_hints(cls, value: Any) -> Any:
-        cues = tuple(value["cues"])
+        cues = tuple(value.get("cues", ()))
         facets = {facet: [{"text": text, "cues": cues} for text in value.get(facet, ())] for facet in FACETS}
         return {**value, **{facet: hints for facet, hints in facets.items() if hints}}
 

@@ -66,6 +66,11 @@ def _read_file(path: Traversable, faults: list[str]) -> dict[str, list[dict[str,
     if not isinstance(content, dict) or not content.keys() <= {"version", *_LISTS}:
         faults.append(f"{path.name}: expected 'version' and the lists {', '.join(_LISTS)} and nothing else")
         return {}
+    for name in _LISTS:
+        entries = content.get(name, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            faults.append(f"{path.name}: {name}: expected a list of entries with fields")
+            return {}
     if not isinstance(content.get("version"), int):
         faults.append(f"{path.name}: a 'version' (a whole number, raised with each change of meaning) is missing")
     return content

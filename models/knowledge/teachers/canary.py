@@ -7,6 +7,7 @@ import json
 from typing import Any, Final
 
 from contracts.errors import UserError
+from models.knowledge.products import printable
 from models.knowledge.teachers.base import Response
 from models.knowledge.teachers.chat import Chat
 
@@ -33,7 +34,7 @@ def check_canary(response: Response, *, remedy: str) -> None:
         UserError: there was no answer, or one that does not keep to the schema.
     """
     if response.error:
-        raise UserError(f"teacher: the trial request got no answer: {response.error}")
+        raise UserError(f"teacher: the trial request got no answer: {printable(response.error)}")
     try:
         if json.loads(response.text) == {"code": _CODE}:
             return

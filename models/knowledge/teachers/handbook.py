@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ from models.knowledge.handbook.matcher import Match
 from models.knowledge.handbook.reader import read_handbook
 from models.knowledge.products import Product, fold
 from models.knowledge.teachers.base import Price, Request, Response
+from models.knowledge.teachers.identity import identify_code, identify_model
 
 _MATCHES_KEPT = 4096
 _MAX_TITLE_TOKENS = 32
@@ -48,7 +50,11 @@ class HandbookTeacher:
         )
         self._fold_text = lru_cache(_MATCHES_KEPT)(lambda product: fold(product.text))
         self.name = f"handbook-{handbook.version}"
-        self.sampling: dict[str, Any] = {"min_confidence": config.min_confidence, "encoder": config.encoder}
+        self.sampling: dict[str, Any] = {
+            "min_confidence": config.min_confidence,
+            "encoder": identify_model(config.encoder, None) if config.encoder else None,
+            "code": _code_version(),
+        }
         self.price = Price()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Response]:
@@ -119,6 +125,14 @@ class HandbookTeacher:
         claims = {facet: self._claims.write(facet, text, match) for facet in facets}
         reasoning = f"{match.reason}, so what matters is: {', '.join(match.concept.focus[:3])}."
         return AttributeFindings(reasoning=reasoning, recognised=True, **claims)
+
+
+@cache
+def _code_version() -> str:
+    """Digest of the code that matches products and writes claims: other code answers otherwise."""
+    room = Path(__file__).parents[1]
+    files = ("handbook", "teachers/handbook.py", "agents/review.py", "products.py", "encoder.py")
+    return identify_code(room / name for name in files)
 
 
 _UNKNOWN = "Neither the category nor the text matches a concept of the handbook well enough."

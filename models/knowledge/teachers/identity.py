@@ -1,5 +1,6 @@
-"""Which model it is that answers: part of every cache key and of the KNOWLEDGE table."""
+"""Which model or code it is that answers: part of every cache key."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from contracts.digests import digest_file, digest_value
@@ -19,3 +20,9 @@ def identify_model(model: str, revision: str | None) -> str:
         files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
         return f"{folder.resolve().name}-{digest_value([(path.name, digest_file(path)) for path in files])[:8]}"
     return f"{model}@{revision}" if revision else model
+
+
+def identify_code(paths: Iterable[Path]) -> str:
+    """Digest (8 hex digits) of source files, folders standing for all in them: for teachers that are code."""
+    files = sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    return digest_value([(file.name, digest_file(file)) for file in files])[:8]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from contracts.errors import UserError
 from models.knowledge.config import OpenAITeacherConfig
@@ -55,7 +55,8 @@ class OpenAICompatibleTeacher:
         with asyncio.Runner() as runner:  # cancels what is in flight when nobody wants the rest
             client = self._client()
             while done := runner.run(self._advance(client, queue, pending)):
-                for task in done:
+                # What was answered is handed on before a fault of another request ends the run.
+                for task in sorted(done, key=lambda task: task.exception() is not None):
                     yield task.result()
             runner.run(client.close())
 
@@ -83,11 +84,20 @@ class OpenAICompatibleTeacher:
             async with asyncio.timeout(self._config.deadline_s):
                 completion = await client.chat.completions.create(**self._arguments(chat))
         except (APITimeoutError, TimeoutError):
-            return Response(number, "", seconds=time.perf_counter() - start, error="the teacher took too long")
+            fault = "the teacher took too long"
         except APIConnectionError as error:
             raise UserError(f"teacher.base_url: cannot reach {self._config.base_url} ({error}); is it up?") from error
         except APIStatusError as error:
-            return Response(number, "", seconds=time.perf_counter() - start, error=self._explain(error))
+            fault = self._explain(error)
+        except (APIError, ValueError) as error:
+            fault = f"the teacher's answer is no chat completion: {error}"[:_MAX_ERROR_CHARS]
+        else:
+            return self._read(number, completion, time.perf_counter() - start)
+        return Response(number, "", seconds=time.perf_counter() - start, error=fault)
+
+    def _read(self, number: int, completion: Any, seconds: float) -> Response:
+        if not getattr(completion, "choices", None):  # gateways report faults of their own with HTTP 200
+            return Response(number, "", seconds=seconds, error="the teacher's answer is no chat completion")
         choice, usage = completion.choices[0], completion.usage
         text = choice.message.content or ""
         return Response(
@@ -95,7 +105,7 @@ class OpenAICompatibleTeacher:
             bare_json(text) if self._config.structured_output == "none" else text,
             tokens_in=usage.prompt_tokens if usage else 0,
             tokens_out=usage.completion_tokens if usage else 0,
-            seconds=time.perf_counter() - start,
+            seconds=seconds,
             truncated=choice.finish_reason == "length",
         )
 

@@ -78,7 +78,10 @@ class Handler(BaseHTTPRequestHandler):
             "choices": [choice],
             "usage": usage,
         }
-        text = json.dumps(answer if status == 200 else {"error": {"message": "scripted"}}).encode()
+        if isinstance(content, bytes):
+            text = content
+        else:
+            text = json.dumps(answer if status == 200 else {"error": {"message": "scripted"}}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -206,6 +209,16 @@ def test_lasting_faults_become_errors_of_their_requests() -> None:
         good, bad = ask(OpenAICompatibleTeacher(config(server, max_retries=1)), ["Good", "Bad"])
     assert not good.error
     assert "HTTP 500" in bad.error
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"error": {"message": "busy"}}', b"<html>busy</html>", b'{"choices": null}', b"7"]
+)
+def test_what_is_no_chat_completion_is_an_error_of_its_request(content: bytes) -> None:
+    """Gateways report their own faults with HTTP 200."""
+    with serve(lambda body, count: (200, content)) as server:
+        (response,) = ask(OpenAICompatibleTeacher(config(server, max_retries=0)), ["Mugs"])
+    assert "no chat completion" in response.error
 
 
 def test_a_slow_answer_is_given_up() -> None:

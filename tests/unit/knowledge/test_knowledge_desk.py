@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.knowledge.agents.desk import Desk, Outcome, Question
+from models.knowledge.agents.conversation import Outcome, Question
+from models.knowledge.agents.desk import Desk
 from models.knowledge.agents.roles import CRITIC, PLANNER, CategoryBrief, Plan, Review
 from models.knowledge.budget import Budget, BudgetReachedError
 from models.knowledge.cache import open_cache
@@ -124,18 +125,25 @@ def test_what_stays_broken_is_invalid_with_its_raw_answer(tmp_path: Path, script
         assert len(teacher.asked) == 2 - 2 * ledger.accounts["planner"].cached
 
 
-def test_a_truncated_answer_is_asked_again(tmp_path: Path, scripted) -> None:
-    teacher = scripted(lambda request: plan(request)._replace(truncated=request.attempt == 0))
+def test_a_repair_without_an_answer_leaves_the_first_one_for_the_quarantine(tmp_path: Path, scripted) -> None:
+    teacher = scripted(lambda request: Response(0, "", error="down") if request.attempt else Response(0, "rubbish"))
+    (outcome,) = ask(tmp_path, teacher, INPUTS[:1])
+    assert (outcome.fault, outcome.raw) == ("down", "rubbish")
+
+
+@pytest.mark.parametrize("thought", ["", '{"reasoning": "r", "pro'])
+def test_a_truncated_answer_is_asked_again(tmp_path: Path, scripted, thought: str) -> None:
+    teacher = scripted(lambda request: plan(request) if request.attempt else Response(0, thought, truncated=True))
     (outcome,) = ask(tmp_path, teacher, INPUTS[:1])
     assert outcome.answer is not None
     assert "token limit" in teacher.asked[1].complaint
 
 
 def test_failures_of_the_transport_are_not_cached(tmp_path: Path, scripted) -> None:
-    failing, well = scripted(lambda request: Response(0, "", error="timeout")), scripted(plan)
+    failing, well = scripted(lambda request: Response(0, "", error="timeout \ud800")), scripted(plan)
     (failed,) = ask(tmp_path, failing, INPUTS[:1])
     (answered,) = ask(tmp_path, well, INPUTS[:1])
-    assert (failed.answer, failed.fault) == (None, "timeout")
+    assert (failed.answer, failed.fault) == (None, "timeout \\ud800")
     assert len(failing.asked) == 1
     assert answered.answer is not None
 

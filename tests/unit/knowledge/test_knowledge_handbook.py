@@ -270,7 +270,11 @@ def test_all_faults_of_a_handbook_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\nconcepts:\n  - {id: x, name: y}\n  - {id: z, surprise: 1}\n")
     (tmp_path / "b.yaml").write_text("concepts: [")
     (tmp_path / "c.yaml").write_text("notes: []")
+    (tmp_path / "d.yaml").write_text("version: 1\nconcepts: 7")
+    (tmp_path / "e.yaml").write_text(
+        "version: 1\nconcepts: [{id: w, name: w, terms: [w], summary: w, demands: no list}]\ntraits: [{id: t}]"
+    )
     with pytest.raises(UserError) as error:
         read_handbook(tmp_path)
-    for word in ("x:", "z:", "b.yaml", "c.yaml: expected"):
+    for word in ("x:", "z:", "b.yaml", "c.yaml: expected", "d.yaml: concepts: expected", "write a list", "t: cues"):
         assert word in str(error.value)

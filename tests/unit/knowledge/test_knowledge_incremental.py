@@ -166,8 +166,20 @@ def test_a_spent_budget_leaves_the_cache_and_no_artifact(tmp_path, write_dataset
 
 
 def test_shards_share_the_budget() -> None:
-    shared = BudgetConfig(max_requests=100, max_money=1.0, max_hours=3).share(4)
-    assert (shared.max_requests, shared.max_tokens, shared.max_money, shared.max_hours) == (25, None, 0.25, 3)
+    budget = BudgetConfig(max_requests=6, max_money=1.0, max_hours=3)
+    shares = [budget.share(number, 4) for number in range(4)]
+    assert [share.max_requests for share in shares] == [2, 2, 1, 1]
+    assert {(share.max_tokens, share.max_money, share.max_hours) for share in shares} == {(None, 0.25, 3)}
+
+
+def test_a_shard_takes_over_its_own_items_only(tmp_path, write_dataset, shop, teachers) -> None:
+    dataset = write_dataset(shop)
+    whole = run(dataset, tmp_path / "whole")
+    for number in range(2):
+        run(dataset, tmp_path / f"shard{number}", cache="empty", previous=whole, shard=Shard(number, 2))
+    metrics = [read_lineage(tmp_path / f"shard{number}").metrics for number in range(2)]
+    assert [part["carried_over"] for part in metrics] == [part["items"] for part in metrics]
+    assert sum(path.stat().st_size for path in (tmp_path / "empty" / "items").glob("*.idx")) == 24 * len(shop)
 
 
 def test_figures_of_every_agent_are_flat(tmp_path, write_dataset, shop, teachers) -> None:

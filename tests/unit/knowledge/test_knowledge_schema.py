@@ -118,6 +118,7 @@ def test_instructions_are_the_same_for_all_inputs() -> None:
 
 def test_text_is_cleaned_and_bounded() -> None:
     assert clean("a\x00\u200b  b\u202e\nc", 100) == "a b c"
+    assert clean("mug\U000e0049\U000e0067\u061c", 10) == "mug"
     assert clean("e\u0301", 10) == "é"
     assert len(clean("x y " * 100_000, 50)) <= 50
     assert clean(None, 10) == ""

@@ -90,6 +90,9 @@ def test_an_unknown_item_gets_near_ones(knowledge: Path, tmp_path: Path) -> None
         describe_item(knowledge, "xyz")
     with pytest.raises(UserError, match="not a complete artifact"):
         describe_item(tmp_path / "nowhere", "a")
+    (dataset,) = tmp_path.glob("dataset-*")
+    with pytest.raises(UserError, match="kind 'dataset'"):
+        describe_item(dataset, "a")
 
 
 def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
@@ -110,5 +113,7 @@ def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
     assert near["item_id"].to_list() == ["b", "c", "d"]
     assert near["cosine"].to_list() == pytest.approx([0.8, 0.0, -1.0])
     assert near["title"][0] == shop[1]["title"]
+    with pytest.raises(UserError, match="--count 0"):
+        find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "a", count=0)
     with pytest.raises(UserError, match="no item 'q'"):
         find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "q")

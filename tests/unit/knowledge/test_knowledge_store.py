@@ -53,6 +53,16 @@ def test_what_was_put_first_is_found(tmp_path_factory, puts, max_recent) -> None
             }
 
 
+def test_all_readers_agree_on_one_of_several_blobs(tmp_path: Path) -> None:
+    """Two shards may be answered the same question at once; from then on both must go on from one answer."""
+    writers = [Store(tmp_path) for _ in range(4)]
+    for writer, blob in zip(writers, (b"c", b"a", b"d", b"b"), strict=True):
+        writer.put([key(1)], blob)
+    for reader in (*writers, Store(tmp_path)):
+        reader.refresh()
+        assert reader.get_many([key(1)]) == {key(1): b"a"}
+
+
 def test_a_killed_writer_leaves_whole_blobs_only(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -12,13 +12,20 @@ import pytest
 from benchmarks.tiny_model import make_tiny_model
 from contracts.errors import UserError
 from models.knowledge.agents.roles import DEMAND_ANALYST, PLANNER, Assignment, CategoryBrief, Plan
-from models.knowledge.config import ReplayTeacherConfig, TransformersTeacherConfig, VllmTeacherConfig
+from models.knowledge.cache import recipe
+from models.knowledge.config import (
+    HandbookTeacherConfig,
+    ReplayTeacherConfig,
+    TransformersTeacherConfig,
+    VllmTeacherConfig,
+)
 from models.knowledge.products import Product, clean
+from models.knowledge.teachers import handbook
 from models.knowledge.teachers.base import Request, Response
 from models.knowledge.teachers.build import build_teacher
 from models.knowledge.teachers.canary import CANARY, check_canary
 from models.knowledge.teachers.chat import bare_json, make_chat
-from models.knowledge.teachers.identity import identify_model
+from models.knowledge.teachers.identity import identify_code, identify_model
 
 PLAN = Plan(reasoning="r", product_kind="mug", focus=(), pitfalls=())
 
@@ -147,6 +154,28 @@ def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text("2")
     assert identify_model(str(tmp_path), None) != first
     assert identify_model("org/model", "abc") == "org/model@abc"
+
+
+def test_code_is_known_by_its_sources(tmp_path: Path) -> None:
+    (tmp_path / "room").mkdir()
+    for name in ("room/matcher.py", "claims.py", "room/concepts.yaml"):
+        (tmp_path / name).write_text("1")
+    paths = [tmp_path / "claims.py", tmp_path / "room"]
+    first = identify_code(paths)
+    assert identify_code(paths[::-1]) == first
+    (tmp_path / "room/concepts.yaml").write_text("2")
+    assert identify_code(paths) == first
+    (tmp_path / "room/matcher.py").write_text("2")
+    assert identify_code(paths) != first
+
+
+def test_a_handbook_that_matches_otherwise_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a cache would answer from the matching of an earlier version for ever."""
+    recipes = set()
+    for digest in ("1", "2"):
+        monkeypatch.setattr(handbook, "_code_version", lambda digest=digest: digest)
+        recipes.add(recipe(build_teacher(HandbookTeacherConfig())))
+    assert len(recipes) == 2
 
 
 def test_what_a_killed_process_started_is_ended() -> None:
