@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 
@@ -34,7 +35,7 @@ BATCH = 64
 CONCURRENCY = 2 * BATCH  # the engine always has a next request at hand, as it has in the bare batch
 _PYTHON = ROOT.parent / ".venv-vllm/bin/python"
 # Without a GPU: no compilation, whole prompts at once (seeded sampling of parts of a prompt crashes vLLM on the CPU).
-_ENGINE = {
+_ENGINE: dict[str, Any] = {
     "enforce_eager": True,
     "enable_chunked_prefill": False,
     "max_num_batched_tokens": 16_384,
@@ -102,8 +103,8 @@ def _measure(folder: Path, dataset: Path, config: Any, llm: Any) -> dict[str, fl
 
 def _distil(folder: Path, dataset: Path, teacher: Any) -> tuple[float, list[Any]]:
     """Seconds of a distillation with empty caches, and what was asked in it."""
-    from models.knowledge import distill
     from models.knowledge.config import KnowledgeConfig
+    from models.knowledge.distill import distill_knowledge
     from models.knowledge.teachers.chat import make_chat
 
     class Noted:
@@ -120,11 +121,11 @@ def _distil(folder: Path, dataset: Path, teacher: Any) -> tuple[float, list[Any]
             return request
 
     asked: list[Any] = []
-    distill.build_teacher = lambda _: Noted()  # type: ignore[assignment,return-value]
     config = KnowledgeConfig(teacher=teacher._config, max_invalid_rate=1)
     assert teacher._llm.reset_prefix_cache()
     start = time.perf_counter()
-    distill.distill_knowledge(dataset, config, cache=folder / "cache", out=folder / "knowledge")
+    with patch("models.knowledge.distill.build_teacher", lambda _: Noted()):
+        distill_knowledge(dataset, config, cache=folder / "cache", out=folder / "knowledge")
     seconds = time.perf_counter() - start
     return seconds, list(map(make_chat, asked))
 
