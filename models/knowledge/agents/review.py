@@ -9,7 +9,7 @@ from models.knowledge.agents.roles import AttributeFindings, DemandFindings, Obj
 from models.knowledge.products import fold
 from models.knowledge.schema import Claim, KnowledgeRecord, PlacedClaim
 
-RULES: Final = 1
+RULES: Final = 2
 """Version of the rules in this file, of the order in which the team works, and of what `records.finish` keeps. Raise it
 when they give other records or traces: finished items are then settled anew, from answers that are cached."""
 
@@ -69,13 +69,13 @@ def apply_objections(record: KnowledgeRecord, objections: Iterable[Objection]) -
 def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
     """Drops claims without evidence, quotations that the catalogue does not hold, repetitions and the editor's own.
 
-    The editor may only choose among the draft's claims that the critic left standing: what no analyst argued for has no
-    reasoning in the trace.
+    The editor may only choose among the draft's claims that the critic left standing, and they are kept as the analysts
+    wrote and the critic weakened them: what no analyst argued for has no reasoning in the trace.
     """
     dropped: list[Dropped] = []
     seen: set[tuple[str, str]] = set()
-    drafted = _texts(draft.record)
-    standing = _texts(apply_objections(draft.record, draft.objections))
+    drafted = _by_place(draft.record)
+    standing = _by_place(apply_objections(draft.record, draft.objections))
     text = fold(draft.product.text)
 
     def keep(placed: PlacedClaim) -> Claim | None:
@@ -87,14 +87,14 @@ def settle(record: KnowledgeRecord, draft: ReviewedDraft) -> Settled:
         elif place in seen:
             reason = REPEATED
         else:
-            reason = _find_fault(placed.claim, text)
+            reason = _find_fault(standing[place], text)
         seen.add(place)
         if reason:
             dropped.append(_drop(placed, reason))
-        return None if reason else placed.claim
+        return None if reason else standing[place]
 
     settled = _select(record, keep)
-    kept_by_editor = _texts(record)
+    kept_by_editor = _by_place(record)
     for placed in draft.record.claims():
         place = (placed.facet, _fold(placed.claim.text))
         if place not in kept_by_editor:
@@ -110,8 +110,9 @@ def _drop(placed: PlacedClaim, reason: str) -> Dropped:
     return Dropped(placed.facet, placed.claim.text, placed.claim.evidence, reason)
 
 
-def _texts(record: KnowledgeRecord) -> set[tuple[str, str]]:
-    return {(placed.facet, _fold(placed.claim.text)) for placed in record.claims()}
+def _by_place(record: KnowledgeRecord) -> dict[tuple[str, str], Claim]:
+    """Claims by facet and folded text, the first of equal ones."""
+    return {(placed.facet, _fold(placed.claim.text)): placed.claim for placed in reversed(list(record.claims()))}
 
 
 def _find_fault(claim: Claim, folded_text: str) -> str:
