@@ -3,7 +3,7 @@
 Writes knowledge.parquet, traces.jsonl (what was read, each agent's reasoning, the critic's objections, one line per
 item), ledger.json and, where items got no valid answer, quarantine.parquet with the raw answers. Items that are
 finished already, in the cache or in an earlier artifact, are taken over; every answer is cached as it comes, so a
-killed run goes on at the exact request. Memory does not grow with the catalogue.
+killed run goes on at the exact request. Memory is bounded but for the caches' index: 16 bytes an entry.
 """
 
 from collections.abc import Iterator

@@ -83,9 +83,7 @@ def _in_order(dataset: Path, shards: Sequence[Path]) -> list[Path]:
     folders = [found[name] for name in wanted]
     labels = [read_lineage(folder).labels for folder in folders]
     if len({digest_value({name: label[name] for name in _SHARED_LABELS}) for label in labels}) > 1:
-        raise UserError(
-            "the shards are by different teachers or prompts; distil them anew with one configuration."
-        )
+        raise UserError("the shards are by different teachers or prompts; distil them anew with one configuration.")
     return folders
 
 
