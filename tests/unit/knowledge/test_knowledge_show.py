@@ -16,6 +16,8 @@ from models.knowledge.neighbours import find_neighbours
 from models.knowledge.schema import Claim
 from models.knowledge.show import describe_item
 from models.knowledge.teachers.base import Request, Response
+from pipelines.config import load_config
+from reaseq.cli import main
 from tests.unit.knowledge.conftest import START
 
 HOSTILE = "\x1b[2J\u202e<script>alert(1)</script>"
@@ -95,8 +97,7 @@ def test_an_unknown_item_gets_near_ones(knowledge: Path, tmp_path: Path) -> None
         describe_item(dataset, "a")
 
 
-def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
-    dataset = write_dataset(shop)
+def write_embeddings(out: Path) -> Path:
     vectors = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-2.0, 0.0]]
     frame = pl.DataFrame(
         {
@@ -107,8 +108,14 @@ def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
             "event_timestamp": START,
         }
     )
-    with new_artifact(tmp_path / "embeddings", kind="item_embeddings", inputs={}) as artifact:
+    with new_artifact(out, kind="item_embeddings", inputs={}) as artifact:
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, frame)
+    return out
+
+
+def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
+    dataset = write_dataset(shop)
+    write_embeddings(tmp_path / "embeddings")
     near = find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "a", count=3)
     assert near["item_id"].to_list() == ["b", "c", "d"]
     assert near["cosine"].to_list() == pytest.approx([0.8, 0.0, -1.0])
@@ -117,3 +124,19 @@ def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
         find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "a", count=0)
     with pytest.raises(UserError, match="no item 'q'"):
         find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "q")
+
+
+def test_the_verb_finds_what_the_last_run_made(tmp_path, write_dataset, shop, knowledge, capsys) -> None:
+    workspace = ["--set", f"workspace={tmp_path / 'workspace'}"]
+    steps = load_config(None, workspace[1:]).home / "steps" / "run"
+    made = {"ingest/dataset": write_dataset(shop), "merge-knowledge/knowledge": knowledge}
+    made["embed-items/item_embeddings"] = write_embeddings(tmp_path / "embeddings")
+    for place, folder in made.items():
+        (steps / place).parent.mkdir(parents=True)
+        folder.rename(steps / place)
+    assert main(["knowledge", "show", "a", *workspace]) == 0
+    assert "objected to: demands 'fly to the moon'" in capsys.readouterr().out
+    assert main(["knowledge", "neighbours", "a", "--count", "2", *workspace]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"0.800  b  {shop[1]['title']}  [Baby")
+    assert second.startswith("0.000  c  ")
