@@ -172,6 +172,44 @@ class SemanticIdConfig(Config):
     """Iterations of k-means."""
 
 
+class ContrastConfig(Config):
+    """How the space learns from co-engagement before the training end."""
+
+    epochs: int = Field(default=4, ge=0)
+    """Passes over the log; 0 leaves a principal component analysis of the views."""
+    max_targets: int = Field(default=500_000, ge=1)
+    """Behaviours learnt from at most, drawn at random from larger logs; bounds time and memory."""
+    history_length: int = Field(default=20, ge=1)
+    """Behaviours before a target that are looked at."""
+    batch_size: int = Field(default=256, ge=2)
+    """Targets per step; each is told from the others of its batch."""
+    temperature: float = Field(default=0.07, gt=0)
+    """Divides the cosines."""
+    hidden: int = Field(default=512, ge=1)
+    """Width of the projection's hidden layer."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout of the hidden layer."""
+    residual_dropout: float = Field(default=0.5, ge=0, le=1)
+    """How often an item's own residual is left out in training; 1: items have none."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Weight decay of AdamW; residuals have none."""
+
+
+class StudentConfig(Config):
+    """How the student learns to place items by their raw text alone."""
+
+    epochs: int = Field(default=30, ge=1)
+    """Passes over the catalogue."""
+    batch_size: int = Field(default=256, ge=1)
+    """Items per step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the items that it never learns from; its agreement with the teacher is measured on them."""
+
+
 class EmbeddingConfig(Config):
     """What `embed_items` needs to know."""
 
@@ -180,15 +218,23 @@ class EmbeddingConfig(Config):
     revision: str | None = None
     """Revision of the hub model; the default encoder is verified by its digest instead."""
     knowledge: bool = True
-    """Combine the raw text with the distilled knowledge; off gives the raw-text space, for ablations."""
-    knowledge_weight: float = Field(default=0.2, ge=0, le=1)
-    """Share of the knowledge vector in the sum; the rest is the raw text's."""
-    dimension: int = Field(default=128, ge=2)
-    """Length of an item's vector: so many principal components of the encoder's vectors."""
-    whitening: float = Field(default=0.2, ge=0, le=0.5)
-    """How far the principal axes are evened out: 0 not at all, 0.5 to equal variance."""
+    """Let the distilled knowledge speak beside the raw text; off gives a space of the raw text alone."""
+    dimension: int = Field(default=256, ge=2)
+    """Length of an item's vector."""
+    text_axes: int = Field(default=256, ge=2)
+    """Principal components kept of each view of the raw text."""
+    knowledge_axes: int = Field(default=128, ge=2)
+    """Principal components kept of the knowledge."""
+    whitening: float = Field(default=0.25, ge=0, le=0.5)
+    """How far a view's principal axes are evened out: 0 not at all, 0.5 to equal variance."""
+    contrast: ContrastConfig = ContrastConfig()
+    """How the space learns from the log."""
+    student: StudentConfig = StudentConfig()
+    """How new items find their place."""
     max_tokens: int = Field(default=64, ge=8, le=512)
     """Longer texts are cut here."""
+    max_description_tokens: int = Field(default=128, ge=8, le=512)
+    """Longer descriptions are cut here."""
     batch_size: int = Field(default=64, ge=1)
     """Texts encoded at once."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -196,7 +242,7 @@ class EmbeddingConfig(Config):
     semantic_ids: SemanticIdConfig = SemanticIdConfig()
     """How vectors become codes."""
     seed: int = 0
-    """Seed of k-means."""
+    """Seed of all training and of k-means."""
 
     @model_validator(mode="after")
     def _slices_fit(self) -> "EmbeddingConfig":

@@ -1,8 +1,7 @@
-"""The step `embed_items`: from catalogue and knowledge to item vectors and semantic ids.
+"""The step `embed_items`: from catalogue, knowledge and log to item vectors and semantic ids.
 
-An item's vector is its raw text's vector and its knowledge's vector, combined as `space.py` says. The latter is the
-mean of its claims' vectors, weighted by confidence: claims repeat from item to item, so each is encoded once.
-Nothing here reads the log but the time of its first event.
+An item is seen in several views (`views.py`); the space maps them to one vector (`space.py`). Of the log only what lies
+before the training end is read, and the time of its first event.
 """
 
 import json
@@ -12,20 +11,24 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import load_file, save_file
 
 from contracts.artifacts import Artifact, new_artifact, read_lineage, read_table, write_json, write_table
 from contracts.dataset import Split
 from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
 from contracts.schema import UTC_TIME
-from contracts.tables import FACETS, ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
+from contracts.tables import ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.encoder import Encoder, Floats
+from models.knowledge.engagement import read_engagement
 from models.knowledge.semantic_ids import Codebooks, SemanticIds, extend, quantise
-from models.knowledge.space import Space, fit_space, project, unit
+from models.knowledge.space import Space, fit_space
+from models.knowledge.views import Views, encode_views
 
 CODEBOOKS_FILE = "codebooks.safetensors"
 PROJECTION_FILE = "projection.safetensors"
+RESIDUALS_FILE = "residuals.safetensors"
 SPACE_FILE = "space.json"
 
 
@@ -33,32 +36,36 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
     """Embeds every item of a dataset artifact.
 
     Args:
-        dataset: The dataset artifact; of its log only the first time is read.
+        dataset: The dataset artifact; of its log only what lies before the training end, and its first time.
         knowledge: The knowledge artifact of the same catalogue.
-        config: Encoder, use of the knowledge, dimension and semantic ids.
+        config: Encoder, use of the knowledge, training of the space and semantic ids.
         out: The artifact folder: item_embeddings.parquet, space.json, projection.safetensors,
-            codebooks.safetensors.
+            residuals.safetensors, codebooks.safetensors.
 
     Raises:
         UserError: an input is not usable or the encoder is not there.
     """
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
-        texts = _encode(dataset, knowledge, config)
-        fitted = fit_space(texts.raw, texts.known, config)
-        vectors = project(texts.raw, texts.known, fitted, knowledge_weight=config.knowledge_weight)
-        order = texts.items["item_id"].to_numpy().astype(str)
+        seen = _look(dataset, knowledge, config)
+        contrast = config.contrast
+        limit = {"history_length": contrast.history_length, "limit": contrast.max_targets, "seed": config.seed}
+        fitted = fit_space(seen.views, read_engagement(dataset, seen.items["item_id"], **limit), config)
+        vectors = fitted.space.project(seen.views, fitted.residuals)
+        order = seen.items["item_id"].to_numpy().astype(str)
         ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=order)
-        fitted.save(artifact.path / PROJECTION_FILE)
+        fitted.space.save(artifact.path / PROJECTION_FILE)
         ids.codebooks.save(artifact.path / CODEBOOKS_FILE)
-        space = _describe_space(artifact, config, texts.encoder)
-        _write(artifact, dataset, texts.items, vectors, ids, space)
+        artifact.metrics.update(fitted.metrics)
+        space = _describe_space(artifact, config, seen.encoder)
+        _write(artifact, dataset, seen.items, vectors, fitted.residuals, ids, space)
 
 
 def embed_new_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, space: Path, out: Path) -> None:
     """Embeds a changed catalogue in a space that models already use: nothing is fitted.
 
-    Items of that space keep their semantic ids; new ones get the codes of the old codebooks.
+    Items of that space keep their semantic ids and residuals; new ones get the codes of the old codebooks. An item
+    of which the knowledge artifact knows nothing is placed by the student, from its raw text.
 
     Args:
         dataset: The dataset artifact with the changed catalogue.
@@ -72,46 +79,59 @@ def embed_new_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, 
     """
     inputs = {"dataset": dataset, "knowledge": knowledge, "space": space}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
-        texts = _encode(dataset, knowledge, config)
-        name = _require_same_space(space, config, texts.encoder)
+        seen = _look(dataset, knowledge, config)
+        name = _require_same_space(space, config, seen.encoder)
         for file in (PROJECTION_FILE, CODEBOOKS_FILE, SPACE_FILE):
             shutil.copyfile(space / file, artifact.path / file)
-        fitted = Space.load(space / PROJECTION_FILE)
-        vectors = project(texts.raw, texts.known, fitted, knowledge_weight=config.knowledge_weight)
         known = read_table(space / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id", "semantic_id")
-        ids = extend(vectors, Codebooks.load(space / CODEBOOKS_FILE), texts.items["item_id"], known)
+        residuals = _keep_residuals(space, known["item_id"], seen.items["item_id"])
+        vectors = Space.load(space / PROJECTION_FILE).project(seen.views, residuals)
+        ids = extend(vectors, Codebooks.load(space / CODEBOOKS_FILE), seen.items["item_id"], known)
         artifact.labels["space"] = name
-        artifact.metrics["new_items"] = float((~texts.items["item_id"].is_in(known["item_id"].implode())).sum())
-        _write(artifact, dataset, texts.items, vectors, ids, name)
+        artifact.metrics["new_items"] = float((~seen.items["item_id"].is_in(known["item_id"].implode())).sum())
+        _write(artifact, dataset, seen.items, vectors, residuals, ids, name)
 
 
-class _Texts(NamedTuple):
+class _Seen(NamedTuple):
     """A catalogue as the encoder sees it."""
 
     items: pl.DataFrame
     encoder: Encoder
-    raw: Floats
-    """[N, D] vectors of the raw texts."""
-    known: Floats
-    """[N, D] vectors of the knowledge; zero where nothing is known."""
+    views: Views
 
 
-def _encode(dataset: Path, knowledge: Path, config: EmbeddingConfig) -> _Texts:
+def _look(dataset: Path, knowledge: Path, config: EmbeddingConfig) -> _Seen:
     items = read_table(dataset / "items.parquet", ITEMS)
     claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
     encoder = Encoder(config)
-    raw = encoder.encode(item_texts(items))
-    known = _knowledge_vectors(items, claims, encoder) if config.knowledge else np.zeros_like(raw)
-    return _Texts(items, encoder, raw, known)
+    return _Seen(items, encoder, encode_views(items, claims, encoder, config))
+
+
+def _keep_residuals(space: Path, known: pl.Series, item_ids: pl.Series) -> Floats:
+    """Residuals of the items, in their order; zero for those that the space has not met."""
+    stored = load_file(space / RESIDUALS_FILE)["residuals"]
+    places = pl.DataFrame({"item_id": known}).with_row_index("place")
+    joined = item_ids.to_frame("item_id").join(places, on="item_id", how="left", maintain_order="left")["place"]
+    is_known = joined.is_not_null().to_numpy()
+    residuals = np.zeros((len(item_ids), stored.shape[1]), np.float32)
+    residuals[is_known] = stored[joined.drop_nulls().to_numpy()]
+    return residuals
 
 
 def _write(
-    artifact: Artifact, dataset: Path, items: pl.DataFrame, vectors: Floats, ids: SemanticIds, space: str
+    artifact: Artifact,
+    dataset: Path,
+    items: pl.DataFrame,
+    vectors: Floats,
+    residuals: Floats,
+    ids: SemanticIds,
+    space: str,
 ) -> None:
     embeddings = items.select("item_id", event_timestamp=_known_from(dataset)).with_columns(
         embedding=_rows(vectors), semantic_id=_rows(ids.codes), space=pl.lit(space)
     )
     write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embeddings)
+    save_file({"residuals": residuals}, artifact.path / RESIDUALS_FILE)
     artifact.metrics.update(ids.metrics)
     artifact.metrics["num_items"] = float(items.height)
 
@@ -126,31 +146,6 @@ def _require_same_space(space: Path, config: EmbeddingConfig, encoder: Encoder) 
             f"'{config.encoder}' as configured now; restore that section, or run train_and_deploy for a new space"
         )
     return str(described["space"])
-
-
-def item_texts(items: pl.DataFrame) -> list[str]:
-    """What the encoder reads of each item: title, brand, the end of the category path, description."""
-    parts = (pl.col("title"), pl.col("brand"), pl.col("category").str.split(">").list.last().str.strip_chars())
-    text = pl.concat_str([*parts, pl.col("description")], separator=". ", ignore_nulls=True)
-    return items.select(text.str.slice(0, _MAX_TEXT_CHARS)).to_series().to_list()
-
-
-_MAX_TEXT_CHARS = 4000
-"""Far more than any encoder's window; keeps huge descriptions out of memory."""
-
-
-def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: Encoder) -> Floats:
-    """[N, D] mean of each item's claim vectors, weighted by confidence, of unit norm; zero where nothing is known."""
-    rows = items.select("item_id").with_row_index("row").join(knowledge, on="item_id", how="inner")
-    facets = [rows.select("row", claim=pl.col(facet)).explode("claim").drop_nulls() for facet in FACETS]
-    claims = pl.concat(facets).unnest("claim")
-    texts = claims["text"].unique(maintain_order=True)
-    vectors = encoder.encode(texts.to_list())
-    text_rows = claims.join(texts.to_frame().with_row_index("text_row"), on="text", how="left", maintain_order="left")
-    weighted = vectors[text_rows["text_row"].to_numpy()] * text_rows["confidence"].to_numpy()[:, None]
-    total = np.zeros((items.height, vectors.shape[1]), dtype=np.float32)
-    np.add.at(total, text_rows["row"].to_numpy(), weighted)
-    return unit(total)
 
 
 def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: Encoder) -> str:

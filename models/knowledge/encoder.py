@@ -27,8 +27,7 @@ class Encoder:
     def __init__(self, config: EmbeddingConfig) -> None:
         source = _find_model(config.encoder)
         self._model = _load(source, config)
-        self._model.max_seq_length = config.max_tokens
-        self._max_chars = _CHARS_PER_TOKEN * config.max_tokens
+        self._max_tokens = config.max_tokens
         self._batch_size = config.batch_size
         self._half = config.precision == "bfloat16" or (
             config.precision == "auto" and _has_bfloat16(self._model.device)
@@ -36,16 +35,23 @@ class Encoder:
         self.name = config.encoder.rstrip("/").rsplit("/", 1)[-1].lower()
         self.digest = _weights_digest(source) or f"{config.encoder}@{config.revision}"
 
-    def encode(self, texts: list[str]) -> Floats:
-        """Unit vectors [N, D] of N texts; equal texts are encoded once, sorted by length within the model."""
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(text[: self._max_chars] for text in texts))}
+    def encode(self, texts: list[str], *, max_tokens: int | None = None) -> Floats:
+        """Unit vectors [N, D] of N texts; equal texts are encoded once, sorted by length within the model.
+
+        Args:
+            texts: What to encode.
+            max_tokens: Longer texts are cut here; the configured length if not given.
+        """
+        self._model.max_seq_length = max_tokens or self._max_tokens
+        max_chars = _CHARS_PER_TOKEN * self._model.max_seq_length
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(text[:max_chars] for text in texts))}
         if not distinct:
             return np.zeros((0, int(self._model.get_embedding_dimension())), dtype=np.float32)
         with torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=self._half):
             vectors = self._model.encode(
                 list(distinct), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
             )
-        rows = [distinct[text[: self._max_chars]] for text in texts]
+        rows = [distinct[text[:max_chars]] for text in texts]
         return np.ascontiguousarray(vectors, dtype=np.float32)[rows]
 
 

@@ -1,9 +1,12 @@
-"""The embedding space: how raw-text and knowledge vectors become one short vector per item.
+"""The embedding space: from an item's views to its vector.
 
 Text encoders put all texts of a shop into a narrow cone: a common mean and a few strong directions hide what tells
-products apart. So both parts are centred, summed by weight, rotated onto the principal axes, cut to the wanted length,
-and the axes are evened out a little (partial whitening, as in Su et al. 2021, "Whitening sentence representations").
-The measured effect stands in this room's README.
+products apart. So each view is centred, rotated onto its principal axes, cut, and the axes are evened out a little
+(partial whitening, as in Su et al. 2021, "Whitening sentence representations"). A projection trained on co-engagement
+(`contrast.py`) makes one vector of all views; where nothing is known of an item, a student (`student.py`) does so from
+its raw text.
+
+Shape legend: N items, D encoder, W width of all views together, d dimension of the space.
 """
 
 from pathlib import Path
@@ -14,7 +17,12 @@ from safetensors.numpy import load_file, save_file
 
 from contracts.errors import UserError
 from models.knowledge.config import EmbeddingConfig
+from models.knowledge.contrast import train_projection
 from models.knowledge.encoder import Floats
+from models.knowledge.engagement import Engagement
+from models.knowledge.projection import Projection
+from models.knowledge.student import teach
+from models.knowledge.views import KNOWLEDGE, Views, unit
 
 _SHRINKAGE = 10.0
 """Items' worth of doubt in a mean: keeps a catalogue of one item, or of equal items, from being centred to nothing."""
@@ -22,63 +30,123 @@ _MIN_VARIANCE = 1e-4
 """Axes with a smaller share of the largest variance are not raised further: they are noise."""
 
 
-class Space(NamedTuple):
-    """Maps encoder vectors (D dimensions) to item vectors (d dimensions)."""
+class Whitening(NamedTuple):
+    """Evens out one view."""
 
-    raw_mean: Floats
-    """[D] subtracted from raw-text vectors."""
-    known_mean: Floats
-    """[D] subtracted from knowledge vectors."""
+    mean: Floats
+    """[D]"""
     axes: Floats
-    """[D, d] principal axes, scaled by the whitening."""
+    """[D, w] principal axes, scaled."""
+
+    @classmethod
+    def fit(cls, view: Floats, *, size: int, strength: float) -> Self:
+        """Fits to a catalogue's view [N, D]; items that lack it don't count."""
+        present = view[view.any(axis=1)]
+        mean = np.asarray(present.sum(axis=0) / (len(present) + _SHRINKAGE), np.float32)
+        centred = present - mean
+        variances, axes = np.linalg.eigh(centred.T @ centred)
+        variances, axes = variances[::-1][:size], axes[:, ::-1][:, :size]
+        scale = np.maximum(variances / max(float(variances[0]), 1e-12), _MIN_VARIANCE) ** -strength
+        return cls(mean, np.ascontiguousarray(axes * scale, dtype=np.float32))
+
+    def apply(self, view: Floats) -> Floats:
+        """Unit vectors [N, w]; zeros where an item lacks the view."""
+        seen = unit(np.asarray((view - self.mean) @ self.axes, np.float32))
+        seen[~view.any(axis=1)] = 0
+        return seen
+
+
+class Space(NamedTuple):
+    """Maps views to item vectors."""
+
+    whitenings: dict[str, Whitening]
+    """By view, in the order of the projection's inputs; the knowledge comes last."""
+    teacher: Projection
+    """Reads all views."""
+    student: Projection | None
+    """Reads the raw texts alone; None where the space knows no knowledge."""
+
+    def project(self, views: Views, residuals: Floats) -> Floats:
+        """Unit vectors [N, d] of items with residuals [N, d]; what is not known at all is placed by its raw text."""
+        return unit(self.place(views) + residuals)
+
+    def place(self, views: Views) -> Floats:
+        """Points [N, d] where items stand by what is said and known of them."""
+        texts, full = self.inputs(views)
+        points = self.teacher.project(full)
+        if self.student is not None:
+            unknown = ~views[KNOWLEDGE].any(axis=1)
+            points[unknown] = self.student.project(texts[unknown])
+        return points
+
+    def inputs(self, views: Views) -> tuple[Floats, Floats]:
+        """The raw-text views alone and all views, whitened, side by side."""
+        seen = {name: whitening.apply(views[name]) for name, whitening in self.whitenings.items()}
+        texts = np.concatenate([view for name, view in seen.items() if name != KNOWLEDGE], axis=1)
+        return texts, np.concatenate([texts, seen[KNOWLEDGE]], axis=1) if KNOWLEDGE in seen else texts
 
     def save(self, path: Path) -> None:
         """Writes the maps as safetensors."""
-        save_file(self._asdict(), path)
+        tensors = {
+            f"view.{place:02d}.{name}.{part}": values
+            for place, (name, whitening) in enumerate(self.whitenings.items())
+            for part, values in whitening._asdict().items()
+        }
+        for role in ("teacher", "student"):
+            projection = getattr(self, role)
+            if projection is not None:
+                tensors |= {f"{role}.{name}": values.numpy() for name, values in projection.state_dict().items()}
+        save_file(tensors, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads what `save` wrote."""
-        return cls(**load_file(path))
+        tensors = load_file(path)
+        names = sorted({tuple(name.split(".")[1:3]) for name in tensors if name.startswith("view.")})
+        whitenings = {
+            name: Whitening(*(tensors[f"view.{place}.{name}.{part}"] for part in Whitening._fields))
+            for place, name in names
+        }
+        roles = {role: _part(tensors, role) for role in ("teacher", "student")}
+        student = Projection.from_tensors(roles["student"]) if roles["student"] else None
+        return cls(whitenings, Projection.from_tensors(roles["teacher"]), student)
 
 
-def fit_space(raw: Floats, known: Floats, config: EmbeddingConfig) -> Space:
-    """Fits the space to a catalogue's vectors [N, D]; rows of `known` that are zero (nothing known) don't count.
+class FittedSpace(NamedTuple):
+    """A space and the catalogue that it was fitted to."""
+
+    space: Space
+    residuals: Floats
+    """[N, d] what the log says of each item beyond its views."""
+    metrics: dict[str, float]
+
+
+def fit_space(views: Views, engagement: Engagement, config: EmbeddingConfig) -> FittedSpace:
+    """Fits the space to a catalogue's views and to the log before the training end.
 
     Raises:
-        UserError: the wanted dimension is larger than the encoder's.
+        UserError: the wanted dimension is larger than all views together.
     """
-    if config.dimension > raw.shape[1]:
-        raise UserError(
-            f"embedding.dimension: {config.dimension} is more than the {raw.shape[1]} dimensions of '{config.encoder}'"
-        )
-    raw_mean, known_mean = _shrunken_mean(raw), _shrunken_mean(known[known.any(axis=1)])
-    centred = _combine(raw - raw_mean, _centre_known(known, known_mean), config.knowledge_weight)
-    variances, axes = np.linalg.eigh(centred.T @ centred)
-    variances, axes = variances[::-1][: config.dimension], axes[:, ::-1][:, : config.dimension]
-    scale = np.maximum(variances / max(float(variances[0]), 1e-12), _MIN_VARIANCE) ** -config.whitening
-    return Space(raw_mean, known_mean, np.ascontiguousarray(axes * scale, dtype=np.float32))
+    sizes = {name: config.knowledge_axes if name == KNOWLEDGE else config.text_axes for name in views}
+    whitenings = {
+        name: Whitening.fit(view, size=sizes[name], strength=config.whitening) for name, view in views.items()
+    }
+    width = sum(whitening.axes.shape[1] for whitening in whitenings.values())
+    if config.dimension > width:
+        raise UserError(f"embedding.dimension: {config.dimension} is more than the {width} dimensions of all views")
+    untrained = Space(whitenings, Projection(width, config.dimension, config.contrast.hidden), None)
+    texts, full = untrained.inputs(views)
+    trained = train_projection(full, engagement, config.contrast, dimension=config.dimension, seed=config.seed)
+    metrics = {"contrast_targets": float(len(engagement.targets))}
+    if KNOWLEDGE not in views:
+        return FittedSpace(Space(whitenings, trained.projection, None), trained.residuals, metrics)
+    points = trained.projection.project(full)
+    catalogue = unit(points + trained.residuals)
+    taught = teach(trained.projection, texts, points, catalogue, config.student, seed=config.seed)
+    if taught.recall10 is not None:
+        metrics["student_recall10"] = taught.recall10
+    return FittedSpace(Space(whitenings, trained.projection, taught.student), trained.residuals, metrics)
 
 
-def project(raw: Floats, known: Floats, space: Space, *, knowledge_weight: float) -> Floats:
-    """Item vectors [N, d] of unit norm from raw-text and knowledge vectors [N, D]."""
-    return unit(_combine(raw - space.raw_mean, _centre_known(known, space.known_mean), knowledge_weight) @ space.axes)
-
-
-def unit(vectors: Floats) -> Floats:
-    """Rows scaled to unit norm; zero rows stay zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
-
-
-def _combine(raw: Floats, known: Floats, weight: float) -> Floats:
-    return np.asarray((1 - weight) * unit(raw) + weight * unit(known), dtype=np.float32)
-
-
-def _centre_known(known: Floats, mean: Floats) -> Floats:
-    """Where nothing is known there is nothing to centre: the raw text speaks alone."""
-    return np.asarray(np.where(known.any(axis=1, keepdims=True), known - mean, 0.0), dtype=np.float32)
-
-
-def _shrunken_mean(vectors: Floats) -> Floats:
-    return np.asarray(vectors.sum(axis=0) / (len(vectors) + _SHRINKAGE), dtype=np.float32)
+def _part(tensors: dict[str, Floats], role: str) -> dict[str, Floats]:
+    return {name.removeprefix(f"{role}."): values for name, values in tensors.items() if name.startswith(f"{role}.")}

@@ -95,8 +95,9 @@ class RankerConfig(Config):
     """Inferred behaviours read per user, most confident first."""
     dim: int = Field(default=64, ge=8, multiple_of=8)
     """Width of an item representation."""
-    lens_dim: int = Field(default=128, ge=1)
-    """Directions of the item vectors that the ranker looks at."""
+    lens_dim: int = Field(default=0, ge=0)
+    """Directions of the item vectors that the ranker looks at, half whitened (`lens.py`). 0 takes the vectors as they
+    are, which is right for a space that was trained and wrong for the raw vectors of a text encoder."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads; must divide `dim`."""
     num_price_buckets: int = Field(default=32, ge=2)

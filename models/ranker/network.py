@@ -1,7 +1,7 @@
 """The ranker's network: a DIN that knows what items mean.
 
 Notable:
-- item vectors are inputs, seen through a fixed lens (`lens.py`);
+- item vectors are inputs, seen through a fixed lens where that is asked for (`lens.py`);
 - an item is the sum of what is known of it: id (dropped out in training), category, brand, price and a projection of
   its knowledge vector, so a new item is as good as its knowledge;
 - target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
@@ -104,8 +104,8 @@ class Ranker(nn.Module):
         features, width = config.features, config.dim
         self.scale = width**-0.5
         steer = {"recency": features.recency, "event_type": features.event_type}
-        self.lens = Lens(vector_dim, config.lens_dim) if features.vectors else None
-        self.items = ItemTower(config, sizes, self.lens.rank if self.lens else 0)
+        self.lens = Lens(vector_dim, config.lens_dim) if features.vectors and config.lens_dim else None
+        self.items = ItemTower(config, sizes, self.lens.rank if self.lens else vector_dim)
         self.attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
         self.attention_bias = BehaviorBias(config.num_heads, **steer)
         read = 3 * width + (config.num_heads if features.evidence else 0)

@@ -13,9 +13,10 @@ from contracts.tables import ITEM_EMBEDDINGS
 from models.knowledge import embed
 from models.knowledge.config import EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
 from models.knowledge.distill import distill_knowledge
-from models.knowledge.embed import embed_items, item_texts
+from models.knowledge.embed import embed_items
 from models.knowledge.encoder import Encoder
-from models.knowledge.space import fit_space, project
+from models.knowledge.space import Whitening
+from models.knowledge.views import view_texts
 
 TINY_IDS = SemanticIdConfig(num_levels=2, num_codes=4)
 
@@ -28,7 +29,7 @@ class WordEncoder:
     def __init__(self, config: EmbeddingConfig) -> None:
         self.asked: list[str] = []
 
-    def encode(self, texts: list[str]) -> np.ndarray:
+    def encode(self, texts: list[str], *, max_tokens: int | None = None) -> np.ndarray:
         vectors = np.zeros((len(texts), 16), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split():
@@ -79,8 +80,9 @@ def test_knowledge_brings_complements_closer(embedded) -> None:
         {"item_id": "bag", "title": "Quux", "category": "Baby > Changing > Changing Bags"},
         {"item_id": "drill", "title": "Zork", "category": "DIY > Power Tools > Drills"},
     ]
-    vectors = matrix(embedded(items, knowledge_weight=0.9))
-    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    with_knowledge, without = (matrix(embedded(items, name, knowledge=name == "known")) for name in ("known", "raw"))
+    gain = with_knowledge @ with_knowledge.T - without @ without.T
+    assert gain[0, 1] > gain[0, 2]
 
 
 @pytest.mark.parametrize("dimension", [4, 7, 16])
@@ -107,10 +109,13 @@ def test_texts_need_only_a_title() -> None:
         "category": [None, "A > C"],
         "description": [None, "D" * 9999],
     }
-    short, long = item_texts(pl.DataFrame(columns))
+    texts = view_texts(pl.DataFrame(columns))
+    short, long = texts["text"]
     assert short == "Mug"
     assert long.startswith("Cup. B. C. DDD")
     assert len(long) == 4000
+    assert texts["category"].to_list() == ["", "A , C"]
+    assert texts["brand"].to_list() == ["", "B"]
 
 
 def test_config_faults_are_named() -> None:
@@ -118,21 +123,21 @@ def test_config_faults_are_named() -> None:
         EmbeddingConfig(dimension=2)
 
 
-def test_a_dimension_beyond_the_encoder_is_named(embedded, shop) -> None:
-    with pytest.raises(UserError, match="17 is more than the 16"):
-        embedded(shop, dimension=17)
+def test_a_dimension_beyond_the_views_is_named(embedded, shop) -> None:
+    with pytest.raises(UserError, match="97 is more than the 96"):
+        embedded(shop, dimension=97)
 
 
 def test_whitening_evens_out_the_axes() -> None:
     rng = np.random.default_rng(0)
-    raw = (rng.standard_normal((500, 8)) / np.arange(1, 9) + 3).astype(np.float32)
-    nothing = np.zeros_like(raw)
+    view = (rng.standard_normal((500, 8)) / np.arange(1, 9) + 3).astype(np.float32)
+    view[0] = 0
     spreads = []
-    for whitening in (0.0, 0.5):
-        config = EmbeddingConfig(dimension=8, whitening=whitening)
-        vectors = project(raw, nothing, fit_space(raw, nothing, config), knowledge_weight=0.2)
-        assert abs(vectors.mean(axis=0)).max() < 0.15
-        spreads.append(vectors.var(axis=0).max() / vectors.var(axis=0).min())
+    for strength in (0.0, 0.5):
+        seen = Whitening.fit(view, size=8, strength=strength).apply(view)
+        assert not seen[0].any(), "an item that lacks the view stays at the origin"
+        assert abs(seen[1:].mean(axis=0)).max() < 0.15
+        spreads.append(seen.var(axis=0).max() / seen.var(axis=0).min())
     assert spreads[1] < 4 < 20 < spreads[0]
 
 
@@ -183,4 +188,4 @@ def test_new_items_get_free_ids_and_known_ones_keep_theirs(embedded, refresh, sh
 def test_another_configuration_is_not_the_same_space(embedded, refresh, shop) -> None:
     embedded(shop)
     with pytest.raises(UserError, match="another encoder or embedding configuration"):
-        refresh(shop, knowledge_weight=0.7)
+        refresh(shop, whitening=0.1)

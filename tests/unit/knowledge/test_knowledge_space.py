@@ -1,0 +1,150 @@
+"""What the space learns from the log, and how items without knowledge find their place in it."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.tables import EVENTS, ITEMS
+from models.knowledge.config import ContrastConfig, EmbeddingConfig, StudentConfig
+from models.knowledge.contrast import plan_steps
+from models.knowledge.engagement import NO_ITEM, Engagement, read_engagement
+from models.knowledge.space import Space, fit_space
+from models.knowledge.student import neighbour_recall
+from models.knowledge.views import KNOWLEDGE
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NUM_ITEMS = 40
+CONTRAST = ContrastConfig(epochs=30, batch_size=16, hidden=16, history_length=3)
+
+
+def config(**options) -> EmbeddingConfig:
+    defaults = {"dimension": 12, "contrast": CONTRAST, "student": StudentConfig(epochs=60, batch_size=16)}
+    return EmbeddingConfig(**defaults | options)
+
+
+def random_views(seed: int = 0, *, num_items: int = NUM_ITEMS) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    views = {name: rng.standard_normal((num_items, 12)).astype(np.float32) for name in ("text", "title", KNOWLEDGE)}
+    return {name: view / np.linalg.norm(view, axis=1, keepdims=True) for name, view in views.items()}
+
+
+def engaged(pairs: list[tuple[int, int]]) -> Engagement:
+    """Each pair: an item turned to after another."""
+    targets, before = (np.array(side) for side in zip(*pairs, strict=True))
+    histories = np.column_stack([before, np.full((len(pairs), 2), NO_ITEM)])
+    return Engagement(np.arange(len(pairs)), targets, histories)
+
+
+NOTHING = Engagement(*(np.zeros(shape, np.int64) for shape in ((0,), (0,), (0, 3))))
+
+
+def test_items_of_the_same_histories_come_closer() -> None:
+    views = random_views()
+    partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4
+    similar = {}
+    for name, log in {"with": engaged(partners), "without": NOTHING}.items():
+        fitted = fit_space(views, log, config())
+        vectors = fitted.space.project(views, fitted.residuals)
+        similar[name] = np.mean([vectors[item] @ vectors[item ^ 1] for item in range(NUM_ITEMS)])
+    assert similar["with"] > similar["without"] + 0.3
+
+
+def test_the_same_seed_gives_the_same_space() -> None:
+    views, log = random_views(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)])
+    first, second = (fit_space(views, log, config()) for _ in range(2))
+    np.testing.assert_array_equal(first.space.place(views), second.space.place(views))
+    np.testing.assert_array_equal(first.residuals, second.residuals)
+
+
+def test_without_a_log_the_space_is_a_principal_component_analysis() -> None:
+    views = random_views()
+    fitted = fit_space(views, NOTHING, config(dimension=36))
+    assert not fitted.residuals.any()
+    _, full = fitted.space.inputs(views)
+    # All axes kept: a rotation, which changes no similarity.
+    np.testing.assert_allclose(fitted.space.place(views) @ fitted.space.place(views).T, full @ full.T, atol=1e-4)
+
+
+def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
+    views = random_views(num_items=200)
+    # What is known follows from the text, so a student can learn it.
+    views[KNOWLEDGE] = np.roll(views["text"], 3, axis=1)
+    fitted = fit_space(views, engaged([(item ^ 1, item) for item in range(200)]), config())
+    known = fitted.space.place(views)
+    unknown = fitted.space.place(views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])})
+    assert fitted.metrics["student_recall10"] > 0.6
+    cosines = (known * unknown).sum(1) / np.linalg.norm(known, axis=1) / np.linalg.norm(unknown, axis=1)
+    assert np.median(cosines) > 0.9
+
+
+def test_a_space_of_raw_text_has_no_student() -> None:
+    views = random_views()
+    del views[KNOWLEDGE]
+    fitted = fit_space(views, NOTHING, config())
+    assert fitted.space.student is None
+    assert fitted.space.place(views).shape == (NUM_ITEMS, 12)
+
+
+def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
+    views = random_views()
+    fitted = fit_space(views, engaged([(item ^ 1, item) for item in range(NUM_ITEMS)]), config())
+    fitted.space.save(tmp_path / "space.safetensors")
+    loaded = Space.load(tmp_path / "space.safetensors")
+    views[KNOWLEDGE][:5] = 0
+    np.testing.assert_array_equal(loaded.place(views), fitted.space.place(views))
+
+
+def test_recall_counts_common_neighbours() -> None:
+    catalogue = random_views(num_items=50)["text"]
+    own = np.arange(10)
+    assert neighbour_recall(catalogue[own], catalogue[own], catalogue, own=own) == 1
+    assert neighbour_recall(-catalogue[own], catalogue[own], catalogue, own=own) < 0.1
+
+
+@pytest.fixture
+def write_log(tmp_path: Path):
+    """Writes a dataset artifact of events (user, item, day); training ends on day 10."""
+
+    def write(events: list[tuple[str, str, int]]) -> Path:
+        out = tmp_path / f"log-{len(list(tmp_path.iterdir()))}"
+        names = sorted({item for _, item, _ in events})
+        items = pl.DataFrame([{"item_id": name, "title": name} for name in names], schema=ITEMS.schema)
+        rows = [
+            {"user_id": user, "item_id": item, "timestamp": START + timedelta(days=day), "event_type": "click"}
+            for user, item, day in sorted(events, key=lambda event: event[2])
+        ]
+        ends = {"train_end": 10, "validation_end": 20, "cutoff": 30}
+        with new_artifact(out, kind="dataset", inputs={}) as artifact:
+            write_table(artifact.path / "items.parquet", ITEMS, items)
+            write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame(rows))
+            write_json(artifact.path / "split.json", {name: START + timedelta(days=day) for name, day in ends.items()})
+        return out
+
+    return write
+
+
+def test_engagement_is_new_behaviours_and_what_was_before_them(write_log) -> None:
+    log = write_log([("u", "a", 1), ("v", "b", 2), ("u", "b", 3), ("u", "c", 4), ("u", "c", 5), ("v", "a", 6)])
+    found = read_engagement(log, pl.Series(["a", "b", "c"]), history_length=2, limit=100, seed=0)
+    rows = {(int(target), tuple(history)) for target, history in zip(found.targets, found.histories, strict=True)}
+    assert rows == {(1, (0, NO_ITEM)), (2, (1, 0)), (0, (1, NO_ITEM))}, "the second look at c is nothing new"
+    assert len(read_engagement(log, pl.Series(["a", "b", "c"]), history_length=2, limit=2, seed=0).targets) <= 2
+
+
+def test_nothing_after_the_training_end_is_learnt_from(write_log) -> None:
+    past = [("u", "a", 1), ("u", "b", 3), ("v", "c", 4), ("v", "a", 5)]
+    options = {"history_length": 3, "limit": 100, "seed": 0}
+    ids = pl.Series(["a", "b", "c"])
+    before = read_engagement(write_log(past), ids, **options)
+    after = read_engagement(write_log([*past, ("u", "c", 10), ("v", "b", 25)]), ids, **options)
+    for first, second in zip(before, after, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_log_too_small_for_one_batch_trains_nothing() -> None:
+    assert plan_steps(15, CONTRAST) == 0
+    assert plan_steps(33, CONTRAST) == 60
