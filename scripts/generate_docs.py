@@ -34,6 +34,15 @@ RANKERS = {
 RESULTS_START, RESULTS_END = "<!-- results:start -->", "<!-- results:end -->"
 
 
+VECTORS = {
+    "ids": "none (ids, category, brand, price)",
+    "raw_text": "raw text, as the encoder gives it",
+    "learnt_text": "learnt space of raw text alone",
+    "knowledge": "learnt space with the handbook's knowledge",
+}
+"""Rankers of benchmarks/knowledge_quality.py -> what they are called here."""
+
+
 def main() -> int:
     """Writes every generated file, or checks that each is up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -176,12 +185,33 @@ def _summary(rows: list[Row]) -> str:
             cells = [_value(found[f"house.electronics.{name}.{part}.{metric}"]) for part, metric in columns]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
         lines.append("")
+    lines += _knowledge_lines(found)
     demo = [row for row in rows if row.id.startswith("demo.")]
     if demo:
         figures = ", ".join(f"`{row.id}` {_value(row)} {row.unit}" for row in demo)
         where = f"`{demo[0].command}`, clean clone, commit {demo[0].commit}, {demo[0].hardware}"
         lines.append(f"**The demo** ({where}): {figures}.\n")
     return "\n".join(lines)
+
+
+def _knowledge_lines(found: dict[str, Row]) -> list[str]:
+    """What item vectors are worth to the ranker, from ids to the learnt space with knowledge."""
+    first = found.get("knowledge.electronics.over_text.ndcg10_ratio")
+    if first is None:
+        return []
+    datasets, metrics = ("electronics", "scientific"), ("ndcg10", "cold_ndcg10")
+    lines = [
+        f"**Knowledge over raw text** (NDCG@10, test part, contemporaneous candidates, no inferred behaviours; "
+        f"`{first.command}`, {len(first.seeds)} paired seeds for raw text and knowledge, 3 for the others, "
+        f"commit {first.commit}, {first.hardware}):\n",
+        "| item vectors | " + " | ".join(f"{name}, {part}" for name in datasets for part in ("all", "cold")) + " |",
+        "|---|" + "---|" * 4,
+    ]
+    for name, title in VECTORS.items():
+        cells = [_value(found[f"knowledge.{data}.{name}.{metric}"]) for data in datasets for metric in metrics]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    ratios = [_value(found[f"knowledge.{data}.over_text.{metric}_ratio"]) for data in datasets for metric in metrics]
+    return [*lines, "| **knowledge over raw text** | " + " | ".join(ratios) + " |", ""]
 
 
 def _value(row: Row) -> str:
