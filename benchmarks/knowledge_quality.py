@@ -133,7 +133,8 @@ def _score(ranker: Path, folder: Path, space: Path, scratch: Path) -> Iterator[t
             table, opened.table.names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch / protocol
         )
         chosen = (pl.col("split") == TEST) & (pl.col("protocol") == protocol)
-        users = pl.scan_parquet(table).filter(chosen).selectpl.col("user_id").rank("dense").cast(pl.Int64) - 1).collect()
+        number = pl.col("user_id").rank("dense").cast(pl.Int64) - 1
+        users = pl.scan_parquet(table).filter(chosen).select(number).collect()
         summary = measure_scores(rows, opened.score(rows, batch_size=256), users.to_series().to_numpy()).summary
         yield f"{prefix}ndcg10", summary["ndcg10"]
         yield f"{prefix}auc", summary["auc"]
