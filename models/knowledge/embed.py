@@ -48,9 +48,14 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
         seen = _look(dataset, knowledge, config)
-        contrast = config.contrast
-        limit = {"history_length": contrast.history_length, "limit": contrast.max_targets, "seed": config.seed}
-        fitted = fit_space(seen.views, read_engagement(dataset, seen.items["item_id"], **limit), config)
+        engagement = read_engagement(
+            dataset,
+            seen.items["item_id"],
+            history_length=config.contrast.history_length,
+            limit=config.contrast.max_targets,
+            seed=config.seed,
+        )
+        fitted = fit_space(seen.views, engagement, config)
         vectors = fitted.space.project(seen.views, fitted.residuals)
         order = seen.items["item_id"].to_numpy().astype(str)
         ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=order)
@@ -160,7 +165,11 @@ def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: Encode
 
 
 def _known_from(dataset: Path) -> pl.Expr:
-    """An item's text is known since it is on offer; where that is not said, since the log began."""
+    """An item is known since it is on offer; where that is not said, since the log began.
+
+    The space itself is learnt from the log up to the training end, so a training row of an earlier time reads a vector
+    that knows a little of what followed; validation and test rows never do.
+    """
     first = pl.scan_parquet(dataset / "events.parquet").select(pl.col("timestamp").min()).collect().item()
     if first is None:
         first = Split.model_validate_json((dataset / "split.json").read_text(encoding="utf-8")).train_end

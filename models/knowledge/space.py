@@ -56,6 +56,13 @@ class Whitening(NamedTuple):
         return seen
 
 
+def whiten(views: Views, whitenings: dict[str, Whitening]) -> tuple[Floats, Floats]:
+    """The raw-text views alone and all views, whitened, side by side: [N, W] each, the knowledge last."""
+    seen = {name: whitening.apply(views[name]) for name, whitening in whitenings.items()}
+    texts = np.concatenate([view for name, view in seen.items() if name != KNOWLEDGE], axis=1)
+    return texts, np.concatenate([texts, seen[KNOWLEDGE]], axis=1) if KNOWLEDGE in seen else texts
+
+
 class Space(NamedTuple):
     """Maps views to item vectors."""
 
@@ -72,18 +79,12 @@ class Space(NamedTuple):
 
     def place(self, views: Views) -> Floats:
         """Points [N, d] where items stand by what is said and known of them."""
-        texts, full = self.inputs(views)
+        texts, full = whiten(views, self.whitenings)
         points = self.teacher.project(full)
         if self.student is not None:
             unknown = ~views[KNOWLEDGE].any(axis=1)
             points[unknown] = self.student.project(texts[unknown])
         return points
-
-    def inputs(self, views: Views) -> tuple[Floats, Floats]:
-        """The raw-text views alone and all views, whitened, side by side."""
-        seen = {name: whitening.apply(views[name]) for name, whitening in self.whitenings.items()}
-        texts = np.concatenate([view for name, view in seen.items() if name != KNOWLEDGE], axis=1)
-        return texts, np.concatenate([texts, seen[KNOWLEDGE]], axis=1) if KNOWLEDGE in seen else texts
 
     def save(self, path: Path) -> None:
         """Writes the maps as safetensors."""
@@ -134,8 +135,7 @@ def fit_space(views: Views, engagement: Engagement, config: EmbeddingConfig) -> 
     width = sum(whitening.axes.shape[1] for whitening in whitenings.values())
     if config.dimension > width:
         raise UserError(f"embedding.dimension: {config.dimension} is more than the {width} dimensions of all views")
-    untrained = Space(whitenings, Projection(width, config.dimension, config.contrast.hidden), None)
-    texts, full = untrained.inputs(views)
+    texts, full = whiten(views, whitenings)
     trained = train_projection(full, engagement, config.contrast, dimension=config.dimension, seed=config.seed)
     metrics = {"contrast_targets": float(len(engagement.targets))}
     if KNOWLEDGE not in views:

@@ -12,7 +12,7 @@ from contracts.tables import EVENTS, ITEMS
 from models.knowledge.config import ContrastConfig, EmbeddingConfig, StudentConfig
 from models.knowledge.contrast import plan_steps
 from models.knowledge.engagement import NO_ITEM, Engagement, read_engagement
-from models.knowledge.space import Space, fit_space
+from models.knowledge.space import Space, fit_space, whiten
 from models.knowledge.student import neighbour_recall
 from models.knowledge.views import KNOWLEDGE
 
@@ -64,7 +64,7 @@ def test_without_a_log_the_space_is_a_principal_component_analysis() -> None:
     views = random_views()
     fitted = fit_space(views, NOTHING, config(dimension=36))
     assert not fitted.residuals.any()
-    _, full = fitted.space.inputs(views)
+    _, full = whiten(views, fitted.space.whitenings)
     # All axes kept: a rotation, which changes no similarity.
     np.testing.assert_allclose(fitted.space.place(views) @ fitted.space.place(views).T, full @ full.T, atol=1e-4)
 
