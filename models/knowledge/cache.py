@@ -23,6 +23,7 @@ from models.knowledge.agents.roles import AGENTS
 from models.knowledge.schema import json_schema
 from models.knowledge.store import Store
 from models.knowledge.teachers.base import Request, Response, Teacher
+from models.knowledge.teachers.chat import rendering_version
 
 REQUESTS = "requests"
 """Folder of the answers inside a cache folder."""
@@ -36,6 +37,7 @@ class RequestKey(NamedTuple):
     sampling: str
     agent: str
     prompt_version: str
+    rendering: str
     schema_digest: str
     input_digest: str
     attempt: int
@@ -59,6 +61,7 @@ def request_key(request: Request, teacher: Teacher) -> RequestKey:
         sampling=digest_value(teacher.sampling),
         agent=request.agent,
         prompt_version=request.prompt_version,
+        rendering=rendering_version(),
         schema_digest=_schema_digest(request.answer),
         input_digest=input_digest(request),
         attempt=request.attempt,
@@ -75,7 +78,7 @@ def recipe(teacher: Teacher) -> str:
     """Digest (16 hex digits) of all but the product that decides what the team makes of it."""
     answers: list[type[BaseModel]] = [agent.answer for agent in AGENTS]
     schemas = [_schema_digest(answer) for answer in answers]
-    return digest_value([teacher.name, teacher.sampling, prompt_set_version(), schemas, RULES])
+    return digest_value([teacher.name, teacher.sampling, prompt_set_version(), rendering_version(), schemas, RULES])
 
 
 @cache

@@ -45,7 +45,12 @@ def prompt_set_version() -> str:
 
 def render(agent: str, given: BaseModel, answer: type[BaseModel]) -> list[dict[str, str]]:
     """Chat messages of one request: instructions first, the same for all products, so that prefix caches help."""
-    system = f"{read_prompt(agent).text}\n\nAnswer with one JSON object of this schema:\n{_schema_text(answer)}"
+    return lay_out(read_prompt(agent).text, given, answer)
+
+
+def lay_out(instructions: str, given: BaseModel, answer: type[BaseModel]) -> list[dict[str, str]]:
+    """The frame around instructions, input and schema, which is the same for all agents."""
+    system = f"{instructions}\n\nAnswer with one JSON object of this schema:\n{_schema_text(answer)}"
     data = given.model_dump_json().replace("<", "\\u003c")
     return [
         {"role": "system", "content": system},

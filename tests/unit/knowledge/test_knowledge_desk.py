@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from models.knowledge.agents import prompts
 from models.knowledge.agents.conversation import Outcome, Question
 from models.knowledge.agents.desk import Desk
 from models.knowledge.agents.roles import CRITIC, PLANNER, CategoryBrief, Plan, Review
 from models.knowledge.budget import Budget, BudgetReachedError
-from models.knowledge.cache import open_cache
+from models.knowledge.cache import open_cache, recipe
 from models.knowledge.config import BudgetConfig
 from models.knowledge.ledger import Ledger
+from models.knowledge.teachers import chat
 from models.knowledge.teachers.base import Request, Response
 
 INPUTS = [CategoryBrief(category=name) for name in ("cups", "cars", "cups", "coats")]
@@ -167,3 +169,29 @@ def test_a_budget_stops_the_run_and_keeps_the_answers(tmp_path: Path, scripted, 
     going_on = scripted(plan)
     ask(tmp_path, going_on)
     assert len(going_on.asked) == 3 - num_asked
+
+
+@pytest.mark.parametrize("change", ["opening", "schema", "escape", "repair", "room"])
+def test_requests_that_are_put_otherwise_are_asked_anew(tmp_path: Path, scripted, monkeypatch, change: str) -> None:
+    first, second = scripted(plan), scripted(plan)
+    ask(tmp_path, first)
+    made_by = recipe(first)
+    match change:
+        case "opening":
+            monkeypatch.setattr(prompts, "OPENING", "<data>")
+        case "schema":
+            monkeypatch.setattr(prompts, "_schema_text", lambda answer: "any JSON")
+        case "escape":
+            monkeypatch.setattr(chat, "lay_out", lambda *parts: [{"content": str(parts)}])
+        case "repair":
+            monkeypatch.setattr(chat, "_complain", lambda complaint: {"role": "user", "content": "Again."})
+        case "room":
+            monkeypatch.setattr(chat.Chat, "max_tokens", lambda self, first: first)
+    chat.rendering_version.cache_clear()
+    try:
+        ask(tmp_path, second)
+        assert recipe(second) != made_by
+    finally:
+        monkeypatch.undo()
+        chat.rendering_version.cache_clear()
+    assert len(second.asked) == 3
