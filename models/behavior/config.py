@@ -16,6 +16,13 @@ class NetworkConfig(Config):
     """Attention heads; must divide `dimension`."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout in the blocks and on their input."""
+    pretrained: str | None = None
+    """Start from the blocks of this Hugging Face encoder or causal model (hub name or folder, safetensors only; for
+    instance sentence-transformers/all-MiniLM-L6-v2) instead of `num_layers` blocks trained from nothing."""
+    pretrained_revision: str | None = None
+    """Revision of the hub model."""
+    trainable_layers: int = Field(default=2, ge=0)
+    """Top layers of the pretrained model that are trained; the others stay as they are."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "NetworkConfig":

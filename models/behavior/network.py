@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.config import Config
+from models.behavior.backbone import Architecture, Pretrained, build_backbone
 from models.behavior.catalogue import Catalogue, FloatArray, IntArray
 from models.behavior.config import NetworkConfig
 from models.behavior.tensors import Batch
@@ -44,6 +45,8 @@ class NetworkSpec(Config):
     """Positions T at most."""
     num_event_types: int
     """Event types, without the `none` of masked and empty positions."""
+    architecture: Architecture | None = None
+    """Configuration of the pretrained model whose blocks are used; None: the room's own."""
 
 
 class Denoiser(nn.Module):
@@ -64,17 +67,15 @@ class Denoiser(nn.Module):
         self.event_types = nn.Embedding(spec.num_event_types + 1, width)
         self.input_norm = nn.LayerNorm(width)
         self.input_dropout = nn.Dropout(size.dropout)
-        layer = nn.TransformerEncoderLayer(
-            width, size.num_heads, 4 * width, size.dropout, "gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(layer, size.num_layers, enable_nested_tensor=False)
+        self.backbone = build_backbone(size, spec.max_length, spec.architecture)
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.mean_norm = nn.LayerNorm(width)
         self.shortcut = nn.Linear(width, width, bias=False)
 
     @torch.no_grad()
     def start_from(self, catalogue: Catalogue) -> None:
-        """Fits the principal components and starts the code embeddings at the centroids of their knowledge vectors."""
+        """Fits the principal components, starts the code embeddings at the centroids of their knowledge vectors, and
+        loads the pretrained blocks where there are any."""
         center, rotation = principal_components(catalogue.vectors, self.knowledge.in_features)
         self.get_buffer("center").copy_(torch.from_numpy(center))
         self.get_buffer("rotation").copy_(torch.from_numpy(rotation))
@@ -88,6 +89,8 @@ class Denoiser(nn.Module):
             residual = residual - centroids[codes]
         for added in (self.positions, self.ages, self.event_types):
             nn.init.normal_(added.weight, std=0.1)
+        if isinstance(self.backbone, Pretrained):
+            self.backbone.load_pretrained()
 
     def project(self, vectors_nv: Tensor) -> Tensor:
         """Principal components of knowledge vectors, [N, P], mean square 1 on the catalogue they were fitted to."""
@@ -95,7 +98,7 @@ class Denoiser(nn.Module):
 
     def known_codes(self, codes_nl: Tensor) -> Tensor:
         """Codes with those of no known code word replaced by the level's `unknown` code (embedding 0)."""
-        sizes = torch.tensor(self.spec.code_sizes)
+        sizes = torch.tensor(self.spec.code_sizes, device=codes_nl.device)
         return torch.where((codes_nl >= 0) & (codes_nl < sizes), codes_nl, sizes)
 
     def item_vectors(self, codes_nl: Tensor, components_np: Tensor) -> Tensor:
@@ -114,11 +117,11 @@ class Denoiser(nn.Module):
             batch: event types, ages and padding; positions count from the right end.
         """
         x_btd = self._tokens(items_btd, codes_btl, masked_btl)
-        from_end_t = torch.arange(x_btd.shape[1] - 1, -1, -1)
+        from_end_t = torch.arange(x_btd.shape[1] - 1, -1, -1, device=x_btd.device)
         seen_bt = torch.where(masked_btl.all(-1), 0, batch.event_types_bt)
         x_btd = x_btd + self.positions(from_end_t) + self.ages(_age_bucket(batch.ages_bt)) + self.event_types(seen_bt)
         x_btd = self.input_dropout(self.input_norm(x_btd))
-        hidden_btd: Tensor = self.output(self.blocks(x_btd, src_key_padding_mask=~batch.valid_bt))
+        hidden_btd: Tensor = self.output(self.backbone(x_btd, batch.valid_bt))
         whole_bt = (batch.valid_bt & ~masked_btl.any(-1)).to(items_btd.dtype)
         mean_bd = torch.einsum("bt,btd->bd", whole_bt, items_btd) / whole_bt.sum(1, keepdim=True).clamp_min(1)
         shortcut_bd: Tensor = self.shortcut(self.input_dropout(self.mean_norm(mean_bd)))

@@ -15,6 +15,7 @@ from contracts.dataset import Dataset, before, read_dataset
 from contracts.digests import code_version, digest_value
 from contracts.errors import UserError
 from contracts.tables import EVENT_TYPES
+from models.behavior.backbone import read_architecture
 from models.behavior.catalogue import Catalogue, read_catalogue
 from models.behavior.config import BehaviorConfig
 from models.behavior.fit import Fitted, fit
@@ -114,6 +115,7 @@ def fit_denoiser(data: TrainingData, config: BehaviorConfig, checkpoint: Path) -
         vector_length=catalogue.vectors.shape[1],
         max_length=config.max_history,
         num_event_types=len(EVENT_TYPES),
+        architecture=read_architecture(config.network, config.max_history),
     )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)

