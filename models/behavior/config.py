@@ -1,8 +1,12 @@
 """The behaviour model's configuration."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from contracts.config import Config
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class NetworkConfig(Config):
@@ -48,6 +52,12 @@ class DiffusionTrainingConfig(Config):
     """Larger catalogues train on a fresh uniform sample of this many items per step (bounds memory)."""
     validation_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of users kept out of training to choose the epoch and the similarity weight."""
+    checkpoint_steps: int = Field(default=500, ge=1)
+    """Steps after which progress is saved, besides every epoch's end; a killed run goes on from there."""
+    num_processes: int = Field(default=1, ge=1)
+    """Processes on this machine that train together, each on its share of every batch: one per GPU, if several."""
+    precision: Precision = "auto"
+    """Of matrix products in training; `auto`: bfloat16 on GPUs that have it, float32 elsewhere."""
 
 
 class DecodingConfig(Config):

@@ -1,10 +1,11 @@
-"""The training loop: epochs over masked sequences, resumable after any epoch, the best epoch kept.
+"""The training loop: epochs over masked sequences, resumable after any step, the best epoch kept.
 
-All randomness of an epoch derives from (seed, epoch), so a resumed run repeats the uninterrupted one exactly.
+All randomness of a step derives from (seed, epoch, step), so a resumed run repeats the uninterrupted one exactly.
 """
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor
 
 from models.behavior.catalogue import IntArray
-from models.behavior.checkpoint import load_progress, save_progress
+from models.behavior.checkpoint import Progress, load_progress, save_progress
 from models.behavior.config import DiffusionTrainingConfig
-from models.behavior.diffusion import draw_noise, negative_elbo
 from models.behavior.histories import Sequences
 from models.behavior.network import Denoiser
-from models.behavior.tensors import ItemTensors, sample_items, to_batch
+from models.behavior.objective import Objective
+from models.behavior.tensors import ItemTensors
+from models.behavior.workers import Worker
 
 _MAX_GRADIENT_NORM = 1.0
 _LENGTH_POOL = 16
@@ -52,6 +54,7 @@ def fit(
     config: DiffusionTrainingConfig,
     seed: int,
     checkpoint: Path,
+    worker: Worker,
 ) -> Fitted:
     """Trains the network in place.
 
@@ -62,19 +65,29 @@ def fit(
         validation: the held-out users' sequences; without any the last epoch is kept.
         config: the settings.
         seed: of everything random.
-        checkpoint: file to resume from and to save to after each epoch.
+        checkpoint: file to resume from and to save to; all workers see the same.
+        worker: which of the processes that train together this one is.
     """
-    optimizer = torch.optim.AdamW(
-        denoiser.parameters(), lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay
-    )
+    denoiser.to(worker.device)
+    trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay)
     progress = load_progress(checkpoint, denoiser, optimizer)
-    for epoch in range(len(progress.train_losses), config.epochs):
-        progress.train_losses.append(_train_epoch(denoiser, optimizer, items, train, config, seed, epoch))
-        progress.validation_losses.append(_validate(denoiser, items, validation, config, seed))
-        if len(validation.items) == 0 or progress.validation_losses[-1] == min(progress.validation_losses):
-            progress = progress._replace(best={k: v.clone() for k, v in denoiser.state_dict().items()})
-        save_progress(checkpoint, progress, denoiser, optimizer)
+    objective = Objective(denoiser, items, config=config, seed=seed, worker=worker)
+
+    def save() -> None:
+        if worker.rank == 0:
+            save_progress(checkpoint, progress, denoiser, optimizer)
+
+    with torch.random.fork_rng():
+        while len(progress.train_losses) < config.epochs:
+            for _ in _train_epoch(optimizer, objective, train, progress, config, seed, worker):
+                save()
+            progress.validation_losses.append(objective.validate(validation))
+            if len(validation.items) == 0 or progress.validation_losses[-1] == min(progress.validation_losses):
+                progress.best = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
+            save()
     denoiser.load_state_dict(progress.best)
+    denoiser.cpu()
     return Fitted(progress.train_losses, progress.validation_losses)
 
 
@@ -90,68 +103,40 @@ def batches(lengths: IntArray, batch_size: int, generator: np.random.Generator) 
 
 
 def _train_epoch(
-    denoiser: Denoiser,
     optimizer: torch.optim.Optimizer,
-    items: ItemTensors,
+    objective: Objective,
     train: Sequences,
+    progress: Progress,
     config: DiffusionTrainingConfig,
     seed: int,
-    epoch: int,
-) -> float:
-    denoiser.train()
+    worker: Worker,
+) -> Iterator[None]:
+    """Goes through the rest of the epoch under way; yields where progress should be saved."""
+    epoch = len(progress.train_losses)
     steps_per_epoch = math.ceil(len(train.items) / config.batch_size)
+    order = batches(train.lengths, config.batch_size, np.random.default_rng((seed, epoch)))
     total, behaviors = 0.0, 0
-    with torch.random.fork_rng():
-        torch.manual_seed(_epoch_seed(seed, epoch))  # dropout
-        generator = torch.Generator().manual_seed(_epoch_seed(seed, epoch))
-        order = batches(train.lengths, config.batch_size, np.random.default_rng((seed, epoch)))
-        for step, rows in enumerate(order):
-            rate = _learning_rate(epoch * steps_per_epoch + step, steps_per_epoch, config)
-            loss, size = _loss(denoiser, items, train.rows(rows), config, generator)
-            _step(denoiser, optimizer, loss, rate)
-            total, behaviors = total + float(loss.detach()) * size, behaviors + size
-    return total / behaviors
+    for rows in islice(order, progress.step, None):
+        loss, loss_sum, size = objective.train(train.rows(rows), epoch, progress.step)
+        _step(optimizer, loss, _learning_rate(epoch * steps_per_epoch + progress.step, steps_per_epoch, config))
+        total, behaviors = total + loss_sum, behaviors + size
+        progress.step += 1
+        if progress.step % config.checkpoint_steps == 0 and progress.step < steps_per_epoch:
+            progress.add(*worker.sum(total, behaviors))
+            total, behaviors = 0.0, 0
+            yield
+    progress.add(*worker.sum(total, behaviors))
+    progress.end_epoch()
 
 
-def _loss(
-    denoiser: Denoiser,
-    items: ItemTensors,
-    sequences: Sequences,
-    config: DiffusionTrainingConfig,
-    generator: torch.Generator,
-) -> tuple[Tensor, int]:
-    batch = to_batch(sequences)
-    noise = draw_noise(batch.valid_bt, items.codes_nl.shape[1], config.item_mask_share, generator)
-    if len(items.log_prior_n) > config.max_softmax_items:
-        items, batch = sample_items(items, batch, config.max_softmax_items, generator)
-    return negative_elbo(denoiser, items, batch, noise), int(batch.valid_bt.sum())
-
-
-def _step(denoiser: Denoiser, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(denoiser.parameters(), _MAX_GRADIENT_NORM)
+    for group in optimizer.param_groups:
+        torch.nn.utils.clip_grad_norm_(group["params"], _MAX_GRADIENT_NORM)
     optimizer.step()
-
-
-@torch.no_grad()
-def _validate(
-    denoiser: Denoiser, items: ItemTensors, validation: Sequences, config: DiffusionTrainingConfig, seed: int
-) -> float:
-    """Negative ELBO of the held-out users, under the same noise every time, items masked whole."""
-    if len(validation.items) == 0:
-        return math.nan
-    denoiser.eval()
-    generator = torch.Generator().manual_seed(_epoch_seed(seed, -1))
-    whole = config.model_copy(update={"item_mask_share": 1.0})
-    total, behaviors = 0.0, 0
-    for start in range(0, len(validation.items), config.batch_size):
-        rows = validation.rows(slice(start, start + config.batch_size))
-        loss, size = _loss(denoiser, items, rows, whole, generator)
-        total, behaviors = total + float(loss) * size, behaviors + size
-    return total / behaviors
 
 
 def _learning_rate(step: int, steps_per_epoch: int, config: DiffusionTrainingConfig) -> float:
@@ -159,7 +144,3 @@ def _learning_rate(step: int, steps_per_epoch: int, config: DiffusionTrainingCon
     total = steps_per_epoch * config.epochs
     warm = min(1.0, (step + 1) / steps_per_epoch)
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch + 1)).generate_state(1)[0])

@@ -3,7 +3,9 @@
 Shape letters: B sequences, T positions, L levels, N items, P knowledge components, K codes of a level.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +13,12 @@ from torch import Tensor
 
 from models.behavior.catalogue import FloatArray, IntArray
 from models.behavior.histories import EMPTY, Sequences
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+TensorsLike = TypeVar("TensorsLike", bound="DataclassInstance")
+"""A dataclass of tensors, or of tuples of them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,16 @@ def to_batch(sequences: Sequences) -> Batch:
     )
 
 
+def rows_of(batch: TensorsLike, rows: slice) -> TensorsLike:
+    """Some rows of a batch, or of the noise on one."""
+    return _each(batch, lambda tensor: tensor[rows])
+
+
+def on_device(tensors: TensorsLike, device: torch.device) -> TensorsLike:
+    """The same tensors on a device."""
+    return _each(tensors, lambda tensor: tensor.to(device))
+
+
 def item_counts(items: IntArray, num_items: int) -> FloatArray:
     """How often each item occurs, [N]."""
     return np.bincount(items, minlength=num_items).astype(np.float32)
@@ -68,6 +86,12 @@ def code_log_priors(log_prior_n: Tensor, codes_nl: Tensor, code_sizes: tuple[int
     prior_n = log_prior_n.exp()
     sums = (torch.zeros(k + 1).index_add_(0, codes_nl[:, i], prior_n)[:k] for i, k in enumerate(code_sizes))
     return tuple(torch.log(total.clamp_min(1e-12)) for total in sums)
+
+
+def _each(tensors: TensorsLike, change: Callable[[Tensor], Tensor]) -> TensorsLike:
+    values = ((field.name, getattr(tensors, field.name)) for field in fields(tensors))
+    changed: dict[str, Any] = {n: tuple(map(change, v)) if isinstance(v, tuple) else change(v) for n, v in values}
+    return replace(tensors, **changed)
 
 
 def sample_items(items: ItemTensors, batch: Batch, size: int, generator: torch.Generator) -> tuple[ItemTensors, Batch]:

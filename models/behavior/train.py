@@ -26,6 +26,7 @@ from models.behavior.network import Denoiser, NetworkSpec, code_sizes
 from models.behavior.recommend import Moment
 from models.behavior.similarity import nearest_neighbors
 from models.behavior.tensors import item_counts, log_prior
+from models.behavior.workers import join_workers, launch
 
 
 class TrainingData(NamedTuple):
@@ -60,9 +61,9 @@ def train_behavior_model(
     log = read_dataset(dataset)
     data = training_data(log, read_catalogue(log.items, item_embeddings), config)
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings}
-    digests = [read_lineage(path).digest for path in inputs.values()]
-    run = digest_value([*digests, config.model_dump(mode="json"), code_version()])
-    checkpoint = checkpoints / f"behavior-{run}.pt"
+    checkpoint = checkpoint_file(dataset, item_embeddings, config, checkpoints)
+    if config.training.num_processes > 1:
+        launch(config.training.num_processes, fit_together, dataset, item_embeddings, config, checkpoints)
     with new_artifact(out, kind="behavior_model", inputs=inputs, config=config) as artifact:
         denoiser, fitted = fit_denoiser(data, config, checkpoint)
         moment = Moment(data.until, pl.concat([data.train, data.held_out]).sort("user_id", "time_us"), data.catalogue)
@@ -75,6 +76,23 @@ def train_behavior_model(
         artifact.metrics |= future_metrics(replace(decoder, similarity_weight=weight), moment, log, config)
         artifact.labels |= {"behavior_model_version": card.version, "space": space}
     checkpoint.unlink(missing_ok=True)
+
+
+def fit_together(dataset: Path, item_embeddings: Path, config: BehaviorConfig, checkpoints: Path) -> None:
+    """Trains as one of the processes that torchrun or `launch` started and leaves the finished checkpoint.
+
+    `train_behavior_model` with the same arguments goes on from there, which then is to measure and to write the model.
+    """
+    log = read_dataset(dataset)
+    data = training_data(log, read_catalogue(log.items, item_embeddings), config)
+    fit_denoiser(data, config, checkpoint_file(dataset, item_embeddings, config, checkpoints))
+
+
+def checkpoint_file(dataset: Path, item_embeddings: Path, config: BehaviorConfig, checkpoints: Path) -> Path:
+    """The file of the run that has these inputs, this configuration and this code."""
+    digests = [read_lineage(path).digest for path in (dataset, item_embeddings)]
+    run = digest_value([*digests, config.model_dump(mode="json"), code_version()])
+    return checkpoints / f"behavior-{run}.safetensors"
 
 
 def training_data(log: Dataset, catalogue: Catalogue, config: BehaviorConfig) -> TrainingData:
@@ -122,13 +140,15 @@ def fit_denoiser(data: TrainingData, config: BehaviorConfig, checkpoint: Path) -
         denoiser = Denoiser(spec)
         denoiser.start_from(catalogue)
     prior = log_prior(item_counts(data.train["item"].to_numpy(), len(catalogue)))
-    fitted = fit(
-        denoiser,
-        item_tensors(denoiser, catalogue, prior),
-        training_sequences(data.train, config.max_history),
-        training_sequences(data.held_out, config.max_history),
-        config=config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-    )
+    with join_workers(config.training.precision) as worker:
+        fitted = fit(
+            denoiser,
+            item_tensors(denoiser, catalogue, prior),
+            training_sequences(data.train, config.max_history),
+            training_sequences(data.held_out, config.max_history),
+            config=config.training,
+            seed=config.seed,
+            checkpoint=checkpoint,
+            worker=worker,
+        )
     return denoiser, fitted

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from behavior_shop import START, TRAIN_END, Shop, shop_embeddings, shop_events, write_shop
+from safetensors.torch import load_file
 
 from contracts.artifacts import read_lineage
 from contracts.dataset import read_dataset
 from contracts.digests import digest_file
 from contracts.errors import UserError
 from models.behavior import fit
+from models.behavior.checkpoint import Progress
 from models.behavior.config import BehaviorConfig
 from models.behavior.train import train_behavior_model, training_end
 
@@ -40,26 +43,38 @@ def test_events_after_the_training_end_change_nothing(config: BehaviorConfig, mo
 
 
 def test_a_killed_run_resumes_exactly(
-    shop: Shop, config: BehaviorConfig, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, config: BehaviorConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, epochs = fit.save_progress, 0
+    often = config.model_copy(update={"training": config.training.model_copy(update={"checkpoint_steps": 2})})
+    curves = []
+    monkeypatch.setattr(fit.Fitted, "metrics", property(lambda fitted: curves.append(fitted) or {}))
+    whole = train(shop, often, tmp_path / "whole")
+    save, kills = fit.save_progress, []
 
-    def save_then_die(*args: object) -> None:
-        nonlocal epochs
-        save(*args)  # type: ignore[arg-type]
-        epochs += 1
-        if epochs == 2:
+    def save_then_die(path: Path, progress: Progress, *state: object) -> None:
+        save(path, progress, *state)  # type: ignore[arg-type]
+        moment = (len(progress.train_losses), progress.step)
+        if moment in {(0, 2), (1, 0), (3, 2)} and moment not in kills:
+            kills.append(moment)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fit, "save_progress", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
-        train(shop, config, tmp_path)
-    assert not (tmp_path / "out").exists()
-    resumed = train(shop, config, tmp_path)
-    assert resumed == digest_file(model / WEIGHTS)
-    assert epochs == config.training.epochs
-    assert read_lineage(tmp_path / "out").metrics == read_lineage(model).metrics
-    assert not list((tmp_path / "checkpoints").iterdir())
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(shop, often, tmp_path / "killed")
+        assert not (tmp_path / "killed" / "out").exists()
+    assert train(shop, often, tmp_path / "killed") == whole
+    assert kills == [(0, 2), (1, 0), (3, 2)], "in the middle of an epoch as at its end"
+    assert curves[0] == curves[1], "the loss curve is the same to the last bit"
+    assert not list((tmp_path / "killed" / "checkpoints").iterdir())
+
+
+def test_bfloat16_trains_weights_that_stay_in_float32(shop: Shop, config: BehaviorConfig, tmp_path: Path) -> None:
+    half = config.model_copy(update={"training": config.training.model_copy(update={"precision": "bfloat16"})})
+    train(shop, half, tmp_path)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / WEIGHTS).values()} == {torch.float32}
+    metrics = read_lineage(tmp_path / "out").metrics
+    assert metrics["future_inferred_recall_at_10"] > 1.5 * metrics["future_popularity_recall_at_10"]
 
 
 def test_a_catalogue_larger_than_the_softmax_is_sampled(shop: Shop, config: BehaviorConfig, tmp_path: Path) -> None:
