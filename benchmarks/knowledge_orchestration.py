@@ -22,11 +22,11 @@ import polars as pl
 from benchmarks.results import Row, make_row, write_rows
 from benchmarks.stub_teacher import StubServer, reply, run_stub
 from contracts.artifacts import new_artifact, write_table
+from contracts.shards import Shard
 from contracts.tables import ITEMS
-from models.knowledge.cache import REQUESTS
+from models.knowledge.answers import REQUESTS
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
 from models.knowledge.distill import distill_knowledge
-from models.knowledge.slabs import Shard
 from models.knowledge.store import Store
 from models.knowledge.teachers.base import LiveTeacher, Price, Request, Response
 from models.knowledge.teachers.build import build_teacher
@@ -215,7 +215,7 @@ def _kill_at(moment: int, server: StubServer, dataset: Path, folder: Path) -> in
         time.sleep(0.005)
     process.kill()
     process.wait()
-    return server.counts()["distinct"] - len(Store(folder / "cache" / REQUESTS)) // 2  # each under two keys
+    return server.counts()["distinct"] - len(Store(folder / "cache" / REQUESTS))
 
 
 def _distil(url: str, dataset: str, folder: str) -> None:

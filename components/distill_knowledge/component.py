@@ -29,9 +29,9 @@ def distill_knowledge(
     from pathlib import Path
 
     from components.support import log_lineage
+    from contracts.shards import Shard
     from models.knowledge.config import KnowledgeConfig
     from models.knowledge.distill import distill_knowledge as run
-    from models.knowledge.slabs import Shard
 
     run(
         Path(dataset.path),

@@ -12,6 +12,7 @@ def merge_knowledge(
     dataset: dsl.Input[dsl.Dataset],
     shards: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     config: str,
+    workspace: str,
     code_version: str,
     knowledge: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
@@ -22,6 +23,7 @@ def merge_knowledge(
         dataset: the dataset artifact that was distilled.
         shards: the knowledge artifacts of all shards.
         config: JSON of `models.knowledge.config.KnowledgeConfig`.
+        workspace: folder that outlives the step; the books of what all runs paid lie in it.
         code_version: version of the library; part of the cache key.
         knowledge: knowledge table, traces, ledger and quarantine of the whole catalogue.
         metrics: those of the shards taken together.
@@ -36,6 +38,7 @@ def merge_knowledge(
         Path(dataset.path),
         [Path(shard.path) for shard in shards],
         KnowledgeConfig.model_validate_json(config),
+        cache=Path(workspace) / "knowledge_cache",
         out=Path(knowledge.path),
     )
     log_lineage(knowledge, metrics)

@@ -107,6 +107,8 @@ class ReplayTeacherConfig(Config):
     recordings: Path
     """Folder of answers that an earlier run wrote (`requests` in its cache), or a file of JSON lines: see
     `teachers/recordings.py`."""
+    recorded_by: str | None = None
+    """Whose answers, where a cache holds those of several teachers: the teacher's name, or as the error lists it."""
 
 
 TeacherConfig = Annotated[

@@ -12,23 +12,28 @@ from typing import NamedTuple
 
 from contracts.artifacts import Artifact, new_artifact, read_lineage, write_json
 from contracts.errors import UserError
+from contracts.shards import Shard
 from models.knowledge.agents.conversation import Conversation
 from models.knowledge.agents.desk import Desk
 from models.knowledge.agents.prompts import prompt_set_version
 from models.knowledge.agents.review import REASONS
 from models.knowledge.agents.team import Case, distil
+from models.knowledge.books import read_books
 from models.knowledge.budget import Budget, BudgetReachedError
-from models.knowledge.cache import Cache, open_cache, recipe
+from models.knowledge.cache import BOOKS, Cache, open_cache, recipe
 from models.knowledge.config import KnowledgeConfig
 from models.knowledge.ledger import Ledger
 from models.knowledge.products import Product, printable, read_product
 from models.knowledge.records import RECIPE, carry_over, finish
-from models.knowledge.slabs import Catalogue, Shard, Slab, SlabWriter, Tally
+from models.knowledge.slabs import Catalogue, Slab, SlabWriter, Tally
 from models.knowledge.teachers.base import Teacher
 from models.knowledge.teachers.build import build_teacher
+from models.knowledge.teachers.identity import Identity
 
 LEDGER_FILE = "ledger.json"
 SHARD_KIND = "knowledge_shard"
+PAYEE = "payee"
+"""Label of a knowledge artifact: under which its teacher stands in a cache's books."""
 CARRIED_OVER = "carried_over"
 
 
@@ -73,8 +78,9 @@ def distill_knowledge(
             raise UserError(work.explain(reached)) from None
         artifact.labels.update(teacher=teacher.name, prompt_version=prompt_set_version())
         artifact.labels[RECIPE] = recipe(teacher)
-        write_json(artifact.path / LEDGER_FILE, work.ledger.as_dict())
-        write_metrics(artifact, work.tally, work.ledger, work.carried_over)
+        artifact.labels[PAYEE] = Identity.of(teacher).digest
+        write_ledger(artifact, work.ledger, cache)
+        write_metrics(artifact, work.tally, work.carried_over)
         if shard is None:
             check_coverage(work.tally, config)
         else:
@@ -102,7 +108,7 @@ class _Work:
         shard: Shard | None,
     ) -> None:
         budget = config.budget.share(*shard) if shard else config.budget
-        self.ledger = Ledger(teacher.price)
+        self.ledger = Ledger(teacher.price, caches.book)
         self.tally = writer.tally
         self.carried_over = 0
         self._num_finished = 0
@@ -161,10 +167,16 @@ def _work_on(slab: Slab, place: int, product: Product) -> Conversation[_Done]:
     return _Done(slab, place, case)
 
 
-def write_metrics(artifact: Artifact, tally: Tally, ledger: Ledger, carried_over: int) -> None:
-    """Flat figures: of the ledger by agent, of the table, and of the claims that fell by reason."""
+def write_ledger(artifact: Artifact, ledger: Ledger, cache: Path) -> None:
+    """What this run paid, and all runs together that filled the cache: as a file, and flat among the metrics."""
+    spent = read_books(cache / BOOKS, artifact.labels[PAYEE])
+    write_json(artifact.path / LEDGER_FILE, ledger.as_dict(spent))
+    artifact.metrics.update(ledger.metrics(spent))
+
+
+def write_metrics(artifact: Artifact, tally: Tally, carried_over: int) -> None:
+    """Flat figures: of the table, and of the claims that fell by reason."""
     num_items = max(tally.statuses.total(), 1)
-    artifact.metrics.update(ledger.metrics())
     artifact.metrics["items"] = tally.statuses.total()
     artifact.metrics[CARRIED_OVER] = carried_over
     artifact.metrics["coverage"] = tally.statuses["ok"] / num_items

@@ -10,32 +10,36 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import polars as pl
 
-from contracts.artifacts import new_artifact, read_lineage, write_json
+from contracts.artifacts import new_artifact, read_lineage
 from contracts.digests import digest_value
 from contracts.errors import UserError
+from contracts.shards import Shard, owners
 from models.knowledge.config import KnowledgeConfig
 from models.knowledge.distill import (
     CARRIED_OVER,
     LEDGER_FILE,
+    PAYEE,
     SHARD_KIND,
     check_coverage,
     check_invalid,
+    write_ledger,
     write_metrics,
 )
 from models.knowledge.ledger import Ledger
 from models.knowledge.records import KNOWLEDGE_FILE, RECIPE, TRACE_FILE
-from models.knowledge.slabs import QUARANTINE_FILE, Catalogue, Shard, SlabWriter, owners
+from models.knowledge.slabs import QUARANTINE_FILE, Catalogue, SlabWriter
 
-_SHARED_LABELS = ("teacher", "prompt_version", RECIPE)
+_SHARED_LABELS = ("teacher", "prompt_version", RECIPE, PAYEE)
 
 
-def merge_knowledge(dataset: Path, shards: Sequence[Path], config: KnowledgeConfig, *, out: Path) -> None:
+def merge_knowledge(dataset: Path, shards: Sequence[Path], config: KnowledgeConfig, *, cache: Path, out: Path) -> None:
     """Puts the shards of a catalogue together, in the catalogue's order; memory does not grow with it.
 
     Args:
         dataset: The dataset artifact that was distilled.
         shards: What `distill_knowledge` wrote for each shard, in any order.
         config: The gates; they look at the whole catalogue.
+        cache: Folder of the caches that the shards shared; its books say what all runs paid.
         out: The artifact folder to write.
 
     Raises:
@@ -61,9 +65,8 @@ def merge_knowledge(dataset: Path, shards: Sequence[Path], config: KnowledgeConf
                 writer.quarantine(number, pl.read_parquet(path))
         writer.join()
         books = [json.loads((folder / LEDGER_FILE).read_text(encoding="utf-8")) for folder in folders]
-        ledger = Ledger.sum(books)
-        write_json(artifact.path / LEDGER_FILE, ledger.as_dict())
-        write_metrics(artifact, writer.tally, ledger, int(sum(shard.metrics[CARRIED_OVER] for shard in lineages)))
+        write_ledger(artifact, Ledger.sum(books), cache)
+        write_metrics(artifact, writer.tally, int(sum(shard.metrics[CARRIED_OVER] for shard in lineages)))
         check_invalid(writer.tally, catalogue.num_items, config)
         check_coverage(writer.tally, config)
 

@@ -1,17 +1,17 @@
 """A run's items in slabs: a bounded number of rows is read, finished and written at once, in the catalogue's order."""
 
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfileobj, rmtree
-from typing import NamedTuple
 
 import polars as pl
 
 from contracts.artifacts import write_table
 from contracts.errors import UserError
+from contracts.shards import Shard as Shard
+from contracts.shards import owners as owners
 from contracts.tables import ITEMS, KNOWLEDGE
 from models.knowledge.agents.team import Case
 from models.knowledge.cache import Finished
@@ -22,37 +22,6 @@ _ROW_GROUP = 2048
 """Rows that are held in memory when the parts are joined."""
 _TEXTS = ("title", "brand", "category", "description")
 _QUARANTINE_SCHEMA = {"item_id": pl.String(), "reason": pl.String(), "raw_answer": pl.String()}
-
-
-class Shard(NamedTuple):
-    """One of several workers among which the catalogue is divided by a stable hash of the item's id."""
-
-    number: int
-    total: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Reads `number/total`, as pipelines pass it.
-
-        Raises:
-            UserError: it is none.
-        """
-        number, _, total = text.partition("/")
-        if not (number.isdecimal() and total.isdecimal() and int(number) < int(total)):
-            raise UserError(f"'{text}' is no shard; write number/total, as in 0/4 (numbers start at 0)")
-        return cls(int(number), int(total))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.total}"
-
-    def owns(self, item_ids: pl.Series) -> pl.Series:
-        """Which of the items are this worker's."""
-        return owners(item_ids, self.total) == self.number
-
-
-def owners(item_ids: pl.Series, num_shards: int) -> pl.Series:
-    """The number of the shard that has each item."""
-    return pl.Series([zlib.crc32(item_id.encode()) % num_shards for item_id in item_ids], dtype=pl.UInt32())
 
 
 class Catalogue:

@@ -3,7 +3,7 @@
 Each process that puts something owns one pair of files, which nobody else ever writes: `<name>.data` holds the blobs,
 `<name>.idx` one fixed-width entry per blob, written after it. So there are no locks (NFS and other shared volumes are
 fine), a killed process leaves at most a torn tail that no entry points at, and every entry carries a checksum of its
-blob: what was not wholly written is not there. Of n entries 16 n bytes are kept in memory, never the blobs.
+blob: what was not wholly written is not there. Memory holds neither the blobs nor, when it grows large, the index.
 """
 
 import os
@@ -18,10 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.errors import UserError
+from models.knowledge.index import Index
 
 _ENTRY: Final = np.dtype([("key", "<u8"), ("offset", "<u8"), ("length", "<u4"), ("checksum", "<u4")])
-_MAX_RECENT: Final = 20_000
-"""Own entries in a dictionary; beyond, they join the sorted arrays."""
+_MAX_RECENT: Final = 8192
+"""Own entries in a dictionary; beyond, they join the index."""
+_MAX_READ: Final = 2**16
+"""Entries of another process that are read at once."""
 
 Entries = npt.NDArray[Any]
 
@@ -44,16 +47,19 @@ class Store:
         self._names: list[str] = []
         self._counts: dict[str, int] = {}
         self._recent: dict[int, int] = {}
-        self._keys = np.empty(0, np.uint64)
-        self._files = np.empty(0, np.uint32)
-        self._rows = np.empty(0, np.uint32)
+        self._index = Index()
         self.refresh()
 
     def refresh(self) -> None:
         """Takes note of what other processes stored since."""
-        fresh = [(name, *found) for name in self._listed() if len((found := self._read_new(name))[1])]
-        if fresh:
-            self._merge(fresh)
+        for name in self._listed():
+            while len(entries := self._read_new(name)):
+                known = self._counts.get(name, 0)
+                if not known:
+                    self._names.append(name)
+                self._counts[name] = known + len(entries)
+                rows = np.arange(known, known + len(entries), dtype=np.uint32)
+                self._index.add(entries["key"], self._names.index(name), rows)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The blobs that are there and whole, by key.
@@ -70,16 +76,16 @@ class Store:
         return bool(self._places([key]))
 
     def __len__(self) -> int:
-        """Number of entries; a blob has one for each of its keys."""
-        return len(self._keys) + len(self._recent)
+        """Number of entries."""
+        return len(self._index) + len(self._recent)
 
-    def put(self, keys: Sequence[str], blob: bytes) -> None:
-        """Stores a blob under one or several keys; once this returns, a killed process has not lost it."""
+    def put(self, key: str, blob: bytes) -> None:
+        """Stores a blob; once this returns, a killed process has not lost it."""
         if self._own is None:
             self._own = _Writer(self._folder)
             self._names.append(self._own.name)
-        first = self._own.append([int(key, 16) for key in keys], blob)
-        self._recent |= {int(key, 16): first + number for number, key in enumerate(keys)}
+        number = int(key, 16)
+        self._recent[number] = self._own.append(number, blob)
         if len(self._recent) > _MAX_RECENT:
             self._settle_recent()
 
@@ -92,49 +98,32 @@ class Store:
         own = self._own.name if self._own else ""
         return sorted(path.stem for path in self._folder.glob("*.idx") if path.stem != own)
 
-    def _read_new(self, name: str) -> tuple[int, Entries]:
-        """Number of entries known before, and those that came since; a torn last entry is left for later."""
+    def _read_new(self, name: str) -> Entries:
+        """Some of the entries that are not known yet; a torn last entry is left for later."""
         known = self._counts.get(name, 0)
         path = self._folder / f"{name}.idx"
-        count = path.stat().st_size // _ENTRY.itemsize - known
+        count = min(path.stat().st_size // _ENTRY.itemsize - known, _MAX_READ)
         if count <= 0:
-            return known, np.empty(0, _ENTRY)
-        return known, np.fromfile(path, _ENTRY, count, offset=known * _ENTRY.itemsize)
-
-    def _merge(self, fresh: Sequence[tuple[str, int, Entries]]) -> None:
-        for name, known, entries in fresh:
-            if name not in self._names:
-                self._names.append(name)
-            self._counts[name] = known + len(entries)
-        self._add(
-            [entries["key"] for _, _, entries in fresh],
-            [np.full(len(entries), self._names.index(name), np.uint32) for name, _, entries in fresh],
-            [np.arange(known, known + len(entries), dtype=np.uint32) for _, known, entries in fresh],
-        )
+            return np.empty(0, _ENTRY)
+        return np.fromfile(path, _ENTRY, count, offset=known * _ENTRY.itemsize)
 
     def _settle_recent(self) -> None:
         assert self._own is not None
-        number, count = self._names.index(self._own.name), len(self._recent)
+        count = len(self._recent)
         keys, rows = np.fromiter(self._recent, np.uint64, count), np.fromiter(self._recent.values(), np.uint32, count)
-        self._add([keys], [np.full(count, number, np.uint32)], [rows])
+        self._index.add(keys, self._names.index(self._own.name), rows)
         self._recent.clear()
-
-    def _add(self, keys: Sequence[Entries], files: Sequence[Entries], rows: Sequence[Entries]) -> None:
-        all_keys = np.concatenate([self._keys, *keys])
-        order = np.argsort(all_keys, kind="stable")
-        self._keys, self._files = all_keys[order], np.concatenate([self._files, *files])[order]
-        self._rows = np.concatenate([self._rows, *rows])[order]
 
     def _places(self, keys: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
         """File -> (key, row of its index) of all that may hold one of the keys."""
         places: dict[str, list[tuple[str, int]]] = defaultdict(list)
         numbers = np.array([int(key, 16) for key in keys], np.uint64)
-        left, right = np.searchsorted(self._keys, numbers, "left"), np.searchsorted(self._keys, numbers, "right")
-        for key, number, start, end in zip(keys, numbers.tolist(), left.tolist(), right.tolist(), strict=True):
-            if self._own and number in self._recent:
-                places[self._own.name].append((key, self._recent[number]))
-            for place in range(start, end):
-                places[self._names[self._files[place]]].append((key, int(self._rows[place])))
+        for place in self._index.find(numbers):
+            places[self._names[place.file]].append((keys[place.query], place.row))
+        if self._own and self._recent:
+            for key, number in zip(keys, numbers.tolist(), strict=True):
+                if number in self._recent:
+                    places[self._own.name].append((key, self._recent[number]))
         return places
 
     def _read(self, name: str, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, bytes]]:
@@ -156,14 +145,13 @@ class _Writer:
         self._index: BinaryIO = (folder / f"{self.name}.idx").open("xb", buffering=0)
         self._count = 0
 
-    def append(self, keys: Sequence[int], blob: bytes) -> int:
-        """Writes blob, then entries; returns the row of the first."""
+    def append(self, key: int, blob: bytes) -> int:
+        """Writes blob, then entry; returns the entry's row."""
         offset, checksum = self._data.tell(), zlib.crc32(blob)
         _write(self._data, blob)
-        entries = np.array([(key, offset, len(blob), checksum) for key in keys], _ENTRY)
-        _write(self._index, entries.tobytes())
-        self._count += len(keys)
-        return self._count - len(keys)
+        _write(self._index, np.array([(key, offset, len(blob), checksum)], _ENTRY).tobytes())
+        self._count += 1
+        return self._count - 1
 
     def close(self) -> None:
         self._data.close()

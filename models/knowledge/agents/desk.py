@@ -13,8 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 from models.knowledge.agents.conversation import Conversation, Outcome, Question, judge
 from models.knowledge.agents.prompts import read_prompt
 from models.knowledge.agents.roles import Agent
+from models.knowledge.answers import RequestCache
 from models.knowledge.budget import Budget, BudgetReachedError
-from models.knowledge.cache import RequestCache, RequestKey, request_key
 from models.knowledge.ledger import Ledger
 from models.knowledge.teachers.base import LiveTeacher, Request, Response, Teacher
 
@@ -42,8 +42,9 @@ class _Ticket:
 
     agent: Agent[Any]
     request: Request
-    key: RequestKey
     digest: str
+    question: str
+    """Digest of the first attempt."""
     places: list[tuple[_Seat[Any], int]]
     raw: str = ""
     """The first answer, where this is its repair."""
@@ -127,28 +128,36 @@ class Desk:
         request = Request(agent.name, question.given, agent.answer, read_prompt(agent.name).version)
         self._add(agent, request, [(seat, number)])
 
-    def _add(self, agent: Agent[Any], request: Request, places: list[tuple[_Seat[Any], int]], raw: str = "") -> None:
-        key = request_key(request, self._teacher)
-        digest = key.digest
+    def _add(
+        self,
+        agent: Agent[Any],
+        request: Request,
+        places: list[tuple[_Seat[Any], int]],
+        *,
+        question: str = "",
+        raw: str = "",
+    ) -> None:
+        digest = self._cache.digest(request)
         if digest in self._open:
             self._open[digest].places += places
             return
-        self._open[digest] = ticket = _Ticket(agent, request, key, digest, places, raw)
+        self._open[digest] = ticket = _Ticket(agent, request, digest, question or digest, places, raw)
         self._new.append(ticket)
 
     def _look_up(self) -> None:
         """Answers from the cache what it knows, over and over, as each answer may lead to further questions."""
         while self._new:
             tickets, self._new = self._new, []
-            cached = self._cache.get_many([ticket.digest for ticket in tickets if ticket.digest not in self._shared])
+            cached = self._cache.get_many([ticket.digest for ticket in tickets if ticket.question not in self._shared])
             for ticket in tickets:
-                if known := self._shared.get(ticket.digest):
+                if known := self._shared.get(ticket.question):
                     self._settle(ticket, known)
                     continue
                 first = not ticket.request.attempt
                 account = self._ledger.accounts[ticket.agent.name]
                 account.requests += first
-                if response := cached.get(ticket.digest):
+                agreed = self._cache.agreed(ticket.question) if ticket.agent.shared else None
+                if response := agreed or cached.get(ticket.digest):
                     account.cached += first
                     self._judge(ticket, response)
                 else:
@@ -175,7 +184,7 @@ class Desk:
     def _deliver(self, ticket: _Ticket, response: Response) -> None:
         self._ledger.charge(ticket.agent.name, response)
         if not response.error:
-            self._cache.put(ticket.key, response)
+            self._cache.put(ticket.digest, response)
         self._judge(ticket, response)
 
     def _judge(self, ticket: _Ticket, response: Response) -> None:
@@ -186,13 +195,15 @@ class Desk:
             account.repaired += 1
             del self._open[ticket.digest]
             repair = replace(ticket.request, attempt=1, complaint=outcome.fault)
-            self._add(ticket.agent, repair, ticket.places, outcome.raw)
+            self._add(ticket.agent, repair, ticket.places, question=ticket.question, raw=outcome.raw)
             return
         if outcome.answer is None and not outcome.raw:
             outcome = replace(outcome, raw=ticket.raw)  # the repair got no answer at all
         account.invalid += outcome.answer is None
         if ticket.agent.shared and outcome.answer is not None:
-            self._shared[ticket.digest] = outcome
+            # Another shard may have been answered otherwise: from here on all go by the same answer.
+            outcome = judge(ticket.agent, self._cache.agree(ticket.question, response))
+            self._shared[ticket.question] = outcome
             if len(self._shared) > _MAX_SHARED:
                 self._shared.popitem(last=False)
         self._settle(ticket, outcome)

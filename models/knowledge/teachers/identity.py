@@ -2,11 +2,34 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from contracts.digests import digest_file, digest_value
+from models.knowledge.teachers.base import Teacher
 
 _SUFFIXES = {".json", ".jinja", ".model", ".safetensors"}
 """Configuration, chat template, tokenizer and weights."""
+
+
+class Identity(NamedTuple):
+    """Who answers: what two teachers that would not answer alike do not share."""
+
+    name: str
+    sampling: str
+    """Digest of all else that changes answers."""
+
+    @classmethod
+    def of(cls, teacher: Teacher) -> "Identity":
+        """Who a teacher is."""
+        return cls(teacher.name, digest_value(teacher.sampling))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits."""
+        return digest_value(self)
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.sampling[:8]}"
 
 
 def identify_model(model: str, revision: str | None) -> str:

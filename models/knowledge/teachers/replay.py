@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from contracts.digests import digest_file, digest_tree
-from models.knowledge.cache import open_recordings
+from contracts.digests import digest_file, digest_tree, digest_value
+from models.knowledge.answers import RequestCache, open_recordings
 from models.knowledge.config import ReplayTeacherConfig
 from models.knowledge.teachers.base import Price, Request, Response
 from models.knowledge.teachers.recordings import Recordings
@@ -15,8 +15,14 @@ class ReplayTeacher:
 
     def __init__(self, config: ReplayTeacherConfig) -> None:
         path = config.recordings
-        self._recordings = open_recordings(path) if path.is_dir() else Recordings(path)
-        self.name = f"replay-{(digest_tree(path) if path.is_dir() else digest_file(path))[:8]}"
+        self._recordings: RequestCache | Recordings
+        if path.is_dir():
+            self._recordings = open_recordings(path, config.recorded_by)
+            digest = digest_value([digest_tree(path), self._recordings.teacher])
+        else:
+            self._recordings = Recordings(path)
+            digest = digest_file(path)
+        self.name = f"replay-{digest[:8]}"
         self.sampling: dict[str, Any] = {}
         self.price = Price()
 
@@ -33,4 +39,5 @@ class ReplayTeacher:
         if isinstance(self._recordings, Recordings):
             text = self._recordings.find(request)
             return None if text is None else Response(0, text)
-        return self._recordings.recorded(request)
+        digest = self._recordings.digest(request)
+        return self._recordings.agreed(digest) or self._recordings.get_many([digest]).get(digest)

@@ -9,9 +9,9 @@ import pytest
 from benchmarks import knowledge_orchestration
 from benchmarks.knowledge_orchestration import measure_resume, stub_config, write_catalogue
 from benchmarks.stub_teacher import StubServer, run_stub
+from contracts.shards import Shard
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.merge import merge_knowledge
-from models.knowledge.slabs import Shard
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,9 @@ def test_two_shards_at_once_share_a_cache(tmp_path: Path) -> None:
     # Both may ask for the same plan at the same time, of at most 50 categories.
     assert counts["requests"] - counts["distinct"] <= 50
     assert counts["distinct"] == 60 * 4 + 50
-    merge_knowledge(dataset, [tmp_path / "shard0", tmp_path / "shard1"], config, out=tmp_path / "merged")
+    merge_knowledge(
+        dataset, [tmp_path / "shard0", tmp_path / "shard1"], config, cache=tmp_path / "cache", out=tmp_path / "merged"
+    )
     tables = [pl.read_parquet(tmp_path / name / "knowledge.parquet") for name in ("whole", "merged")]
     assert tables[0].equals(tables[1])
 

@@ -109,7 +109,7 @@ def test_recorded_answers_become_knowledge(
     missing = quarantine[str(len(texts) - 1)]["reason"]
     assert "no recorded answer" in missing
 
-    ledger = json.loads((out / "ledger.json").read_text(encoding="utf-8"))["agents"]
+    ledger = json.loads((out / "ledger.json").read_text(encoding="utf-8"))["paid"]["agents"]
     assert ledger["planner"]["requests"] == 1  # one category
     assert ledger["demand_analyst"]["requests"] == len(texts)
     assert ledger["editor"]["invalid"] == 0

@@ -46,7 +46,7 @@ def test_equal_inputs_are_asked_once(tmp_path: Path, scripted) -> None:
     account = ledger.accounts["planner"]
     assert (account.requests, account.asked, account.cached, account.tokens_in) == (3, 3, 0, 3000)
     assert account.money == pytest.approx((3000 * 1.0 + 1500 * 2.0) / 1e6)
-    assert ledger.metrics()["planner_tokens_out"] == ledger.metrics()["tokens_out"] == 1500
+    assert ledger.metrics({})["planner_tokens_out"] == ledger.metrics({})["tokens_out"] == 1500
 
 
 def test_conversations_go_on_while_others_wait(tmp_path: Path, scripted) -> None:

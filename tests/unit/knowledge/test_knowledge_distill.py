@@ -11,11 +11,13 @@ from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.tables import KNOWLEDGE
 from models.knowledge import distill
-from models.knowledge.cache import REQUESTS
-from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig, ReplayTeacherConfig
+from models.knowledge.answers import REQUESTS
+from models.knowledge.config import HandbookTeacherConfig, KnowledgeConfig, OpenAITeacherConfig, ReplayTeacherConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.schema import from_row
-from models.knowledge.teachers.base import Response
+from models.knowledge.teachers.base import Request, Response
+from models.knowledge.teachers.handbook import HandbookTeacher
+from models.knowledge.teachers.identity import Identity
 
 
 def run(dataset: Path, tmp_path: Path, config: KnowledgeConfig | None = None, name: str = "knowledge") -> pl.DataFrame:
@@ -88,6 +90,39 @@ def test_recorded_answers_are_replayed(tmp_path: Path, write_dataset, shop) -> N
     replayed = read_table(replayed_out / "knowledge.parquet", KNOWLEDGE)
     assert_frame_equal(original.drop("teacher"), replayed.drop("teacher"))
     assert replayed["teacher"][0].startswith("replay-")
+
+
+def test_a_replay_says_whose_answers_it_reads(tmp_path: Path, write_dataset, shop, scripted, monkeypatch) -> None:
+    """Two teachers and two samplings of one of them share a cache."""
+    dataset, handbook = write_dataset(shop), HandbookTeacher(HandbookTeacherConfig())
+    tables = {}
+    for name, heat in (("calm", 0), ("wild", 0), ("wild", 1)):
+
+        def answer(request: Request, who: str = f"{name} {heat}") -> Response:
+            (response,) = handbook.answer([request])
+            answer = {**json.loads(response.text), "reasoning": f"{who} thinks"}
+            return Response(0, json.dumps(answer))
+
+        teacher = scripted(answer)
+        teacher.name, teacher.sampling = name, {"temperature": heat}
+        with monkeypatch.context() as patch:
+            patch.setattr(distill, "build_teacher", lambda config, teacher=teacher: teacher)
+            run(dataset, tmp_path, name=f"{name}{heat}")
+        tables[str(Identity.of(teacher))] = (tmp_path / f"{name}{heat}" / "traces.jsonl").read_text()
+
+    def replay(recorded_by: str | None) -> str:
+        teacher = ReplayTeacherConfig(kind="replay", recordings=tmp_path / "cache" / REQUESTS, recorded_by=recorded_by)
+        config, out = KnowledgeConfig(teacher=teacher), tmp_path / "replayed"
+        distill_knowledge(dataset, config, cache=tmp_path / "other", out=out)
+        return (out / "traces.jsonl").read_text()
+
+    for who, traces in tables.items():
+        assert replay(who) == traces
+    assert replay("calm") == next(traces for who, traces in tables.items() if who.startswith("calm"))
+    for unclear in (None, "wild", "nobody"):
+        with pytest.raises(UserError, match="recorded_by") as fault:
+            replay(unclear)
+        assert all(who in str(fault.value) for who in tables)
 
 
 def test_nothing_recorded_fails_the_gate(tmp_path: Path, write_dataset, shop) -> None:

@@ -2,8 +2,11 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from threading import Barrier
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -11,14 +14,15 @@ from polars.testing import assert_frame_equal
 
 from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
+from contracts.shards import Shard
 from contracts.tables import KNOWLEDGE
 from models.knowledge import distill
 from models.knowledge.agents import review
+from models.knowledge.agents.roles import Plan
 from models.knowledge.config import BudgetConfig, HandbookTeacherConfig, KnowledgeConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.merge import merge_knowledge
-from models.knowledge.slabs import Shard
-from models.knowledge.teachers.base import Response
+from models.knowledge.teachers.base import Request, Response
 from models.knowledge.teachers.handbook import HandbookTeacher
 
 
@@ -112,7 +116,7 @@ def test_shards_make_the_table_of_one_worker(tmp_path, write_dataset, shop, teac
         run(dataset, tmp_path / f"shard{n}", cache=f"cache{n}", config=config, shard=Shard(n, num_shards))
         for n in range(num_shards)
     ]
-    merge_knowledge(dataset, shards[::-1], config, out=tmp_path / "merged")
+    merge_knowledge(dataset, shards[::-1], config, cache=tmp_path / "cache", out=tmp_path / "merged")
     assert as_bytes(table(tmp_path / "merged")) == as_bytes(table(whole))
     assert table(tmp_path / "merged")["item_id"].to_list() == [item["item_id"] for item in items]
     assert traces(tmp_path / "merged") == traces(whole)
@@ -132,13 +136,44 @@ def test_shards_that_share_a_cache_ask_nothing_twice_but_plans(tmp_path, write_d
     assert len(asked) == len(set(asked)), "one after the other they even share the plans"
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["at once", "after a repair"])
+def test_shards_that_are_answered_otherwise_agree_on_one_plan(
+    tmp_path, write_dataset, scripted, monkeypatch, broken: bool
+) -> None:
+    """A teacher that samples plans both shards' category at the same moment."""
+    items = [{"item_id": str(n), "title": f"Cable {n}", "category": "Cables > USB Cables"} for n in range(12)]
+    dataset, config = write_dataset(items), KnowledgeConfig()
+    both_asked, asked = Barrier(2, timeout=60), []
+
+    def sample(request: Request) -> Response:
+        asked.append(request)
+        if request.agent != "planner":
+            return next(iter(handbook().answer([request])))
+        if not request.attempt and both_asked.wait() == 0 and broken:
+            return Response(0, "rubbish")
+        return Response(0, Plan(reasoning=uuid4().hex, product_kind="cable", focus=(), pitfalls=()).model_dump_json())
+
+    monkeypatch.setattr(distill, "build_teacher", lambda config: scripted(sample))
+    with ThreadPoolExecutor(2) as threads:
+        outs = [tmp_path / f"shard{number}" for number in range(2)]
+        list(threads.map(lambda n: run(dataset, outs[n], shard=Shard(n, 2)), range(2)))
+    assert sum(request.agent == "planner" and not request.attempt for request in asked) == 2
+    merge_knowledge(dataset, outs, config, cache=tmp_path / "cache", out=tmp_path / "merged")
+    assert len({trace["reasoning"]["planner"] for trace in traces(tmp_path / "merged")}) == 1
+    (tmp_path / "cache" / "items").rename(tmp_path / "gone")
+    num_asked = len(asked)
+    whole = run(dataset, tmp_path / "whole")
+    assert len(asked) == num_asked, "one worker goes on from the same plan"
+    assert (table(whole).equals(table(tmp_path / "merged")), traces(whole)) == (True, traces(tmp_path / "merged"))
+
+
 def test_wrong_shards_are_named(tmp_path, write_dataset, shop, teachers) -> None:
     dataset, config = write_dataset(shop), KnowledgeConfig()
     first = run(dataset, tmp_path / "first", shard=Shard(0, 2))
     with pytest.raises(UserError, match="0/1 are needed"):
-        merge_knowledge(dataset, [first], config, out=tmp_path / "merged")
+        merge_knowledge(dataset, [first], config, cache=tmp_path / "cache", out=tmp_path / "merged")
     with pytest.raises(UserError, match="not a shard of the knowledge on"):
-        merge_knowledge(write_dataset(shop[:2]), [first, first], config, out=tmp_path / "merged")
+        merge_knowledge(write_dataset(shop[:2]), [first, first], config, cache=tmp_path, out=tmp_path / "merged")
     for text in ("2/2", "x", "0", "-1/2"):
         with pytest.raises(UserError, match="number/total"):
             Shard.parse(text)
@@ -149,7 +184,7 @@ def test_the_gate_on_coverage_looks_at_all_shards_together(tmp_path, write_datas
     dataset, config = write_dataset(shop), KnowledgeConfig(min_coverage=0.9)
     shards = [run(dataset, tmp_path / f"{n}", config=config, shard=Shard(n, 4)) for n in range(4)]
     with pytest.raises(UserError, match=r"75\.0% of 4 items"):
-        merge_knowledge(dataset, shards, config, out=tmp_path / "merged")
+        merge_knowledge(dataset, shards, config, cache=tmp_path / "cache", out=tmp_path / "merged")
 
 
 def test_a_spent_budget_leaves_the_cache_and_no_artifact(tmp_path, write_dataset, shop, teachers) -> None:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import UserError
-from models.knowledge import store
+from models.knowledge import index, store
+from models.knowledge.index import Index
 from models.knowledge.store import Store
 
 WRITER = """
@@ -20,7 +22,7 @@ from pathlib import Path
 from models.knowledge.store import Store
 store = Store(Path(sys.argv[1]))
 for number in itertools.count():
-    store.put([f"{number:016x}"], b"%d " % number * 1000)
+    store.put(f"{number:016x}", b"%d " % number * 1000)
     if number == 200:
         print("going", flush=True)
 """
@@ -32,15 +34,18 @@ def key(number: int) -> str:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=20)), max_size=60), st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
-def test_what_was_put_first_is_found(tmp_path_factory, puts, max_recent) -> None:
+def test_what_was_put_is_found(tmp_path_factory, puts, size) -> None:
     folder = tmp_path_factory.mktemp("store")
     expected: dict[str, set[bytes]] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_MAX_RECENT", max_recent)
+        patch.setattr(store, "_MAX_RECENT", size)
+        patch.setattr(store, "_MAX_READ", size)
+        patch.setattr(index, "_LARGE", 2 * size)
         writers = [Store(folder), Store(folder)]
         for number, (name, blob) in enumerate(puts):
-            writers[number % 2].put([key(name), key(name + 100)], blob)
+            writers[number % 2].put(key(name), blob)
             expected.setdefault(key(name), set()).add(blob)
+            writers[0].refresh()
         for writer in writers:
             writer.refresh()
         for reader in (*writers, Store(folder)):
@@ -48,16 +53,35 @@ def test_what_was_put_first_is_found(tmp_path_factory, puts, max_recent) -> None
             assert set(found) == set(expected)
             assert all(blob in expected[name] for name, blob in found.items())
             assert all((name in reader) == (name in expected) for name in map(key, range(10)))
-            assert reader.get_many([key(name + 100) for name in range(10)]).keys() == {
-                key(int(name, 16) + 100) for name in expected
-            }
+
+
+def test_an_index_sorts_little_and_keeps_large_runs_on_disk(monkeypatch) -> None:
+    monkeypatch.setattr(index, "_LARGE", 1024)
+    made, ordered, argsort = Index(), [0], np.argsort
+
+    def count(values, **options):
+        ordered[0] += len(values)
+        return argsort(values, **options)
+
+    monkeypatch.setattr(np, "argsort", count)
+    keys = np.random.default_rng(0).permutation(10_000).astype(np.uint64)
+    for start in range(0, len(keys), 10):
+        made.add(keys[start : start + 10], start % 7, np.arange(start, start + 10, dtype=np.uint32))
+    assert ordered[0] < 10 * len(keys), "an entry is sorted log2(1024 / 10) times, not once for each addition"
+    assert len(made) == len(keys)
+    assert sum(len(run.keys) for run in made._small) < 2 * 1024
+    wanted = keys[5000:5100]
+    assert {place.query: (place.file, place.row) for place in made.find(wanted)} == {
+        number: ((5000 + number) // 10 * 10 % 7, 5000 + number) for number in range(100)
+    }
+    assert not list(made.find(np.array([10_000, 2**63], np.uint64)))
 
 
 def test_all_readers_agree_on_one_of_several_blobs(tmp_path: Path) -> None:
     """Two shards may be answered the same question at once; from then on both must go on from one answer."""
     writers = [Store(tmp_path) for _ in range(4)]
     for writer, blob in zip(writers, (b"c", b"a", b"d", b"b"), strict=True):
-        writer.put([key(1)], blob)
+        writer.put(key(1), blob)
     for reader in (*writers, Store(tmp_path)):
         reader.refresh()
         assert reader.get_many([key(1)]) == {key(1): b"a"}
@@ -80,20 +104,20 @@ def test_a_killed_writer_leaves_whole_blobs_only(tmp_path: Path) -> None:
 def test_a_torn_tail_is_not_there(tmp_path: Path, torn: str, num_bytes: int) -> None:
     writer = Store(tmp_path)
     for number in range(3):
-        writer.put([key(number)], b"x" * 30)
+        writer.put(key(number), b"x" * 30)
     writer.close()
     (path,) = tmp_path.glob(f"*.{torn}")
     os.truncate(path, path.stat().st_size - num_bytes)
     after = Store(tmp_path)
     assert set(after.get_many([key(number) for number in range(3)])) == {key(0), key(1)}
-    after.put([key(2)], b"again")
+    after.put(key(2), b"again")
     assert Store(tmp_path).get_many([key(2)]) == {key(2): b"again"}
 
 
 def test_an_index_seen_before_its_blob_is_whole_is_a_miss_and_found_later(tmp_path: Path) -> None:
     """As on a shared volume that shows one file's growth before the other's."""
     writer, reader = Store(tmp_path), Store(tmp_path)
-    writer.put([key(1)], b"blob")
+    writer.put(key(1), b"blob")
     (data,) = tmp_path.glob("*.data")
     content = data.read_bytes()
     data.write_bytes(b"")
@@ -105,7 +129,7 @@ def test_an_index_seen_before_its_blob_is_whole_is_a_miss_and_found_later(tmp_pa
 
 def test_a_damaged_blob_is_a_miss(tmp_path: Path) -> None:
     writer = Store(tmp_path)
-    writer.put([key(1)], b"blob")
+    writer.put(key(1), b"blob")
     (data,) = tmp_path.glob("*.data")
     data.write_bytes(b"blab")
     assert Store(tmp_path).get_many([key(1)]) == {}

@@ -1,0 +1,43 @@
+"""How work is divided among several workers: by a stable hash of an id, the same on every machine and in every year."""
+
+import zlib
+from typing import NamedTuple
+
+import polars as pl
+
+from contracts.errors import UserError
+
+
+class Shard(NamedTuple):
+    """One of several workers, written `number/total`."""
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Reads `number/total`, as pipelines pass it.
+
+        Raises:
+            UserError: it is none.
+        """
+        number, _, total = text.partition("/")
+        if not (number.isdecimal() and total.isdecimal() and int(number) < int(total)):
+            raise UserError(f"'{text}' is no shard; write number/total, as in 0/4 (numbers start at 0)")
+        return cls(int(number), int(total))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+    def owns(self, ids: pl.Series) -> pl.Series:
+        """Which of the ids are this worker's."""
+        return owners(ids, self.total) == self.number
+
+    def part_of(self, count: int) -> range:
+        """This worker's part of `count` numbered pieces: all parts in order are all pieces in order."""
+        return range(self.number * count // self.total, (self.number + 1) * count // self.total)
+
+
+def owners(ids: pl.Series, num_owners: int) -> pl.Series:
+    """The number of the owner (worker, piece) that has each id."""
+    return pl.Series([zlib.crc32(value.encode()) % num_owners for value in ids], dtype=pl.UInt32())
