@@ -144,19 +144,26 @@ def refresh_catalogue(
                 )
             )
         )
-    knowledge = merge_knowledge(
-        dataset=data,
-        shards=dsl.Collected(distilled.outputs["knowledge"]),
-        config=knowledge_config,
-        code_version=code_version,
-    ).outputs["knowledge"]
+    merged = with_workspace(
+        merge_knowledge(
+            dataset=data,
+            shards=dsl.Collected(distilled.outputs["knowledge"]),
+            config=knowledge_config,
+            workspace=workspace,
+            code_version=code_version,
+        )
+    )
+    knowledge = merged.outputs["knowledge"]
     space = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
-    embedded = embed_new_items(
-        dataset=data,
-        knowledge=knowledge,
-        space=space.output,
-        config=embedding_config,
-        code_version=code_version,
+    embedded = with_workspace(
+        embed_new_items(
+            dataset=data,
+            knowledge=knowledge,
+            space=space.output,
+            config=embedding_config,
+            workspace=workspace,
+            code_version=code_version,
+        )
     )
     item_embeddings = embedded.outputs["item_embeddings"]
     features = _infer_and_materialize(

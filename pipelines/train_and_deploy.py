@@ -82,15 +82,22 @@ def train_and_deploy(
                 )
             )
         )
-    knowledge = merge_knowledge(
-        dataset=data,
-        shards=dsl.Collected(distilled.outputs["knowledge"]),
-        config=knowledge_config,
-        code_version=code_version,
-    ).outputs["knowledge"]
-    embedded = embed_items(
-        dataset=data, knowledge=knowledge, config=embedding_config, code_version=code_version
-    ).outputs["item_embeddings"]
+    merged = with_workspace(
+        merge_knowledge(
+            dataset=data,
+            shards=dsl.Collected(distilled.outputs["knowledge"]),
+            config=knowledge_config,
+            workspace=workspace,
+            code_version=code_version,
+        )
+    )
+    knowledge = merged.outputs["knowledge"]
+    embedding = with_workspace(
+        embed_items(
+            dataset=data, knowledge=knowledge, config=embedding_config, workspace=workspace, code_version=code_version
+        )
+    )
+    embedded = embedding.outputs["item_embeddings"]
     behavior = with_workspace(
         train_behavior_model(
             dataset=data,

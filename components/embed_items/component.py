@@ -10,6 +10,7 @@ def embed_items(
     dataset: dsl.Input[dsl.Dataset],
     knowledge: dsl.Input[dsl.Dataset],
     config: str,
+    workspace: str,
     code_version: str,
     item_embeddings: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
@@ -20,6 +21,7 @@ def embed_items(
         dataset: the dataset artifact.
         knowledge: the knowledge artifact.
         config: JSON of `models.knowledge.config.EmbeddingConfig`.
+        workspace: folder that outlives the step; the vectors of texts lie in it, so that only new texts are encoded.
         code_version: version of the library; part of the cache key.
         item_embeddings: embedding table, space description and code books.
         metrics: reconstruction error, code use, collisions.
@@ -35,5 +37,6 @@ def embed_items(
         Path(knowledge.path),
         EmbeddingConfig.model_validate_json(config),
         out=Path(item_embeddings.path),
+        cache=Path(workspace) / "vector_cache",
     )
     log_lineage(item_embeddings, metrics)

@@ -11,6 +11,7 @@ def embed_new_items(
     knowledge: dsl.Input[dsl.Dataset],
     space: dsl.Input[dsl.Dataset],
     config: str,
+    workspace: str,
     code_version: str,
     item_embeddings: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
@@ -22,6 +23,7 @@ def embed_new_items(
         knowledge: the knowledge artifact of that catalogue.
         space: the item embeddings artifact whose space is kept.
         config: JSON of `models.knowledge.config.EmbeddingConfig`.
+        workspace: folder that outlives the step; the vectors of texts lie in it, so that only new texts are encoded.
         code_version: version of the library; part of the cache key.
         item_embeddings: embedding table in the same space; known items keep their semantic ids.
         metrics: reconstruction error, new items.
@@ -38,5 +40,6 @@ def embed_new_items(
         EmbeddingConfig.model_validate_json(config),
         space=Path(space.path),
         out=Path(item_embeddings.path),
+        cache=Path(workspace) / "vector_cache",
     )
     log_lineage(item_embeddings, metrics)

@@ -20,10 +20,11 @@ from contracts.errors import UserError
 from contracts.schema import UTC_TIME
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
-from models.knowledge.encoder import Encoder, Floats
+from models.knowledge.encoder import Encoder, Floats, TextEncoder
 from models.knowledge.engagement import read_engagement
 from models.knowledge.semantic_ids import Codebooks, SemanticIds, extend, quantise
 from models.knowledge.space import Space, fit_space
+from models.knowledge.vectors import open_vectors
 from models.knowledge.views import Views, encode_views
 
 CODEBOOKS_FILE = "codebooks.safetensors"
@@ -32,7 +33,9 @@ RESIDUALS_FILE = "residuals.safetensors"
 SPACE_FILE = "space.json"
 
 
-def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out: Path) -> None:
+def embed_items(
+    dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out: Path, cache: Path | None = None
+) -> None:
     """Embeds every item of a dataset artifact.
 
     Args:
@@ -41,13 +44,14 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
         config: Encoder, use of the knowledge, training of the space and semantic ids.
         out: The artifact folder: item_embeddings.parquet, space.json, projection.safetensors,
             residuals.safetensors, codebooks.safetensors.
+        cache: Folder of the vectors of texts, kept between runs; none: all are encoded.
 
     Raises:
         UserError: an input is not usable or the encoder is not there.
     """
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
-        seen = _look(dataset, knowledge, config)
+        seen = _look(dataset, knowledge, config, cache)
         engagement = read_engagement(
             dataset,
             seen.items["item_id"],
@@ -66,7 +70,9 @@ def embed_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, out:
         _write(artifact, dataset, seen.items, vectors, fitted.residuals, ids, space)
 
 
-def embed_new_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, space: Path, out: Path) -> None:
+def embed_new_items(
+    dataset: Path, knowledge: Path, config: EmbeddingConfig, *, space: Path, out: Path, cache: Path | None = None
+) -> None:
     """Embeds a changed catalogue in a space that models already use: nothing is fitted.
 
     Items of that space keep their semantic ids and residuals; new ones get the codes of the old codebooks. An item
@@ -78,13 +84,14 @@ def embed_new_items(dataset: Path, knowledge: Path, config: EmbeddingConfig, *, 
         config: Must be the configuration that the space was made with.
         space: The item embeddings artifact whose space is kept.
         out: The artifact folder, as of `embed_items`.
+        cache: As of `embed_items`: then only new texts are encoded.
 
     Raises:
         UserError: an input is not usable, or encoder or configuration are not those of the space.
     """
     inputs = {"dataset": dataset, "knowledge": knowledge, "space": space}
     with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
-        seen = _look(dataset, knowledge, config)
+        seen = _look(dataset, knowledge, config, cache)
         name = _require_same_space(space, config, seen.encoder)
         for file in (PROJECTION_FILE, CODEBOOKS_FILE, SPACE_FILE):
             shutil.copyfile(space / file, artifact.path / file)
@@ -101,15 +108,18 @@ class _Seen(NamedTuple):
     """A catalogue as the encoder sees it."""
 
     items: pl.DataFrame
-    encoder: Encoder
+    encoder: TextEncoder
     views: Views
 
 
-def _look(dataset: Path, knowledge: Path, config: EmbeddingConfig) -> _Seen:
+def _look(dataset: Path, knowledge: Path, config: EmbeddingConfig, cache: Path | None) -> _Seen:
     items = read_table(dataset / "items.parquet", ITEMS)
     claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
     encoder = Encoder(config)
-    return _Seen(items, encoder, encode_views(items, claims, encoder, config))
+    if cache is None:
+        return _Seen(items, encoder, encode_views(items, claims, encoder, config))
+    with open_vectors(cache, encoder, config) as cached:
+        return _Seen(items, encoder, encode_views(items, claims, cached, config))
 
 
 def _keep_residuals(space: Path, known: pl.Series, item_ids: pl.Series) -> Floats:
@@ -141,7 +151,7 @@ def _write(
     artifact.metrics["num_items"] = float(items.height)
 
 
-def _require_same_space(space: Path, config: EmbeddingConfig, encoder: Encoder) -> str:
+def _require_same_space(space: Path, config: EmbeddingConfig, encoder: TextEncoder) -> str:
     """Name of the space, once encoder and configuration are found to be its own."""
     described = json.loads((space / SPACE_FILE).read_text(encoding="utf-8"))
     made_with = read_lineage(space).config
@@ -153,7 +163,7 @@ def _require_same_space(space: Path, config: EmbeddingConfig, encoder: Encoder) 
     return str(described["space"])
 
 
-def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: Encoder) -> str:
+def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: TextEncoder) -> str:
     """Names the space by what makes its vectors and codes comparable: encoder, projection, codebooks and settings."""
     fitted = [digest_file(artifact.path / name) for name in (PROJECTION_FILE, CODEBOOKS_FILE)]
     digest = digest_value([encoder.digest, config.model_dump(mode="json"), *fitted])

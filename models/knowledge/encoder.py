@@ -1,6 +1,6 @@
 """The text encoder: a sentence-transformers model, by default all-MiniLM-L6-v2 from an installed package, offline."""
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,17 @@ _CHARS_PER_TOKEN: Final = 6
 """Texts are cut to this many characters per token before the tokenizer sees them: bounds the work on huge texts."""
 
 
+class TextEncoder(Protocol):
+    """Whatever turns texts into unit vectors."""
+
+    name: str
+    digest: str
+    """Of the weights."""
+
+    def encode(self, texts: list[str], *, max_tokens: int | None = None) -> Floats:
+        """Unit vectors [N, D] of N texts, cut to `max_tokens` or the configured length."""
+
+
 class Encoder:
     """Turns texts into unit vectors."""
 
@@ -27,6 +38,7 @@ class Encoder:
         self._half = config.precision == "bfloat16" or (
             config.precision == "auto" and _has_bfloat16(self._model.device)
         )
+        self.precision = "bfloat16" if self._half else "float32"
         self.name = config.encoder.rstrip("/").rsplit("/", 1)[-1].lower()
         self.digest = weights_digest(source) or f"{config.encoder}@{config.revision}"
 

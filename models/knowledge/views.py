@@ -11,7 +11,7 @@ import polars as pl
 
 from contracts.tables import FACETS
 from models.knowledge.config import EmbeddingConfig
-from models.knowledge.encoder import Encoder, Floats
+from models.knowledge.encoder import Floats, TextEncoder
 
 KNOWLEDGE: Final = "knowledge"
 _DESCRIPTION: Final = "description"
@@ -22,7 +22,7 @@ Views = dict[str, Floats]
 """View -> [N, D] unit vectors; rows of zeros where an item lacks that part."""
 
 
-def encode_views(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: Encoder, config: EmbeddingConfig) -> Views:
+def encode_views(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: TextEncoder, config: EmbeddingConfig) -> Views:
     """All views of a catalogue (table ITEMS, N rows); knowledge (table KNOWLEDGE) only where `config.knowledge`."""
     views = {
         name: _encode_texts(texts, encoder, config.max_description_tokens if name == _DESCRIPTION else None)
@@ -44,7 +44,7 @@ def view_texts(items: pl.DataFrame) -> dict[str, pl.Series]:
     return {column.name: column for column in cut}
 
 
-def _encode_texts(texts: pl.Series, encoder: Encoder, max_tokens: int | None) -> Floats:
+def _encode_texts(texts: pl.Series, encoder: TextEncoder, max_tokens: int | None) -> Floats:
     present = (texts.str.strip_chars() != "").to_numpy()
     encoded = encoder.encode(texts.filter(present).to_list(), max_tokens=max_tokens)
     vectors = np.zeros((len(texts), encoded.shape[1]), np.float32)
@@ -52,7 +52,7 @@ def _encode_texts(texts: pl.Series, encoder: Encoder, max_tokens: int | None) ->
     return vectors
 
 
-def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: Encoder) -> Floats:
+def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: TextEncoder) -> Floats:
     """[N, D] mean of each item's claim vectors, weighted by confidence, of unit norm; claims are encoded once each."""
     rows = items.select("item_id").with_row_index("row").join(knowledge, on="item_id", how="inner")
     facets = [rows.select("row", claim=pl.col(facet)).explode("claim").drop_nulls() for facet in FACETS]

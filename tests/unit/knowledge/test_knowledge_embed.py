@@ -10,7 +10,7 @@ import pytest
 from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
-from models.knowledge import embed
+from models.knowledge import embed, vectors
 from models.knowledge.config import EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.embed import embed_items
@@ -24,12 +24,15 @@ TINY_IDS = SemanticIdConfig(num_levels=2, num_codes=4)
 class WordEncoder:
     """Counts words into 16 buckets: enough to test everything but the language model itself."""
 
-    name, digest = "words", "0"
+    name, digest, precision = "words", "0", "float32"
+    asked: list[str] = []
+    """What all encoders were asked."""
 
     def __init__(self, config: EmbeddingConfig) -> None:
-        self.asked: list[str] = []
+        pass
 
     def encode(self, texts: list[str], *, max_tokens: int | None = None) -> np.ndarray:
+        self.asked.extend(texts)
         vectors = np.zeros((len(texts), 16), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in text.lower().split():
@@ -189,3 +192,54 @@ def test_another_configuration_is_not_the_same_space(embedded, refresh, shop) ->
     embedded(shop)
     with pytest.raises(UserError, match="another encoder or embedding configuration"):
         refresh(shop, whitening=0.1)
+
+
+@pytest.fixture
+def vector_cache(tmp_path: Path, embedded, write_dataset, monkeypatch):
+    """Embeds with a cache of vectors; gives the texts that were encoded, and the vectors."""
+
+    def run(items, *, cache: Path | None = tmp_path / "vectors", **options) -> tuple[list[str], np.ndarray]:
+        dataset, out = write_dataset(items), tmp_path / "cached"
+        distill_knowledge(dataset, KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge")
+        config = EmbeddingConfig(**{"semantic_ids": TINY_IDS, "dimension": 16} | options)
+        monkeypatch.setattr(WordEncoder, "asked", [])
+        embed_items(dataset, tmp_path / "knowledge", config, out=out, cache=cache)
+        return WordEncoder.asked, matrix(read_table(out / "item_embeddings.parquet", ITEM_EMBEDDINGS))
+
+    return run
+
+
+def test_an_unchanged_catalogue_asks_the_encoder_nothing(vector_cache, shop, monkeypatch) -> None:
+    monkeypatch.setattr(vectors, "_SLAB", 3)
+    (first, made), (_, plain) = vector_cache(shop), vector_cache(shop, cache=None)
+    assert first
+    assert (made == plain).all()
+    again, same = vector_cache(shop)
+    assert again == []
+    assert (same == made).all()
+
+
+def test_only_new_texts_are_encoded(vector_cache, shop) -> None:
+    vector_cache(shop)
+    shop[3]["title"] = "Qwxzt mk 2"
+    assert set(vector_cache(shop)[0]) == {"Qwxzt mk 2"}
+
+
+@pytest.mark.parametrize("change", ["weights", "precision", "length"])
+def test_another_encoder_shares_no_vectors(vector_cache, shop, monkeypatch, change: str) -> None:
+    first, _ = vector_cache(shop)
+    if change != "length":
+        monkeypatch.setattr(WordEncoder, {"weights": "digest"}.get(change, change), "other")
+    again, _ = vector_cache(shop, **({"max_tokens": 32} if change == "length" else {}))
+    assert set(again) == set(first) - ({"No battery."} if change == "length" else set())
+
+
+def test_the_daily_refresh_encodes_new_texts_only(tmp_path: Path, vector_cache, write_dataset, shop) -> None:
+    vector_cache(shop)
+    dataset = write_dataset([*shop, {"item_id": "e", "title": "Qwxzt mk 2"}])
+    distill_knowledge(dataset, KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge2")
+    WordEncoder.asked.clear()
+    config = EmbeddingConfig(semantic_ids=TINY_IDS, dimension=16)
+    options = {"space": tmp_path / "cached", "cache": tmp_path / "vectors", "out": tmp_path / "refreshed"}
+    embed.embed_new_items(dataset, tmp_path / "knowledge2", config, **options)
+    assert set(WordEncoder.asked) == {"Qwxzt mk 2"}
