@@ -59,7 +59,8 @@ class OpenAITeacherConfig(LanguageModelConfig):
     """Further attempts after a timeout, a lost connection, HTTP 408, 409, 429 or 5xx, with backoff and jitter; a
     `Retry-After` of the server is kept to."""
     deadline_s: float = Field(default=600, gt=0)
-    """Limit of one request, all its attempts and waits together."""
+    """Limit of one request, all its attempts and waits together. A server that is lost meanwhile is waited for so long;
+    then the run stops, and another one goes on with what is missing."""
 
 
 class LocalModelConfig(LanguageModelConfig):

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from httpx import ConnectTimeout
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from contracts.errors import UserError
@@ -22,19 +24,23 @@ _REMEDY = (
     "(vLLM), or none (answers are then only checked afterwards, and more of them are lost)."
 )
 _MAX_ERROR_CHARS = 300
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+"""Between looks whether a lost server is back."""
 
 
 class OpenAICompatibleTeacher:
     """Asks a chat-completions server, several requests at once.
 
     The client library retries timeouts, lost connections and HTTP 408, 409, 429 and 5xx with backoff and jitter, and
-    waits as long as the server's `Retry-After` says.
+    waits as long as the server's `Retry-After` says. A server that answered before and cannot be reached any more is
+    waited for, each request until its deadline.
     """
 
     def __init__(self, config: OpenAITeacherConfig) -> None:
         self._config = config
         self._api_key = _read_key(config.api_key_env)
         self._tried = config.structured_output == "none"
+        self._reached = False
         self.name = f"openai-{config.model}"
         fields = {"temperature", "seed", "max_tokens", "structured_output", "extra_body"}
         self.sampling: dict[str, Any] = config.model_dump(include=fields)
@@ -44,7 +50,8 @@ class OpenAICompatibleTeacher:
         """Yields each answer as it comes; at most `concurrency` requests are in flight.
 
         Raises:
-            UserError: the server cannot be reached, refuses every request, or ignores the schema.
+            UserError: the server cannot be reached, or not any more until the deadline of a request; it refuses every
+                request, or ignores the schema.
         """
         return self.answer_live(iter(requests))
 
@@ -81,19 +88,56 @@ class OpenAICompatibleTeacher:
     async def _ask(self, client: AsyncOpenAI, number: int, chat: Chat) -> Response:
         start = time.perf_counter()
         try:
-            async with asyncio.timeout(self._config.deadline_s):
-                completion = await client.chat.completions.create(**self._arguments(chat))
+            completion = await self._complete(client, chat)
         except (APITimeoutError, TimeoutError):
             fault = "the teacher took too long"
-        except APIConnectionError as error:
-            raise UserError(f"teacher.base_url: cannot reach {self._config.base_url} ({error}); is it up?") from error
         except APIStatusError as error:
+            self._reached = True
             fault = self._explain(error)
         except (APIError, ValueError) as error:
             fault = f"the teacher's answer is no chat completion: {error}"[:_MAX_ERROR_CHARS]
         else:
+            self._reached = True
             return self._read(number, completion, time.perf_counter() - start)
         return Response(number, "", seconds=time.perf_counter() - start, error=fault)
+
+    async def _complete(self, client: AsyncOpenAI, chat: Chat) -> Any:
+        """The server's answer; a lost server is waited for until the deadline.
+
+        Raises:
+            UserError: the server cannot be reached.
+            TimeoutError: the deadline came while the server was at work.
+        """
+        lost: APIConnectionError | None = None
+        pause_s = _FIRST_PAUSE_S
+        try:
+            async with asyncio.timeout(self._config.deadline_s):
+                while True:
+                    try:
+                        return await client.chat.completions.create(**self._arguments(chat))
+                    except APIConnectionError as error:
+                        if isinstance(error, APITimeoutError) and not isinstance(error.__cause__, ConnectTimeout):
+                            raise
+                        lost = error
+                    if not self._reached:
+                        raise self._unreachable(lost)
+                    # Jitter: else all requests come back at once.
+                    await _pause(pause_s * random.uniform(0.5, 1))  # noqa: S311
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                    lost = None
+        except TimeoutError:
+            if lost:
+                raise self._unreachable(lost) from lost
+            raise
+
+    def _unreachable(self, error: APIConnectionError) -> UserError:
+        url = self._config.base_url
+        if not self._reached:
+            return UserError(f"teacher.base_url: cannot reach {url} ({error}); is it up?")
+        return UserError(
+            f"teacher.base_url: {url} could not be reached any more for a request's deadline_s of "
+            f"{self._config.deadline_s:g} s ({error}). All answers so far are cached; run again when it is up."
+        )
 
     def _read(self, number: int, completion: Any, seconds: float) -> Response:
         if not getattr(completion, "choices", None):  # gateways report faults of their own with HTTP 200
@@ -146,6 +190,10 @@ class OpenAICompatibleTeacher:
             timeout=self._config.timeout_s,
             max_retries=self._config.max_retries,
         )
+
+
+async def _pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 def _read_key(variable: str | None) -> str:

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ from contracts.tables import EVENTS, ITEMS, KNOWLEDGE
 from models.knowledge.agents.roles import PLANNER, CategoryBrief
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
 from models.knowledge.distill import distill_knowledge
+from models.knowledge.teachers import openai_compatible
 from models.knowledge.teachers.base import Request, Response
 from models.knowledge.teachers.openai_compatible import OpenAICompatibleTeacher
 
@@ -34,8 +35,8 @@ class Chat(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, script: Script) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, script: Script, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.script = script
         self.canary: Script = keep_to_schema
         self.retry_after_ms = "1"
@@ -110,8 +111,8 @@ CUT_OFF = '{"reasoning": "cut o'
 
 
 @contextmanager
-def serve(script: Script) -> Iterator[Chat]:
-    server = Chat(script)
+def serve(script: Script, port: int = 0) -> Iterator[Chat]:
+    server = Chat(script, port)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -233,6 +234,47 @@ def test_retries_end_at_the_deadline() -> None:
         (response,) = ask(OpenAICompatibleTeacher(config(server, deadline_s=0.3)), ["Mugs"])
         assert server.counts["planner"] == 1
     assert "too long" in response.error
+
+
+def test_a_server_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    with ExitStack() as back:
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                back.enter_context(serve(obedient, port))
+
+        monkeypatch.setattr(openai_compatible, "_pause", pause)
+        with serve(obedient) as server:
+            port = server.server_address[1]
+            teacher = OpenAICompatibleTeacher(config(server, concurrency=1, max_retries=0))
+            requests = [Request("planner", CategoryBrief(category=f"c{n}"), PLANNER.answer, "1") for n in range(3)]
+            answers = teacher.answer(requests)
+            responses = [next(answers)]
+        responses += answers
+    assert [(response.number, response.error) for response in responses] == [(0, ""), (1, ""), (2, "")]
+    assert len(pauses) == 3
+    assert 0.5 <= pauses[0] <= 1 <= pauses[1] <= 2 <= pauses[2] <= 4
+
+
+def test_a_server_that_stays_away_stops_the_run_and_loses_no_answer(tmp_path: Path) -> None:
+    def hangs_up(body: dict[str, Any], count: int) -> tuple[int, str]:
+        if asked(body) == "critic":
+            raise ConnectionError
+        return obedient(body, count)
+
+    dataset = write_dataset(tmp_path / "dataset", ["Red Mug"])
+    with serve(hangs_up) as server:
+        server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
+        knowledge = KnowledgeConfig(teacher=config(server, max_retries=0, deadline_s=0.3))
+        with pytest.raises(UserError, match=r"not be reached any more .* 0\.3 s .* answers so far are cached"):
+            distill_knowledge(dataset, knowledge, cache=tmp_path / "cache", out=tmp_path / "knowledge")
+        assert {"planner", "demand_analyst", "attribute_analyst"} <= set(server.counts)
+    with serve(obedient) as server:
+        knowledge = KnowledgeConfig(teacher=config(server))
+        distill_knowledge(dataset, knowledge, cache=tmp_path / "cache", out=tmp_path / "knowledge")
+        assert server.counts == {"canary": 1, "critic": 1, "editor": 1}
 
 
 @pytest.mark.parametrize("structured_output", ["response_format", "structured_outputs"])
