@@ -19,11 +19,10 @@ from unittest.mock import patch
 
 import polars as pl
 
+from benchmarks.catalogue import write_catalogue
 from benchmarks.results import Row, make_row, write_rows
 from benchmarks.stub_teacher import StubServer, reply, run_stub
-from contracts.artifacts import new_artifact, write_table
 from contracts.shards import Shard
-from contracts.tables import ITEMS
 from models.knowledge.answers import REQUESTS
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
 from models.knowledge.distill import distill_knowledge
@@ -110,28 +109,6 @@ def measure_memory(folder: Path) -> list[Row]:
         print(f"memory: {num_items} items, peak {peaks[-1] / 1024:.0f} MiB", flush=True)
     data = " over ".join(f"{num_items:,}" for num_items in MEMORY_ITEMS[::-1]) + " items, teacher in process"
     return [_row("knowledge.memory_growth_10x", peaks[1] / peaks[0], data)]
-
-
-def write_catalogue(folder: Path, num_items: int) -> Path:
-    """A dataset artifact of distinct products in 50 categories; no log, as distillation reads none."""
-    number = pl.int_range(num_items, eager=True)
-    text = number.cast(pl.String())
-    filler = "It is made for every day and comes in several colours. " * 8
-    items = pl.DataFrame(
-        {
-            "item_id": "i" + text,
-            "title": "Useful thing number " + text,
-            "brand": "Brand " + (number % 200).cast(pl.String()),
-            "category": "Things > Kind " + (number % 50).cast(pl.String()),
-            "description": "Thing " + text + ". " + filler,
-            "price": None,
-            "available_at": None,
-        },
-        schema=ITEMS.schema,
-    )
-    with new_artifact(folder, kind="dataset", inputs={}) as artifact:
-        write_table(artifact.path / "items.parquet", ITEMS, items)
-    return folder
 
 
 def stub_config(server: StubServer) -> KnowledgeConfig:

@@ -12,24 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-import polars as pl
-
+from benchmarks.catalogue import write_catalogue
 from benchmarks.results import ROOT, Row, make_row
 from benchmarks.tiny_model import make_tiny_model
-from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.artifacts import write_json
 from contracts.errors import UserError
-from contracts.tables import EVENTS, ITEMS
 
 NUM_ITEMS = 400
 NUM_CATEGORIES = 20
 NUM_WARM_UP_ITEMS = 40
-COLOURS = ("red", "green", "blue", "white")
 SEEDS = (0, 1, 2)
 BATCH = 64
 CONCURRENCY = 2 * BATCH  # the engine always has a next request at hand, as it has in the bare batch
@@ -76,7 +72,7 @@ def main(folder: Path) -> None:
     from models.knowledge.teachers.vllm_offline import VllmTeacher
 
     model = make_tiny_model(folder / "tiny")
-    dataset = _write_dataset(folder / "dataset", NUM_ITEMS)
+    dataset = write_catalogue(folder / "dataset", NUM_ITEMS, num_categories=NUM_CATEGORIES)
     config = VllmTeacherConfig(
         kind="vllm",
         model=str(model),
@@ -86,7 +82,8 @@ def main(folder: Path) -> None:
         engine_args=_ENGINE,
     )
     llm = VllmTeacher(config)._llm  # one engine for all seeds
-    _measure(folder / "warm_up", _write_dataset(folder / "warm_up_dataset", NUM_WARM_UP_ITEMS), config, llm)
+    warm_up = write_catalogue(folder / "warm_up_dataset", NUM_WARM_UP_ITEMS, num_categories=NUM_CATEGORIES)
+    _measure(folder / "warm_up", warm_up, config, llm)
     found = [_measure(folder / f"seed{seed}", dataset, config.model_copy(update={"seed": seed}), llm) for seed in SEEDS]
     write_json(folder / "seconds.json", found)
 
@@ -150,26 +147,6 @@ def _chat(teacher: Any, chats: list[Any]) -> tuple[float, int]:
     outputs = teacher._llm.chat([chat.messages for chat in chats], sampling, use_tqdm=False)
     seconds = time.perf_counter() - start
     return seconds, sum(len(output.outputs[0].token_ids) for output in outputs)
-
-
-def _write_dataset(folder: Path, num_items: int) -> Path:
-    items = [
-        {
-            "item_id": f"{number:06d}",
-            "title": f"Mug number {number}, {COLOURS[number % len(COLOURS)]}, {100 + number % 400} ml",
-            "category": f"Kitchen > Mugs of kind {number % NUM_CATEGORIES}",
-            "description": "Holds hot drinks. " * (1 + number % 7),
-        }
-        for number in range(num_items)
-    ]
-    frame = pl.DataFrame([{**dict.fromkeys(ITEMS.schema), **item} for item in items], schema=ITEMS.schema)
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    event = {"user_id": "u", "timestamp": start, "item_id": items[0]["item_id"], "event_type": "click"}
-    with new_artifact(folder, kind="dataset", inputs={}) as artifact:
-        write_table(artifact.path / "items.parquet", ITEMS, frame)
-        write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame([event]))
-        write_json(artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), start))
-    return folder
 
 
 if __name__ == "__main__":  # vLLM starts further processes from this file

@@ -1,5 +1,6 @@
 """Real processes against a stub server: killed at random moments, and two shards at once on one cache."""
 
+import json
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import polars as pl
 import pytest
 
 from benchmarks import knowledge_orchestration
-from benchmarks.knowledge_orchestration import measure_resume, stub_config, write_catalogue
+from benchmarks.catalogue import write_catalogue
+from benchmarks.knowledge_orchestration import measure_resume, stub_config
 from benchmarks.stub_teacher import StubServer, run_stub
 from contracts.shards import Shard
 from models.knowledge.distill import distill_knowledge
@@ -21,6 +23,14 @@ def test_a_run_killed_at_random_moments_pays_nothing_twice(tmp_path: Path, monke
     monkeypatch.setattr(knowledge_orchestration, "NUM_KILLS", 2)
     identical, paid_twice = measure_resume(tmp_path)
     assert (identical.value, paid_twice.value) == (1, 0)
+    whole, killed = (
+        json.loads((tmp_path / name / "out" / "ledger.json").read_text(encoding="utf-8"))
+        for name in ("whole", "killed")
+    )
+    # Each answer reads 1000 tokens; a kill may come after one was booked and before it was kept.
+    tokens = [found["spent"]["total"]["tokens_in"] for found in (whole, killed)]
+    assert tokens[0] <= tokens[1] <= tokens[0] + 2 * 1000
+    assert killed["paid"]["total"]["tokens_in"] < tokens[0]
 
 
 def test_two_shards_at_once_share_a_cache(tmp_path: Path) -> None:
