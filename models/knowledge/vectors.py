@@ -32,10 +32,15 @@ class CachedEncoder:
     def encode(self, texts: list[str], *, max_tokens: int | None = None) -> Floats:
         """Unit vectors [N, D] of N texts, as of `Encoder.encode`."""
         made_by = [self.digest, self._encoder.precision, max_tokens or self._max_tokens]
-        slabs = [texts[start : start + _SLAB] for start in range(0, len(texts), _SLAB)]
-        found = [self._look_up({text: digest_value([*made_by, text]) for text in slab}, max_tokens) for slab in slabs]
-        rows = [slab_found[text] for slab, slab_found in zip(slabs, found, strict=True) for text in slab]
-        return np.stack(rows) if rows else self._encoder.encode([])
+        vectors: Floats | None = None
+        for start in range(0, len(texts), _SLAB):
+            slab = texts[start : start + _SLAB]
+            found = self._look_up({text: digest_value([*made_by, text]) for text in slab}, max_tokens)
+            rows = np.stack([found[text] for text in slab])
+            if vectors is None:
+                vectors = np.empty((len(texts), rows.shape[1]), np.float32)
+            vectors[start : start + len(slab)] = rows
+        return self._encoder.encode([]) if vectors is None else vectors
 
     def _look_up(self, keys: dict[str, str], max_tokens: int | None) -> dict[str, Floats]:
         """Vectors by text."""
