@@ -52,14 +52,39 @@ def read_dataset(folder: Path) -> Dataset:
     Raises:
         UserError: the folder does not hold a dataset.
     """
-    split = folder / "split.json"
-    if not split.is_file():
-        raise UserError(f"{folder} is not a dataset (no split.json); make one with the ingest step.")
+    split = read_split(folder)
     return Dataset(
         items=read_table(folder / "items.parquet", ITEMS),
         events=read_table(folder / "events.parquet", EVENTS),
-        split=Split.model_validate_json(split.read_text(encoding="utf-8")),
+        split=split,
     )
+
+
+def read_split(folder: Path) -> Split:
+    """Reads the three moments of a dataset artifact.
+
+    Raises:
+        UserError: the folder does not hold a dataset.
+    """
+    path = folder / "split.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a dataset (no split.json); make one with the ingest step.")
+    return Split.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def scan_events(folder: Path) -> pl.LazyFrame:
+    """The log of a dataset artifact, for steps that must not hold it in memory.
+
+    Raises:
+        UserError: there is none, or it holds other columns.
+    """
+    path = folder / "events.parquet"
+    if not path.is_file():
+        raise UserError(f"table 'events' not found at {path}")
+    events = pl.scan_parquet(path)
+    if (found := events.collect_schema()) != EVENTS.schema:
+        raise UserError(f"{path} is not an 'events' table: expected {EVENTS.schema}, found {found}")
+    return events
 
 
 def before(frame: pl.DataFrame, cutoff: datetime, column: str = "timestamp") -> pl.DataFrame:

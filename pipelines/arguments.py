@@ -8,6 +8,7 @@ from contracts.digests import code_version, digest_value
 from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.sources import data_digest
+from contracts.shards import Shard
 from models.ranker.config import IDS_ONLY
 from pipelines.config import RunConfig
 from pipelines.data import local_data, shop_data, shop_folder
@@ -69,7 +70,6 @@ def _all(
     choices: Mapping[str, bool],
 ) -> dict[str, Any]:
     baseline = config.ranker.model_copy(update={"features": IDS_ONLY})
-    num_shards = config.knowledge.num_shards
     rooms = {
         "shop": config.shop,
         "data": data,
@@ -89,10 +89,15 @@ def _all(
         **{f"{name}_uri": uri for name, uri in artifacts.items()},
         **choices,
         "data_digest": digest,
-        "knowledge_shards": [f"{number}/{num_shards}" for number in range(num_shards)],
+        "knowledge_shards": _shards(config.knowledge.num_shards),
+        "user_shards": _shards(config.behavior.inference.num_shards),
         "workspace": str(workspace),
         "code_version": code_version(),
     }
+
+
+def _shards(total: int) -> list[str]:
+    return [str(Shard(number, total)) for number in range(total)]
 
 
 def _select(package: Path, available: dict[str, Any]) -> dict[str, Any]:

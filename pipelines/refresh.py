@@ -10,10 +10,10 @@ from kfp import dsl
 from components.build_features.component import build_features
 from components.distill_changed_items.component import distill_changed_items
 from components.embed_new_items.component import embed_new_items
-from components.infer_behaviors.component import infer_behaviors
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
 from components.merge_knowledge.component import merge_knowledge
+from pipelines.inference import infer_in_shards
 from pipelines.steps import side_effect, with_secrets, with_workspace
 
 
@@ -39,22 +39,25 @@ def _infer_and_materialize(
     item_embeddings: Any,
     behavior_model_uri: str,
     behavior_config: str,
+    user_shards: list[str],
     feature_config: str,
     workspace: str,
     code_version: str,
 ) -> Any:
     model = dsl.importer(artifact_uri=behavior_model_uri, artifact_class=dsl.Model, reimport=False)
-    inferred = infer_behaviors(
+    inferred = infer_in_shards(
         dataset=data,
         item_embeddings=item_embeddings,
         behavior_model=model.output,
         config=behavior_config,
+        shards=user_shards,
+        workspace=workspace,
         code_version=code_version,
     )
     features = build_features(
         dataset=data,
         item_embeddings=item_embeddings,
-        inferred_behaviors=inferred.outputs["inferred_behaviors"],
+        inferred_behaviors=inferred,
         config=feature_config,
         code_version=code_version,
     )
@@ -72,6 +75,7 @@ def refresh_users(
     data_config: str,
     data_digest: str,
     behavior_config: str,
+    user_shards: list[str],
     feature_config: str,
     workspace: str,
     code_version: str,
@@ -84,6 +88,7 @@ def refresh_users(
         data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
         data_digest: digest of the user's files.
         behavior_config: see `data_config`.
+        user_shards: the parts in which the users' behaviours are inferred at once: ["0/2", "1/2"].
         feature_config: see `data_config`.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
         code_version: version of the library.
@@ -92,7 +97,14 @@ def refresh_users(
     data = ingested.outputs["dataset"]
     embeddings = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
     features = _infer_and_materialize(
-        data, embeddings.output, behavior_model_uri, behavior_config, feature_config, workspace, code_version
+        data,
+        embeddings.output,
+        behavior_model_uri,
+        behavior_config,
+        user_shards,
+        feature_config,
+        workspace,
+        code_version,
     )
     return Users(dataset=data, features=features)
 
@@ -108,6 +120,7 @@ def refresh_catalogue(
     knowledge_shards: list[str],
     embedding_config: str,
     behavior_config: str,
+    user_shards: list[str],
     feature_config: str,
     workspace: str,
     code_version: str,
@@ -124,6 +137,7 @@ def refresh_catalogue(
         knowledge_shards: the parts in which the catalogue is distilled at once: ["0/2", "1/2"].
         embedding_config: see `data_config`.
         behavior_config: see `data_config`.
+        user_shards: the parts in which the users' behaviours are inferred at once: ["0/2", "1/2"].
         feature_config: see `data_config`.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
         code_version: version of the library.
@@ -167,6 +181,6 @@ def refresh_catalogue(
     )
     item_embeddings = embedded.outputs["item_embeddings"]
     features = _infer_and_materialize(
-        data, item_embeddings, behavior_model_uri, behavior_config, feature_config, workspace, code_version
+        data, item_embeddings, behavior_model_uri, behavior_config, user_shards, feature_config, workspace, code_version
     )
     return Catalogue(dataset=data, knowledge=knowledge, item_embeddings=item_embeddings, features=features)

@@ -11,12 +11,12 @@ from components.distill_knowledge.component import distill_knowledge
 from components.embed_items.component import embed_items
 from components.evaluate_ranker.component import evaluate_ranker
 from components.find_champion.component import find_champion
-from components.infer_behaviors.component import infer_behaviors
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
 from components.merge_knowledge.component import merge_knowledge
 from components.train_behavior_model.component import train_behavior_model
 from components.train_ranker.component import train_ranker
+from pipelines.inference import infer_in_shards
 from pipelines.steps import side_effect, with_secrets, with_workspace
 
 
@@ -43,6 +43,7 @@ def train_and_deploy(
     knowledge_shards: list[str],
     embedding_config: str,
     behavior_config: str,
+    user_shards: list[str],
     feature_config: str,
     list_config: str,
     ranker_config: str,
@@ -62,6 +63,7 @@ def train_and_deploy(
         knowledge_shards: the parts in which the catalogue is distilled at once: ["0/2", "1/2"].
         embedding_config: see `data_config`.
         behavior_config: see `data_config`.
+        user_shards: the parts in which the users' behaviours are inferred at once: ["0/2", "1/2"].
         feature_config: see `data_config`.
         list_config: see `data_config`.
         ranker_config: see `data_config`.
@@ -107,17 +109,19 @@ def train_and_deploy(
             code_version=code_version,
         )
     )
-    inferred = infer_behaviors(
+    inferred = infer_in_shards(
         dataset=data,
         item_embeddings=embedded,
         behavior_model=behavior.outputs["behavior_model"],
         config=behavior_config,
+        shards=user_shards,
+        workspace=workspace,
         code_version=code_version,
     )
     features = build_features(
         dataset=data,
         item_embeddings=embedded,
-        inferred_behaviors=inferred.outputs["inferred_behaviors"],
+        inferred_behaviors=inferred,
         config=feature_config,
         code_version=code_version,
     ).outputs["features"]
@@ -170,7 +174,7 @@ def train_and_deploy(
         knowledge=knowledge,
         item_embeddings=embedded,
         behavior_model=behavior.outputs["behavior_model"],
-        inferred_behaviors=inferred.outputs["inferred_behaviors"],
+        inferred_behaviors=inferred,
         features=features,
         training_set=rows,
         baseline=rankers["baseline"],

@@ -11,24 +11,29 @@ def infer_behaviors(
     item_embeddings: dsl.Input[dsl.Dataset],
     behavior_model: dsl.Input[dsl.Model],
     config: str,
+    shard: str,
+    workspace: str,
     code_version: str,
     inferred_behaviors: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Samples the behaviour model at several snapshots in time, each from the history before it.
+    """Infers a shard of the users at several snapshots in time, each from the history before it; a killed step goes on.
 
     Args:
         dataset: the dataset artifact.
         item_embeddings: the item embeddings; their space must be the model's.
         behavior_model: the trained model.
         config: JSON of `models.behavior.config.BehaviorConfig`.
+        shard: which part of the users, as number/total: `0/1` is all.
+        workspace: folder that outlives the step; finished pieces lie in it until the step is done.
         code_version: version of the library; part of the cache key.
-        inferred_behaviors: one row per user and snapshot.
+        inferred_behaviors: the shard's pieces, for `merge_inferred`.
         metrics: users, validity, speed.
     """
     from pathlib import Path
 
     from components.support import log_lineage
+    from contracts.shards import Shard
     from models.behavior.config import BehaviorConfig
     from models.behavior.infer import infer_behaviors as run
 
@@ -38,5 +43,7 @@ def infer_behaviors(
         Path(behavior_model.path),
         BehaviorConfig.model_validate_json(config),
         out=Path(inferred_behaviors.path),
+        progress=Path(workspace) / "inference",
+        shard=Shard.parse(shard),
     )
     log_lineage(inferred_behaviors, metrics)

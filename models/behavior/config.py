@@ -80,6 +80,16 @@ class DecodingConfig(Config):
     A ranker knows popularity already and gains from the latter (README of this room)."""
 
 
+class InferenceConfig(Config):
+    """How the work of inference is divided."""
+
+    num_shards: int = Field(default=1, ge=1, le=1000)
+    """Workers among which the users are divided; on a cluster they run at once."""
+    events_per_cell: int = Field(default=200_000, ge=1)
+    """Users are inferred in cells with about this many events in all: bounds the memory, and what a killed worker does
+    twice."""
+
+
 class BehaviorConfig(Config):
     """Everything about the behaviour model."""
 
@@ -96,6 +106,8 @@ class BehaviorConfig(Config):
     """Its training."""
     decoding: DecodingConfig = DecodingConfig()
     """Inference."""
+    inference: InferenceConfig = InferenceConfig()
+    """Division of its work."""
 
     @property
     def max_visible(self) -> int:

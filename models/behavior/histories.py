@@ -3,7 +3,7 @@
 Shape letters: U rows (users or training sequences), T columns (behaviours, oldest first).
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,11 @@ def distinct_behaviors(events: pl.DataFrame, catalogue: Catalogue) -> pl.DataFra
         .agg(strength.max(), pl.col("timestamp").min().dt.epoch("us").alias("time_us"))
         .sort("user_id", "time_us", "item")
     )
+
+
+def latest(behaviors: pl.DataFrame, as_of: datetime, days: float) -> pl.DataFrame:
+    """The behaviours (from `distinct_behaviors`) of the last `days` before `as_of`; all given ones are before it."""
+    return behaviors.filter(pl.col("time_us") >= pl.lit(as_of - timedelta(days=days)).dt.epoch("us"))
 
 
 def training_sequences(behaviors: pl.DataFrame, max_length: int) -> Sequences:

@@ -1,33 +1,39 @@
 """The step that infers the behaviours which the log does not hold."""
 
-import time
-from datetime import datetime
+import shutil
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-
-from contracts.artifacts import new_artifact, write_table
-from contracts.dataset import Dataset, before, read_dataset
+from contracts.artifacts import new_artifact, read_lineage, read_table
+from contracts.dataset import read_split
+from contracts.digests import code_version, digest_value
 from contracts.errors import UserError
-from contracts.schema import UTC_TIME
-from contracts.tables import INFERRED_BEHAVIORS
-from models.behavior.catalogue import Catalogue, read_catalogue
+from contracts.shards import Shard
+from contracts.tables import ITEMS
+from models.behavior.catalogue import read_catalogue
+from models.behavior.cells import divide
 from models.behavior.config import BehaviorConfig
-from models.behavior.histories import EMPTY, distinct_behaviors
-from models.behavior.metrics import validity
-from models.behavior.model import BehaviorModel, load_model, make_decoder
-from models.behavior.recommend import Moment, TopItems, top_items
-from models.behavior.similarity import Neighbors, nearest_neighbors
+from models.behavior.inference import Inference, snapshots
+from models.behavior.model import load_model
+from models.behavior.parts import join_parts, report, take_over
+
+SHARD_KIND = "inferred_behaviors_shard"
+PARTS_FOLDER = "parts"
 
 
 def infer_behaviors(
-    dataset: Path, item_embeddings: Path, behavior_model: Path, config: BehaviorConfig, *, out: Path
+    dataset: Path,
+    item_embeddings: Path,
+    behavior_model: Path,
+    config: BehaviorConfig,
+    *,
+    out: Path,
+    progress: Path | None = None,
+    shard: Shard | None = None,
 ) -> None:
     """Writes `inferred_behaviors.parquet`: one row per user and snapshot, for every user in the log before it.
 
     A user without a behaviour (only impressions, or only items without an embedding) gets what the model expects of a
-    user it knows nothing of: mostly what is popular at that moment.
+    user it knows nothing of: mostly what is popular at that moment. Rows are in order of snapshot, cell and user.
 
     Args:
         dataset: dataset artifact.
@@ -35,29 +41,36 @@ def infer_behaviors(
         behavior_model: artifact of `train_behavior_model`.
         config: the settings; network and training are the model's own.
         out: the artifact to write.
+        progress: folder that keeps finished pieces, so that a killed run goes on; nothing is kept without it.
+        shard: do only this part of the users; `merge_inferred` puts the parts together.
 
     Raises:
         UserError: model and embeddings are of different spaces, or the model has too few positions for the slots.
     """
-    log = read_dataset(dataset)
-    catalogue = read_catalogue(log.items, item_embeddings)
+    split = read_split(dataset)
+    catalogue = read_catalogue(read_table(dataset / "items.parquet", ITEMS), item_embeddings)
     model = load_model(behavior_model, catalogue)
     _refuse_crowding(config.decoding.num_slots, model.card.network.max_length)
-    neighbors = nearest_neighbors(catalogue.vectors, config.decoding.similarity_neighbors)
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "behavior_model": behavior_model}
-    with new_artifact(out, kind="inferred_behaviors", inputs=inputs, config=config) as artifact:
-        started = time.perf_counter()
-        moments = snapshots(model.card.trained_until, log.split.cutoff, config.decoding.num_snapshots)
-        frames = [infer_snapshot(log, catalogue, model, neighbors, config, as_of=as_of) for as_of in moments]
-        table = pl.concat(frames)
-        write_table(artifact.path / "inferred_behaviors.parquet", INFERRED_BEHAVIORS, table)
-        artifact.metrics |= {
-            "rows": len(table),
-            "users": table["user_id"].n_unique(),
-            "catalogue_validity": validity(table, log.behaviors, catalogue.item_ids),
-            "users_per_s": len(table) / (time.perf_counter() - started),
-        }
+    kind = SHARD_KIND if shard else "inferred_behaviors"
+    with new_artifact(out, kind=kind, inputs=inputs, config=config) as artifact:
+        parts = artifact.path / PARTS_FOLDER
+        parts.mkdir()
+        kept = progress / _run_name(inputs, config, shard) if progress else parts
+        kept.mkdir(parents=True, exist_ok=True)
+        moments = snapshots(model.card.trained_until, split.cutoff, config.decoding.num_snapshots)
+        with divide(dataset, config.inference.events_per_cell) as cells:
+            names = Inference(catalogue, model, config, cells, moments).run(kept, shard or Shard(0, 1))
+        take_over(kept, names, parts)
         artifact.labels |= {"behavior_model_version": model.card.version, "space": catalogue.space}
+        if shard:
+            artifact.labels["shard"] = str(shard)
+            report(parts.glob("*.parquet"), artifact)
+        else:
+            join_parts([parts], artifact)
+            shutil.rmtree(parts)
+    if progress:
+        shutil.rmtree(kept)  # the artifact holds it all
 
 
 def _refuse_crowding(num_slots: int, max_length: int) -> None:
@@ -68,55 +81,6 @@ def _refuse_crowding(num_slots: int, max_length: int) -> None:
         )
 
 
-def snapshots(first: datetime, last: datetime, count: int) -> list[datetime]:
-    """`count` moments from `first` to `last`, evenly spread, both included; the last alone when `count` is 1."""
-    steps = max(count - 1, 1)
-    return [last - (last - first) * (steps - i) / steps for i in range(steps + 1)][-count:]
-
-
-def infer_snapshot(
-    log: Dataset,
-    catalogue: Catalogue,
-    model: BehaviorModel,
-    neighbors: Neighbors,
-    config: BehaviorConfig,
-    *,
-    as_of: datetime,
-) -> pl.DataFrame:
-    """Infers for every user in the log before `as_of`, from nothing but what is before it.
-
-    Returns:
-        INFERRED_BEHAVIORS rows, sorted by user.
-    """
-    behaviors = distinct_behaviors(before(log.behaviors, as_of), catalogue)
-    users = before(log.events, as_of)["user_id"].unique().sort()
-    moment = Moment(as_of, behaviors, catalogue)
-    weight = model.card.similarity_weight
-    decoder = make_decoder(model.denoiser, moment, config.decoding, neighbors=neighbors, similarity_weight=weight)
-    num_items = config.decoding.num_inferred
-    max_visible = model.card.network.max_length - config.decoding.num_slots
-    found = top_items(moment, users, decoder.confidences, max_history=max_visible, num_items=num_items)
-    return _as_table(found, users, catalogue).with_columns(
-        behavior_model_version=pl.lit(model.card.version),
-        space=pl.lit(catalogue.space),
-        event_timestamp=pl.lit(as_of).cast(UTC_TIME),
-    )
-
-
-def _as_table(found: TopItems, users: pl.Series, catalogue: Catalogue) -> pl.DataFrame:
-    row, column = (found.items != EMPTY).nonzero()
-    lists = (
-        pl.DataFrame(
-            {
-                "row": row.astype(np.uint32),
-                "inferred_item_ids": catalogue.item_ids.gather(found.items[row, column]),
-                "inferred_scores": found.scores[row, column],
-            }
-        )
-        .group_by("row", maintain_order=True)
-        .agg("inferred_item_ids", "inferred_scores")
-    )
-    all_users = (
-        pl.DataFrame({"user_id": users}).with_row_index("row").join(lists, on="row", how="left", maintain_order="left")
-    )
-    return all_users.select("user_id", pl.col("inferred_item_ids", "inferred_scores").fill_null([]))
+def _run_name(inputs: dict[str, Path], config: BehaviorConfig, shard: Shard | None) -> str:
+    digests = [read_lineage(path).digest for path in inputs.values()]
+    return digest_value([*digests, config.model_dump(mode="json"), code_version(), str(shard)])

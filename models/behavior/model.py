@@ -16,7 +16,6 @@ from models.behavior.catalogue import Catalogue
 from models.behavior.config import DecodingConfig
 from models.behavior.decode import Decoder
 from models.behavior.network import Denoiser, NetworkSpec
-from models.behavior.recommend import Moment, trend_prior
 from models.behavior.similarity import Neighbors
 from models.behavior.tensors import ItemTensors, code_log_priors
 
@@ -92,12 +91,27 @@ def item_tensors(denoiser: Denoiser, catalogue: Catalogue, log_prior_n: torch.Te
 
 
 def make_decoder(
-    denoiser: Denoiser, moment: Moment, config: DecodingConfig, *, neighbors: Neighbors, similarity_weight: float = 0.0
+    denoiser: Denoiser,
+    catalogue: Catalogue,
+    log_prior_n: torch.Tensor,
+    config: DecodingConfig,
+    *,
+    neighbors: Neighbors,
+    similarity_weight: float = 0.0,
 ) -> Decoder:
-    """The model ready to infer at a moment, with the item popularity of that moment as its prior."""
+    """The model ready to infer at a moment.
+
+    Args:
+        denoiser: the network.
+        catalogue: what may be inferred.
+        log_prior_n: log P(item) at that moment.
+        config: the settings.
+        neighbors: nearest items in the catalogue.
+        similarity_weight: of the knowledge-similarity term.
+    """
     return Decoder(
         denoiser=denoiser,
-        items=item_tensors(denoiser, moment.catalogue, trend_prior(moment, config.trend_days)),
+        items=item_tensors(denoiser, catalogue, log_prior_n),
         num_slots=config.num_slots,
         num_steps=config.num_steps,
         neighbors=neighbors,

@@ -4,7 +4,7 @@ Shape letters: U users, N items, K items per list.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.behavior.catalogue import Catalogue, FloatArray, IntArray
-from models.behavior.histories import EMPTY, Sequences, user_histories
+from models.behavior.histories import EMPTY, Sequences, latest, user_histories
 from models.behavior.tensors import Batch, item_counts, log_prior, to_batch
 
 _MAX_SCORES = 20_000_000
@@ -51,11 +51,14 @@ class Moment(NamedTuple):
 
 def trend_prior(moment: Moment, window_days: float) -> Tensor:
     """log P(item) by the behaviours of the last `window_days`, smoothed by those of all time, [N]."""
+    of_late = latest(moment.behaviors, moment.as_of, window_days)
     size = len(moment.catalogue)
-    all_time = log_prior(item_counts(moment.behaviors["item"].to_numpy(), size))
-    since = pl.lit(moment.as_of - timedelta(days=window_days)).dt.epoch("us")
-    recent = item_counts(moment.behaviors.filter(pl.col("time_us") >= since)["item"].to_numpy(), size)
-    mixed = torch.from_numpy(recent) + all_time.exp() * size
+    return smoothed_prior(*(item_counts(frame["item"].to_numpy(), size) for frame in (moment.behaviors, of_late)))
+
+
+def smoothed_prior(ever_n: FloatArray, recent_n: FloatArray) -> Tensor:
+    """log P(item) by recent counts, smoothed by the share of each item in those of all time, [N]."""
+    mixed = torch.from_numpy(recent_n) + log_prior(ever_n).exp() * len(ever_n)
     return torch.log(mixed / mixed.sum())
 
 

@@ -23,7 +23,7 @@ from models.behavior.histories import distinct_behaviors, training_sequences
 from models.behavior.measure import choose_similarity_weight, future_metrics
 from models.behavior.model import item_tensors, make_decoder, save_model
 from models.behavior.network import Denoiser, NetworkSpec, code_sizes
-from models.behavior.recommend import Moment
+from models.behavior.recommend import Moment, trend_prior
 from models.behavior.similarity import nearest_neighbors
 from models.behavior.tensors import item_counts, log_prior
 from models.behavior.workers import join_workers, launch
@@ -68,7 +68,8 @@ def train_behavior_model(
         denoiser, fitted = fit_denoiser(data, config, checkpoint)
         moment = Moment(data.until, pl.concat([data.train, data.held_out]).sort("user_id", "time_us"), data.catalogue)
         neighbors = nearest_neighbors(data.catalogue.vectors, config.decoding.similarity_neighbors)
-        decoder = make_decoder(denoiser, moment, config.decoding, neighbors=neighbors)
+        prior = trend_prior(moment, config.decoding.trend_days)
+        decoder = make_decoder(denoiser, data.catalogue, prior, config.decoding, neighbors=neighbors)
         weight = choose_similarity_weight(decoder, moment, data.held_out, config)
         space = data.catalogue.space
         card = save_model(artifact.path, denoiser, space=space, trained_until=data.until, similarity_weight=weight)

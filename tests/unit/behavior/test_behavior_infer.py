@@ -17,9 +17,13 @@ from behavior_shop import (
 
 from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
+from contracts.shards import Shard
 from contracts.tables import INFERRED_BEHAVIORS
-from models.behavior.config import BehaviorConfig
-from models.behavior.infer import infer_behaviors, snapshots
+from models.behavior import inference
+from models.behavior.config import BehaviorConfig, InferenceConfig
+from models.behavior.infer import infer_behaviors
+from models.behavior.inference import snapshots
+from models.behavior.merge import merge_inferred
 
 KEY = ["user_id", "event_timestamp"]
 
@@ -166,6 +170,79 @@ def test_a_folder_without_a_model_is_refused(shop: Shop, config: BehaviorConfig,
 def test_more_slots_than_positions_are_refused(shop: Shop, model: Path, config: BehaviorConfig, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="num_slots 12"):
         infer(shop, model, with_decoding(config, num_slots=12), tmp_path / "out")
+
+
+def sharded(
+    shop: Shop, model: Path, config: BehaviorConfig, folder: Path, *, total: int, progress: Path | None = None
+) -> list[Path]:
+    outs = [folder / f"shard{number}" for number in range(total)]
+    for number, out in enumerate(outs):
+        infer_behaviors(*shop, model, config, out=out, progress=progress, shard=Shard(number, total))
+    return outs
+
+
+@pytest.fixture(scope="module")
+def in_cells(config: BehaviorConfig) -> BehaviorConfig:
+    """About twelve cells in this shop."""
+    return config.model_copy(update={"inference": InferenceConfig(events_per_cell=40)})
+
+
+@pytest.mark.parametrize("total", [1, 3, 20])
+def test_merged_shards_are_what_one_worker_writes(
+    shop: Shop, model: Path, in_cells: BehaviorConfig, inferred: pl.DataFrame, tmp_path: Path, total: int
+) -> None:
+    whole = infer(shop, model, in_cells, tmp_path / "whole")
+    merge_inferred(sharded(shop, model, in_cells, tmp_path, total=total)[::-1], out=tmp_path / "merged")
+    files = [tmp_path / name / "inferred_behaviors.parquet" for name in ("whole", "merged")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    ours, theirs = (read_lineage(tmp_path / name) for name in ("whole", "merged"))
+    assert ours.labels == theirs.labels
+    for metric in ("rows", "users", "catalogue_validity"):
+        assert ours.metrics[metric] == theirs.metrics[metric]
+    # One cell or twelve: the same lists, in another order.
+    columns = [*KEY, "inferred_item_ids"]
+    assert whole.select(columns).sort(KEY).equals(inferred.select(columns).sort(KEY))
+
+
+def test_a_killed_shard_goes_on_where_it_was(
+    shop: Shop, model: Path, in_cells: BehaviorConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sharded(shop, model, in_cells, tmp_path, total=2)
+    write, done = inference.write_part, []
+
+    def write_then_die(folder: Path, name: str, *piece: object) -> None:
+        if len(done) == 4:
+            done.append("killed")
+            raise KeyboardInterrupt
+        write(folder, name, *piece)  # type: ignore[arg-type]
+        done.append(name)
+
+    monkeypatch.setattr(inference, "write_part", write_then_die)
+    progress = tmp_path / "progress"
+    with pytest.raises(KeyboardInterrupt):
+        sharded(shop, model, in_cells, tmp_path / "again", total=2, progress=progress)
+    again = sharded(shop, model, in_cells, tmp_path / "again", total=2, progress=progress)
+    assert len(done) == len(set(done)), "no piece was inferred twice"
+    assert not any(progress.iterdir())
+    for ours, theirs in zip(whole, again, strict=True):
+        assert read_lineage(ours).metrics["rows"] == read_lineage(theirs).metrics["rows"]
+        tables = [sorted((folder / "parts").glob("*.parquet")) for folder in (ours, theirs)]
+        assert [t.read_bytes() for t in tables[0]] == [t.read_bytes() for t in tables[1]]
+
+
+def test_only_all_shards_of_one_inference_are_merged(
+    shop: Shop, model: Path, config: BehaviorConfig, inferred: pl.DataFrame, tmp_path: Path
+) -> None:
+    first, second = sharded(shop, model, config, tmp_path, total=2)
+    with pytest.raises(UserError, match="0/1 are needed"):
+        merge_inferred([second], out=tmp_path / "merged")
+    with pytest.raises(UserError, match="not a shard"):
+        merge_inferred([first, model], out=tmp_path / "merged")
+    other = with_decoding(config, num_inferred=3)
+    infer_behaviors(*shop, model, other, out=second, shard=Shard(1, 2))
+    with pytest.raises(UserError, match="different settings"):
+        merge_inferred([first, second], out=tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_snapshots_end_at_the_cut_off() -> None:

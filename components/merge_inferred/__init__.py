@@ -1,0 +1,1 @@
+"""The `merge_inferred` component."""
