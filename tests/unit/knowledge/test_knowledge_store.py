@@ -69,7 +69,7 @@ def test_an_index_sorts_little_and_keeps_large_runs_on_disk(monkeypatch) -> None
         made.add(keys[start : start + 10], start % 7, np.arange(start, start + 10, dtype=np.uint32))
     assert ordered[0] < 10 * len(keys), "an entry is sorted log2(1024 / 10) times, not once for each addition"
     assert len(made) == len(keys)
-    assert sum(len(run.keys) for run in made._small) < 2 * 1024
+    assert sum(len(run) for run in made._runs if run.keys.flags.owndata) < 2 * 1024
     wanted = keys[5000:5100]
     assert {place.query: (place.file, place.row) for place in made.find(wanted)} == {
         number: ((5000 + number) // 10 * 10 % 7, 5000 + number) for number in range(100)
