@@ -1,0 +1,83 @@
+"""The one training loop of all peers: AdamW, random users, the epoch of the best validation recall@10 is kept."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.behavior_protocol import Ints
+from benchmarks.peers.log import PeerLog, Recommender, validate
+from contracts.config import Config
+
+
+class PeerConfig(Config):
+    """Size and training of a peer; the defaults are those of the behaviour model."""
+
+    dimension: int = 128
+    """Width of the hidden states."""
+    num_layers: int = 2
+    """Transformer blocks."""
+    num_heads: int = 4
+    """Attention heads."""
+    dropout: float = 0.2
+    """In the blocks and on their input."""
+    epochs: int = 30
+    """Passes at most."""
+    patience: int = 4
+    """Epochs without a better validation before training ends."""
+    batch_size: int = 64
+    """Users per step."""
+    learning_rate: float = 2e-3
+    """Of AdamW."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    max_gradient_norm: float = 1.0
+    """Gradients are clipped here."""
+    seed: int = 0
+    """Of initialisation, order, masks and dropout."""
+
+
+Loss = Callable[[Ints, torch.Generator], Tensor]
+"""Histories [B, T] -> the mean loss."""
+
+
+def fit(network: nn.Module, loss: Loss, recommend: Recommender, log: PeerLog, config: PeerConfig) -> int:
+    """Trains in place and returns the kept epoch, counted from 1.
+
+    Args:
+        network: what is trained.
+        loss: the objective.
+        recommend: how the network infers, for validation.
+        log: the visible log; users with one behaviour teach nothing.
+        config: the settings.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    generator = torch.Generator().manual_seed(config.seed)
+    highest, kept, state = -1.0, 0, network.state_dict()
+    for epoch in range(1, config.epochs + 1):
+        network.train()
+        for histories in _batches(log, config, epoch):
+            optimizer.zero_grad(set_to_none=True)
+            loss(histories, generator).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+            optimizer.step()
+        network.eval()
+        found = validate(log, recommend)
+        if found > highest:
+            highest, kept, state = found, epoch, {name: value.clone() for name, value in network.state_dict().items()}
+        elif epoch - kept >= config.patience:
+            break
+    network.load_state_dict(state)
+    return kept
+
+
+def _batches(log: PeerLog, config: PeerConfig, epoch: int) -> list[Ints]:
+    """Users in random order; those of a batch have histories of like length, so that little is padding."""
+    rng = np.random.default_rng((config.seed, epoch))
+    lengths = log.lengths
+    users = rng.permutation(np.flatnonzero(lengths > 1))
+    users = users[np.argsort(lengths[users] + rng.random(len(users)) * 3, kind="stable")]
+    starts = rng.permutation(np.arange(0, len(users), config.batch_size))
+    chosen = [users[start : start + config.batch_size] for start in starts]
+    return [log.histories[rows, : lengths[rows].max()] for rows in chosen]

@@ -1,0 +1,74 @@
+"""A transformer over item sequences, causal (SASRec) or not (BERT4Rec), with input and output items tied.
+
+Shape letters: B users, T positions, N items, D width, d length of a text vector.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.behavior_protocol import Ints
+from benchmarks.peers.log import NO_ITEM, Floats, PeerLog
+from benchmarks.peers.training import PeerConfig
+
+
+class ItemTransformer(nn.Module):
+    """Predicts an item at each position. Item N stands for the mask."""
+
+    def __init__(self, log: PeerLog, config: PeerConfig, *, causal: bool, text: bool) -> None:
+        super().__init__()
+        width = config.dimension
+        self.causal = causal
+        self.ids = nn.Embedding(log.num_items + 1, width)
+        nn.init.normal_(self.ids.weight, std=0.02)
+        self.text = nn.Linear(log.vectors.shape[1], width, bias=False) if text else None
+        self.register_buffer("vectors", torch.from_numpy(_centred(log.vectors)))
+        self.positions = nn.Embedding(log.histories.shape[1] + 1, width)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.bias = nn.Parameter(torch.zeros(log.num_items))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(config.dropout)
+        layer = nn.TransformerEncoderLayer(
+            width, config.num_heads, 4 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, config.num_layers, nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def table(self) -> Tensor:
+        """Item vectors, [N + 1, D]; the last is the mask's."""
+        if self.text is None:
+            return self.ids.weight
+        projected = self.text(self.get_buffer("vectors"))
+        return self.ids.weight + torch.cat([projected, projected.new_zeros(1, projected.shape[1])])
+
+    def forward(self, items_bt: Tensor, table_nd: Tensor) -> Tensor:
+        """Hidden states [B, T, D] of left-aligned items, `NO_ITEM` behind the last; positions count from the last."""
+        valid_bt = items_bt != NO_ITEM
+        from_end_bt = (valid_bt.sum(1, keepdim=True) - 1 - torch.arange(items_bt.shape[1])).clamp_min(0)
+        x_btd = table_nd[items_bt.clamp_min(0)] + self.positions(from_end_bt)
+        mask = None
+        if self.causal:
+            mask = nn.Transformer.generate_square_subsequent_mask(items_bt.shape[1]).bool()
+        hidden: Tensor = self.blocks(self.dropout(self.norm(x_btd)), mask=mask, src_key_padding_mask=~valid_bt)
+        return hidden
+
+    def logits(self, hidden_md: Tensor, table_nd: Tensor) -> Tensor:
+        """Scores of the catalogue, [M, N]."""
+        return hidden_md @ table_nd[:-1].T + self.bias
+
+    @torch.no_grad()
+    def score(self, histories: Ints, *, masked_end: bool) -> Floats:
+        """Scores at the end of each history [B, N]: at its last item, or at a mask set behind it."""
+        items = torch.from_numpy(histories)
+        last = (items != NO_ITEM).sum(1) - (0 if masked_end else 1)
+        if masked_end:
+            items = torch.cat([items, torch.full((len(items), 1), NO_ITEM)], dim=1)
+            items[torch.arange(len(items)), last] = len(self.bias)
+        self.eval()
+        table_nd = self.table()
+        hidden_bd = self(items, table_nd)[torch.arange(len(items)), last]
+        scores: Floats = self.logits(hidden_bd, table_nd).numpy()
+        return scores
+
+
+def _centred(vectors: Floats) -> Floats:
+    """Text vectors without their common part, of mean square one."""
+    moved = vectors - vectors.mean(axis=0)
+    return moved / max(float(moved.std()), 1e-9)
