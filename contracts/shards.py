@@ -3,6 +3,8 @@
 import zlib
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from contracts.errors import UserError
@@ -40,4 +42,9 @@ class Shard(NamedTuple):
 
 def owners(ids: pl.Series, num_owners: int) -> pl.Series:
     """The number of the owner (worker, piece) that has each id."""
-    return pl.Series([zlib.crc32(value.encode()) % num_owners for value in ids], dtype=pl.UInt32())
+    return pl.Series(hash_ids(ids) % num_owners, dtype=pl.UInt32())
+
+
+def hash_ids(ids: pl.Series) -> npt.NDArray[np.uint32]:
+    """The stable hash (CRC-32) of each id."""
+    return np.fromiter((zlib.crc32(value.encode()) for value in ids), dtype=np.uint32, count=len(ids))

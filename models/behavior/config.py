@@ -71,6 +71,12 @@ class DecodingConfig(Config):
     """Masked slots: one after the latest behaviour, the others between the latest behaviours."""
     num_steps: int = Field(default=1, ge=1)
     """Denoising steps. One step scores every slot at once and is the best and the fastest on real data."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 infers the surest items; above it items are drawn by their probability to the power 1 / temperature, without
+    repetition and the same for the same seed, so that rare interests get their turn."""
+    diversity: float = Field(default=0.0, ge=0)
+    """Nats of log-confidence that an item loses if it equals one already in the list, in proportion to their knowledge
+    cosine; 0 looks at confidence alone."""
     similarity_neighbors: int = Field(default=100, ge=0)
     """Neighbours per item for the knowledge-similarity term; 0 switches the term off."""
     trend_days: float = Field(default=90.0, gt=0)
@@ -94,7 +100,7 @@ class BehaviorConfig(Config):
     """Everything about the behaviour model."""
 
     seed: int = 0
-    """Of initialisation, masking, dropout and the choice of held-out users."""
+    """Of initialisation, masking, dropout, the choice of held-out users, and draws of items (`temperature`)."""
     max_history: int = Field(default=50, ge=2)
     """Behaviours (distinct items) per sequence; longer histories are cut into several training sequences."""
     train_fraction: float = Field(default=0.5, gt=0, le=1)

@@ -14,6 +14,7 @@ from contracts.schema import UTC_TIME
 from contracts.shards import Shard
 from models.behavior.catalogue import Catalogue, FloatArray
 from models.behavior.cells import Cells, count_behaviors
+from models.behavior.choice import Choice
 from models.behavior.config import BehaviorConfig
 from models.behavior.decode import Decoder
 from models.behavior.histories import EMPTY, distinct_behaviors
@@ -110,6 +111,7 @@ def infer_snapshot(
         decoder.confidences,
         max_history=model.card.network.max_length - config.decoding.num_slots,
         num_items=config.decoding.num_inferred,
+        choice=Choice(config.decoding.temperature, config.decoding.diversity, config.seed),
     )
     return _as_table(found, users, catalogue).with_columns(
         behavior_model_version=pl.lit(model.card.version),

@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
 
+from contracts.shards import hash_ids
 from models.behavior.catalogue import Catalogue, FloatArray, IntArray
-from models.behavior.histories import EMPTY, Sequences, latest, user_histories
+from models.behavior.choice import SUREST, Choice, choose
+from models.behavior.histories import EMPTY, latest, user_histories
 from models.behavior.tensors import Batch, item_counts, log_prior, to_batch
 
 _MAX_SCORES = 20_000_000
@@ -62,7 +65,15 @@ def smoothed_prior(ever_n: FloatArray, recent_n: FloatArray) -> Tensor:
     return torch.log(mixed / mixed.sum())
 
 
-def top_items(moment: Moment, users: pl.Series, scorer: Scorer, *, max_history: int, num_items: int) -> TopItems:
+def top_items(
+    moment: Moment,
+    users: pl.Series,
+    scorer: Scorer,
+    *,
+    max_history: int,
+    num_items: int,
+    choice: Choice = SUREST,
+) -> TopItems:
     """Ranks the catalogue for each of `users`, without the items that the user has logged.
 
     Args:
@@ -71,7 +82,9 @@ def top_items(moment: Moment, users: pl.Series, scorer: Scorer, *, max_history: 
         scorer: gives the confidences.
         max_history: behaviours shown to the scorer.
         num_items: length K of the lists.
+        choice: how lists are chosen by the confidences.
     """
+    chooser = _Chooser(torch.from_numpy(moment.catalogue.vectors), hash_ids(users), num_items, choice)
     histories = user_histories(moment.behaviors, users, moment.as_of, max_history)
     logged = _logged(moment.behaviors, users)
     items = np.full((len(users), num_items), EMPTY, dtype=np.int64)
@@ -80,7 +93,8 @@ def top_items(moment: Moment, users: pl.Series, scorer: Scorer, *, max_history: 
     by_length = np.argsort(histories.lengths, kind="stable")
     for start in range(0, len(users), batch_size):
         rows = by_length[start : start + batch_size]
-        found = _best(moment, histories.rows(rows), _excluded(moment, logged, rows), scorer, num_items)
+        confidences = scorer(to_batch(histories.rows(rows)), _excluded(moment, logged, rows))
+        found = chooser.choose(confidences, rows)
         width = found.items.shape[1]
         items[rows, :width], scores[rows, :width] = found
     return TopItems(items, scores)
@@ -95,11 +109,19 @@ def popularity(log_prior_n: Tensor) -> Scorer:
     return score
 
 
-def _best(moment: Moment, histories: Sequences, excluded: Tensor, scorer: Scorer, num_items: int) -> TopItems:
-    confidences = scorer(to_batch(histories), excluded)
-    scores, items = confidences.topk(min(num_items, len(moment.catalogue)), dim=1)
-    items = items.masked_fill(scores <= 0, EMPTY)
-    return TopItems(items.numpy(), scores.numpy())
+class _Chooser(NamedTuple):
+    vectors_nv: Tensor
+    users_u: npt.NDArray[np.uint32]
+    num_items: int
+    choice: Choice
+
+    def choose(self, confidences: Tensor, rows: IntArray) -> TopItems:
+        items_bn = torch.arange(confidences.shape[1]).expand_as(confidences)
+        users = self.users_u[rows]
+        items, scores = choose(
+            confidences, items_bn, self.vectors_nv, users, num_items=self.num_items, choice=self.choice
+        )
+        return TopItems(items.masked_fill(scores <= 0, EMPTY).numpy(), scores.numpy())
 
 
 class _Logged(NamedTuple):

@@ -137,6 +137,18 @@ def test_more_steps_stay_valid_and_deterministic(
     assert not first.equals(inferred)
 
 
+def test_drawn_and_varied_lists_are_valid_and_repeatable(
+    shop: Shop, model: Path, in_cells: BehaviorConfig, inferred: pl.DataFrame, tmp_path: Path
+) -> None:
+    drawn = with_decoding(in_cells, temperature=1.0, diversity=2.0)
+    first, second = (infer(shop, model, drawn, tmp_path / name) for name in ("a", "b"))
+    assert first.equals(second)
+    assert read_lineage(tmp_path / "a").metrics["catalogue_validity"] == 1.0
+    assert not first["inferred_item_ids"].equals(inferred["inferred_item_ids"])
+    other = infer(shop, model, drawn.model_copy(update={"seed": 1}), tmp_path / "c")
+    assert not first["inferred_item_ids"].equals(other["inferred_item_ids"])
+
+
 def test_a_list_is_as_long_as_the_catalogue_allows(model: Path, config: BehaviorConfig, tmp_path: Path) -> None:
     everything = pl.DataFrame(
         {"user_id": "glutton", "item_id": shop_items()["item_id"], "timestamp": START, "event_type": "order"}
