@@ -21,6 +21,8 @@ from models.behavior.catalogue import Catalogue, FloatArray
 from models.behavior.histories import distinct_behaviors, latest
 from models.behavior.tensors import item_counts
 
+_SLAB = 500_000
+"""Events in memory while the log is divided."""
 _COLUMNS = ("user_id", "timestamp", "item_id", "event_type")
 
 
@@ -37,19 +39,28 @@ class Cells(NamedTuple):
             return pl.read_parquet(files)
         return EVENTS.empty().select(_COLUMNS)
 
+    def add(self, events: pl.DataFrame, *, file_name: str) -> None:
+        """Writes each event to its user's cell."""
+        users = events["user_id"].unique()
+        cell = pl.col("user_id").replace_strict(users, owners(users, self.number), return_dtype=pl.UInt32())
+        parts = events.with_columns(cell=cell).partition_by("cell", as_dict=True, include_key=False)
+        for (number,), part in parts.items():
+            folder = self.folder / f"cell={number}"
+            folder.mkdir(exist_ok=True)
+            part.write_parquet(folder / file_name, compression="lz4")
+
 
 @contextmanager
 def divide(dataset: Path, events_per_cell: int) -> Iterator[Cells]:
     """Divides the log of a dataset artifact into cells, in a temporary folder and with bounded memory."""
     events = scan_events(dataset).select(_COLUMNS)
-    count = max(1, -(-int(events.select(pl.len()).collect().item()) // events_per_cell))
-    cell = pl.col("user_id").map_batches(
-        lambda users: _cells_of(users, count), return_dtype=pl.UInt32(), is_elementwise=True
-    )
-    with TemporaryDirectory(prefix="cells-") as folder:
-        parts = pl.PartitionBy(folder, key="cell", include_key=False)
-        events.with_columns(cell=cell).sink_parquet(parts, mkdir=True, compression="lz4")
-        yield Cells(Path(folder), count)
+    num_events = int(events.select(pl.len()).collect().item())
+    number = max(1, -(-num_events // events_per_cell))
+    with TemporaryDirectory(prefix="cells-") as name:
+        cells = Cells(Path(name), number)
+        for start in range(0, num_events, _SLAB):
+            cells.add(events.slice(start, _SLAB).collect(), file_name=f"{start:012d}.parquet")
+        yield cells
 
 
 def count_behaviors(
@@ -66,8 +77,3 @@ def count_behaviors(
             for counts, behaviors in ((ever, earlier), (recent, latest(earlier, moment, window_days))):
                 counts[row] += item_counts(behaviors["item"].to_numpy(), len(catalogue))
     return ever, recent
-
-
-def _cells_of(users: pl.Series, count: int) -> pl.Series:
-    distinct = users.unique()
-    return users.replace_strict(distinct, owners(distinct, count), return_dtype=pl.UInt32())
