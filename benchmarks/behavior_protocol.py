@@ -27,7 +27,8 @@ from pipelines.config import RunConfig
 Ints = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Kind = Literal["random", "last_two", "time"]
+Kind = Literal["random", "last_two", "time", "elsewhere"]
+"""What is hidden; `elsewhere` is of `behavior_tasks.make_shop_task` alone."""
 
 VERSION = 1
 """Raise it when the hidden behaviours of a seed change: tasks on disk are made again."""

@@ -3,6 +3,7 @@
 Shape letters: B users, T positions, N items, D width, d length of a text vector.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,12 +64,12 @@ class ItemTransformer(nn.Module):
             items[torch.arange(len(items)), last] = len(self.bias)
         self.eval()
         table_nd = self.table()
-        hidden_bd = self(items, table_nd)[torch.arange(len(items)), last]
-        scores: Floats = self.logits(hidden_bd, table_nd).numpy()
-        return scores
+        hidden_bd: Tensor = self(items, table_nd)[torch.arange(len(items)), last]
+        scores_bn = self.logits(hidden_bd, table_nd)
+        return np.asarray(scores_bn.numpy(), dtype=np.float32)
 
 
 def _centred(vectors: Floats) -> Floats:
     """Text vectors without their common part, of mean square one."""
     moved = vectors - vectors.mean(axis=0)
-    return moved / max(float(moved.std()), 1e-9)
+    return np.asarray(moved / max(float(moved.std()), 1e-9), dtype=np.float32)

@@ -1,0 +1,209 @@
+"""Every model of the behaviour benchmark on one task: trained on what is visible, its lists of the asked users.
+
+A job trains one model, or a family that shares its training, and keeps the lists in a file named by the sources that
+made them, so a second run of the benchmark takes over what has not changed.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks.behavior_protocol import LIST_LENGTH, Ints, Kind, Task
+from benchmarks.behavior_tasks import Bench, prepare
+from benchmarks.peers import linear
+from benchmarks.peers.bert4rec import bert4rec
+from benchmarks.peers.generative import generative
+from benchmarks.peers.log import PeerLog, Recommender, by_score, lists_of, make_log
+from benchmarks.peers.sasrec import sasrec
+from benchmarks.peers.training import PeerConfig
+from benchmarks.results import ROOT
+from contracts.artifacts import read_table
+from contracts.digests import code_version, digest_tree, digest_value
+from contracts.tables import ITEMS
+from models.behavior.catalogue import read_catalogue
+from models.behavior.config import BehaviorConfig
+from models.behavior.histories import distinct_behaviors
+from models.behavior.model import load_model, make_decoder
+from models.behavior.recommend import Moment, top_items, trend_prior
+from models.behavior.similarity import nearest_neighbors
+from models.behavior.train import train_behavior_model
+from models.knowledge.config import SemanticIdConfig
+from models.knowledge.semantic_ids import quantise
+
+EVER_DAYS = 36_500.0
+"""Hidden behaviours are of all times, so the prior popularity is too."""
+_PEERS = ROOT / "peers"
+
+
+class Lists(NamedTuple):
+    """What a model named."""
+
+    items: Ints
+    """[U, K] item numbers, -1 where there is none; rows of users who were not asked hold -1."""
+    users_per_s: float
+    """Users served a second by one thread, of this one run."""
+
+
+class Job(NamedTuple):
+    """What one process works on."""
+
+    dataset: str
+    kind: Kind
+    models: str
+    """A key of `PEERS` or of `VARIANTS`, or `linear`."""
+
+
+PEERS: dict[str, Callable[[PeerLog], Recommender]] = {
+    "sasrec": lambda log: by_score(sasrec(log, PeerConfig())),
+    "bert4rec": lambda log: by_score(bert4rec(log, PeerConfig(learning_rate=2e-3), text=False)),
+    "bert4rec_text": lambda log: by_score(bert4rec(log, PeerConfig(), text=True)),
+    "generative": lambda log: generative(log, PeerConfig()),
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "model": {},
+    "without_knowledge": {},
+}
+"""Trainings of the behaviour model -> what differs from its configuration. `without_knowledge` is given the vectors and
+semantic ids of other items at random."""
+ALONE = {"popularity_weight": 1.0}
+DECODINGS: dict[str, dict[str, Any]] = {
+    "steps2": {"num_steps": 2, "num_slots": 4},
+    "steps4": {"num_steps": 4, "num_slots": 4},
+    "slots1": {"num_slots": 1},
+    "slots4": {"num_slots": 4},
+}
+"""Ways of decoding of the full model -> what differs from its configuration."""
+
+
+def run_job(job: Job) -> dict[str, Lists]:
+    """Trains and infers, or reads what an earlier run of the same code left."""
+    torch.set_num_threads(1)
+    bench = prepare(job.dataset, job.kind)
+    is_peer = job.models == "linear" or job.models in PEERS
+    code = digest_tree(_PEERS) if is_peer else digest_value([code_version(), VARIANTS, DECODINGS])
+    folder = bench.folder / "lists" / f"{job.models}-{code}"
+    if not (folder / "speed.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        found = _peer(bench, job.models) if is_peer else _behavior(bench, job.models)
+        for name, lists in found.items():
+            np.save(folder / f"{name}.npy", lists.items)
+        speeds = {name: lists.users_per_s for name, lists in found.items()}
+        (folder / "speed.json").write_text(json.dumps(speeds), encoding="utf-8")
+    speeds = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
+    return {name: Lists(np.load(folder / f"{name}.npy"), speed) for name, speed in speeds.items()}
+
+
+def run_all(jobs: list[Job]) -> list[dict[str, Lists]]:
+    """Every job, as many at once as there are cores."""
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(run_job, jobs))
+
+
+def peer_log(bench: Bench) -> PeerLog:
+    """What peers learn from. The generative one reads residual codes of the same space as the behaviour model."""
+    catalogue = read_catalogue(read_table(bench.task.dataset / "items.parquet", ITEMS), bench.folder / "space")
+    assert catalogue.item_ids.equals(bench.task.item_ids)
+    config = SemanticIdConfig(method="residual")
+    names = bench.task.item_ids.to_numpy().astype(str)
+    codes = quantise(catalogue.vectors, config, seed=0, order=names).codes.astype(np.int64)
+    return make_log(bench.task, np.load(bench.folder / "raw.npy").astype(np.float32), codes)
+
+
+def behavior_config(bench: Bench, variant: str) -> BehaviorConfig:
+    """The data set's own configuration; training may see all that is visible."""
+    tree = bench.config.behavior.model_dump()
+    for key, value in VARIANTS[variant].items():
+        branch, _, leaf = key.rpartition(".")
+        (tree[branch] if branch else tree)[leaf] = value
+    tree["train_fraction"] = 1.0
+    tree["decoding"]["trend_days"] = EVER_DAYS
+    return BehaviorConfig.model_validate(tree)
+
+
+def behavior_model(bench: Bench, variant: str) -> Path:
+    """The trained artifact of a variant; made once per code and configuration."""
+    config = behavior_config(bench, variant)
+    space = bench.folder / ("space_shuffled" if variant == "without_knowledge" else "space")
+    made_of = digest_value([code_version(), config.model_dump(mode="json"), str(space)])
+    out = bench.folder / f"behavior-{variant}-{made_of}"
+    if not out.exists():
+        train_behavior_model(bench.task.dataset, space, config, checkpoints=bench.folder / "checkpoints", out=out)
+    return out
+
+
+def _peer(bench: Bench, name: str) -> dict[str, Lists]:
+    log = peer_log(bench)
+    made = dict(_linear(log)) if name == "linear" else {name: PEERS[name](log)}
+    return {model: _timed(partial(lists_of, log, recommend), log.task.asked) for model, recommend in made.items()}
+
+
+def _linear(log: PeerLog) -> Iterator[tuple[str, Recommender]]:
+    yield "popularity", by_score(linear.popularity(log))
+    yield "item_knn", by_score(linear.item_knn(log))
+    text, ease = linear.text_knn(log), linear.ease(log)
+    yield "text_knn", by_score(text)
+    yield "ease", by_score(ease)
+    yield "ease_text", by_score(linear.ease_text(log, ease, text))
+
+
+def _behavior(bench: Bench, variant: str) -> dict[str, Lists]:
+    """The model alone and as it ships; of the full model the other ways of decoding too."""
+    artifact = behavior_model(bench, variant)
+    config = behavior_config(bench, variant)
+    shipped = "shipped" if variant == "model" else f"{variant}_shipped"
+    found = {
+        variant: _infer(bench, artifact, config, ALONE, alone=True),
+        shipped: _infer(bench, artifact, config, {}, alone=False),
+    }
+    if variant == "model":
+        found |= {name: _infer(bench, artifact, config, ALONE | how, alone=True) for name, how in DECODINGS.items()}
+    return found
+
+
+def _infer(bench: Bench, artifact: Path, config: BehaviorConfig, how: dict[str, Any], *, alone: bool) -> Lists:
+    task = bench.task
+    space = bench.folder / ("space_shuffled" if "without_knowledge" in artifact.name else "space")
+    catalogue = read_catalogue(read_table(task.dataset / "items.parquet", ITEMS), space)
+    model = load_model(artifact, catalogue)
+    decoding = config.decoding.model_copy(update=how)
+    behaviors = distinct_behaviors(_visible_events(task), catalogue)
+    moment = Moment(model.card.trained_until, behaviors, catalogue)
+    decoder = make_decoder(
+        model.denoiser,
+        catalogue,
+        trend_prior(moment, decoding.trend_days),
+        decoding,
+        neighbors=nearest_neighbors(catalogue.vectors, decoding.similarity_neighbors),
+        similarity_weight=0.0 if alone else model.card.similarity_weight,
+    )
+
+    def infer(users: Ints) -> Ints:
+        length = config.max_history - decoding.num_slots
+        found = np.full((len(task.users), LIST_LENGTH), -1, dtype=np.int64)
+        names = task.users.gather(users)
+        ranked = top_items(moment, names, decoder.confidences, max_history=length, num_items=LIST_LENGTH)
+        found[users] = ranked.items
+        return found
+
+    return _timed(infer, task.asked)
+
+
+def _timed(infer: Callable[[Ints], Ints], users: Ints) -> Lists:
+    started = time.perf_counter()
+    items = infer(users)
+    return Lists(items, len(users) / (time.perf_counter() - started))
+
+
+def _visible_events(task: Task) -> pl.DataFrame:
+    events = pl.read_parquet(task.dataset / "events.parquet")
+    return events.filter(pl.col("event_type") != "impression")

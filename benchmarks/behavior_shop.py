@@ -1,0 +1,57 @@
+"""Purchases in other shops: the embedded shop knows them, no model does. Recall of them, against log-only peers.
+
+The visible log is the shop's own, to its end; hidden is what each user bought elsewhere and did not meet here. All else
+is as in `behavior_quality`: the validation users' truth may choose (it does so for the peers), the others are reported.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks.behavior_models import Job, Lists, run_all
+from benchmarks.behavior_protocol import measure_lists
+from benchmarks.behavior_quality import COMMAND, ratio
+from benchmarks.behavior_tasks import prepare
+from benchmarks.results import ROOT, Row, make_row
+
+LOG_ONLY = ("popularity", "item_knn", "ease", "sasrec", "bert4rec")
+"""Peers that read nothing but the log."""
+_DATA = "embedded shop, purchases elsewhere, test users"
+_METRIC = "recall20"
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """All rows of the shop; `quick`: without the trained peers and ablations."""
+    os.chdir(ROOT.parent)
+    models = ["linear", "model"]
+    if not quick:
+        models += ["sasrec", "bert4rec", "bert4rec_text", "without_knowledge", "without_pseudo"]
+    prepare("shop", "elsewhere")
+    found = run_all([Job("shop", "elsewhere", model) for model in models])
+    return list(_rows({name: lists for part in found for name, lists in part.items()}))
+
+
+def _rows(lists: dict[str, Lists]) -> Iterator[Row]:
+    task = prepare("shop", "elsewhere").task
+    is_test = ~task.is_validation
+    values = {}
+    for model, made in lists.items():
+        scores = measure_lists(task, made.items)["all"]
+        values[model] = scores[_METRIC][is_test]
+        for metric in ("recall10", "recall20", "recall50"):
+            yield _row(f"behavior.shop.{model}.{metric}", float(np.nanmean(scores[metric][is_test])), metric)
+    best = max((name for name in LOG_ONLY if name in values), key=lambda name: float(np.nanmean(values[name])))
+    for model in ("model", "shipped"):
+        found = ratio(values[model], values[best])
+        name = "true_offplatform_recall" if model == "shipped" else "model_offplatform_recall"
+        row = _row(f"behavior.shop.{name}_ratio", found.value, "ratio", over=best)
+        yield row.model_copy(update={"sd": found.sd})
+        yield _row(
+            f"behavior.shop.{name}_ratio_low", found.low, "ratio", over=f"{best}, lower end of the 95 % interval"
+        )
+
+
+def _row(row_id: str, value: float, unit: str, *, over: str | None = None) -> Row:
+    data = f"{_DATA}, {_METRIC} over {over}" if over else _DATA
+    return make_row(row_id, [value], unit=unit, better="higher", data=data, command=COMMAND)

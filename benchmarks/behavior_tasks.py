@@ -1,0 +1,73 @@
+"""A task with all that models read beside it: text vectors, knowledge and the space, made from what is visible."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from benchmarks.behavior_protocol import Kind, Task, make_task, read_task, write_visible
+from contracts.artifacts import new_artifact, read_table, write_table
+from contracts.dataset import before, read_dataset
+from contracts.digests import digest_value
+from contracts.ingestion.ingest import ingest
+from contracts.tables import ITEM_EMBEDDINGS, ITEMS
+from models.knowledge.distill import distill_knowledge
+from models.knowledge.embed import embed_items
+from models.knowledge.encoder import Encoder
+from models.knowledge.views import view_texts
+from pipelines.config import RunConfig, load_config
+from pipelines.data import shop_data
+from simulation.shop import TRUTH_FOLDER, write_shop
+
+
+class Bench(NamedTuple):
+    """A task with all that models read beside it."""
+
+    config: RunConfig
+    task: Task
+    folder: Path
+
+
+def prepare(dataset: str, kind: Kind = "random") -> Bench:
+    """Task, raw text vectors, knowledge and space, made from what is visible; made once."""
+    config = load_config(Path(f"configs/{dataset}.yaml"))
+    task = make_shop_task(config) if kind == "elsewhere" else make_task(config, kind=kind)
+    folder = task.dataset.parent
+    if not (folder / "raw.npy").is_file():
+        items = read_table(task.dataset / "items.parquet", ITEMS).sort("item_id")
+        np.save(folder / "raw.npy", Encoder(config.embedding).encode(view_texts(items)["text"].to_list()))
+    if not (folder / "knowledge").exists():
+        cache = config.home / "bench_behavior" / "knowledge_cache"
+        distill_knowledge(task.dataset, config.knowledge, cache=cache, out=folder / "knowledge")
+    if not (folder / "space").exists():
+        embed_items(task.dataset, folder / "knowledge", config.embedding, out=folder / "space")
+    if not (folder / "space_shuffled").exists():
+        _shuffle_space(folder / "space", out=folder / "space_shuffled")
+    return Bench(config, task, folder)
+
+
+def make_shop_task(config: RunConfig, *, seed: int = 0) -> Task:
+    """The embedded shop: its log is visible, what its users bought elsewhere and did not meet here is hidden."""
+    digest = digest_value(config.shop.model_dump(mode="json"))
+    folder = config.home / "bench_behavior" / f"elsewhere-{digest}"
+    if not (folder / "dataset").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_shop(config.shop, out=folder / "shop")
+        ingest(shop_data(folder / "shop"), out=folder / "whole")
+        whole = read_dataset(folder / "whole")
+        elsewhere = before(pl.read_parquet(folder / "shop" / TRUTH_FOLDER / "elsewhere.parquet"), whole.split.cutoff)
+        bought = elsewhere.group_by("user_id", "item_id").agg(pl.col("timestamp").min())
+        hidden = bought.join(whole.behaviors, on=["user_id", "item_id"], how="anti").sort("user_id", "item_id")
+        hidden.write_parquet(folder / "hidden.parquet")
+        write_visible(whole, hidden, kind="elsewhere", out=folder / "dataset")
+    return read_task(config.name, folder / "dataset", pl.read_parquet(folder / "hidden.parquet"), seed=seed)
+
+
+def _shuffle_space(space: Path, *, out: Path) -> None:
+    """Deals vectors and semantic ids to the items at random: ids are as unique as before and mean nothing."""
+    table = read_table(space / "item_embeddings.parquet", ITEM_EMBEDDINGS)
+    order = np.random.default_rng(0).permutation(len(table))
+    dealt = table.with_columns(pl.col("embedding", "semantic_id").gather(pl.Series(order)), space=pl.lit("shuffled"))
+    with new_artifact(out, kind="item_embeddings", inputs={"space": space}) as artifact:
+        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, dealt)
