@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -22,9 +21,13 @@ from models.behavior.tensors import Batch, item_counts, log_prior, to_batch
 _MAX_SCORES = 20_000_000
 """Scores in memory at once (users of a batch times items)."""
 _MAX_USERS = 512
+_MAX_SHORTLISTED = 128
+"""Users of a batch whose candidates alone are scored."""
 
 Scorer = Callable[[Batch, Tensor], Tensor]
 """Maps histories [B, T] and excluded items [B, N] to confidences [B, N], 0 where excluded."""
+Shortlister = Callable[[Batch, Tensor], tuple[Tensor, Tensor]]
+"""Maps histories [B, T] and logged (row, item) pairs [E, 2] to candidates and confidences, [B, W] each."""
 
 
 class TopItems(NamedTuple):
@@ -84,20 +87,32 @@ def top_items(
         num_items: length K of the lists.
         choice: how lists are chosen by the confidences.
     """
-    chooser = _Chooser(torch.from_numpy(moment.catalogue.vectors), hash_ids(users), num_items, choice)
-    histories = user_histories(moment.behaviors, users, moment.as_of, max_history)
-    logged = _logged(moment.behaviors, users)
-    items = np.full((len(users), num_items), EMPTY, dtype=np.int64)
-    scores = np.zeros((len(users), num_items), dtype=np.float32)
-    batch_size = int(np.clip(_MAX_SCORES // len(moment.catalogue), 1, _MAX_USERS))
-    by_length = np.argsort(histories.lengths, kind="stable")
-    for start in range(0, len(users), batch_size):
-        rows = by_length[start : start + batch_size]
-        confidences = scorer(to_batch(histories.rows(rows)), _excluded(moment, logged, rows))
-        found = chooser.choose(confidences, rows)
-        width = found.items.shape[1]
-        items[rows, :width], scores[rows, :width] = found
-    return TopItems(items, scores)
+    size = len(moment.catalogue)
+    unavailable_n = moment.unavailable_n
+
+    def score(histories: Batch, logged: Tensor) -> tuple[Tensor, Tensor]:
+        excluded_bn = unavailable_n.repeat(len(histories.items_bt), 1)
+        excluded_bn[logged[:, 0], logged[:, 1]] = True
+        confidences_bn = scorer(histories, excluded_bn)
+        return torch.arange(size).expand_as(confidences_bn), confidences_bn
+
+    batch_size = int(np.clip(_MAX_SCORES // size, 1, _MAX_USERS))
+    lists = _Lists(moment, users, max_history, num_items, choice)
+    return lists.rank(score, batch_size)
+
+
+def top_of_shortlists(
+    moment: Moment,
+    users: pl.Series,
+    shortlister: Shortlister,
+    *,
+    max_history: int,
+    num_items: int,
+    choice: Choice = SUREST,
+) -> TopItems:
+    """As `top_items`, by what scores only a few candidates per user; it must know what is not available."""
+    lists = _Lists(moment, users, max_history, num_items, choice)
+    return lists.rank(shortlister, _MAX_SHORTLISTED)
 
 
 def popularity(log_prior_n: Tensor) -> Scorer:
@@ -109,19 +124,34 @@ def popularity(log_prior_n: Tensor) -> Scorer:
     return score
 
 
-class _Chooser(NamedTuple):
-    vectors_nv: Tensor
-    users_u: npt.NDArray[np.uint32]
+class _Lists(NamedTuple):
+    """The lists that are wanted."""
+
+    moment: Moment
+    users: pl.Series
+    max_history: int
     num_items: int
     choice: Choice
 
-    def choose(self, confidences: Tensor, rows: IntArray) -> TopItems:
-        items_bn = torch.arange(confidences.shape[1]).expand_as(confidences)
-        users = self.users_u[rows]
-        items, scores = choose(
-            confidences, items_bn, self.vectors_nv, users, num_items=self.num_items, choice=self.choice
-        )
-        return TopItems(items.masked_fill(scores <= 0, EMPTY).numpy(), scores.numpy())
+    def rank(self, shortlister: Shortlister, batch_size: int) -> TopItems:
+        """Goes through the users in batches of like length of history."""
+        moment, users = self.moment, self.users
+        histories = user_histories(moment.behaviors, users, moment.as_of, self.max_history)
+        logged, numbers = _logged(moment.behaviors, users), hash_ids(users)
+        vectors_nv = torch.from_numpy(moment.catalogue.vectors)
+        items = np.full((len(users), self.num_items), EMPTY, dtype=np.int64)
+        scores = np.zeros((len(users), self.num_items), dtype=np.float32)
+        by_length = np.argsort(histories.lengths, kind="stable")
+        for start in range(0, len(users), batch_size):
+            rows = by_length[start : start + batch_size]
+            items_bm, scores_bm = shortlister(to_batch(histories.rows(rows)), logged.pairs(rows))
+            found, score = choose(
+                scores_bm, items_bm, vectors_nv, numbers[rows], num_items=self.num_items, choice=self.choice
+            )
+            width = found.shape[1]
+            items[rows, :width] = found.masked_fill(score <= 0, EMPTY).numpy()
+            scores[rows, :width] = score.numpy()
+        return TopItems(items, scores)
 
 
 class _Logged(NamedTuple):
@@ -130,19 +160,16 @@ class _Logged(NamedTuple):
     items: IntArray
     starts: IntArray
 
+    def pairs(self, users: IntArray) -> Tensor:
+        """(place in `users`, item) of all that these users logged, [E, 2]."""
+        counts = self.starts[users + 1] - self.starts[users]
+        place = np.repeat(np.arange(len(users)), counts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return torch.from_numpy(np.stack([place, self.items[np.repeat(self.starts[users], counts) + within]], axis=1))
+
 
 def _logged(behaviors: pl.DataFrame, users: pl.Series) -> _Logged:
     rows = pl.DataFrame({"user_id": users}).with_row_index("row")
     pairs = behaviors.join(rows, on="user_id", how="inner").sort("row", "item")
     counts = np.bincount(pairs["row"].to_numpy(), minlength=len(users))
     return _Logged(pairs["item"].to_numpy(), np.concatenate([[0], np.cumsum(counts)]))
-
-
-def _excluded(moment: Moment, logged: _Logged, rows: IntArray) -> Tensor:
-    counts = logged.starts[rows + 1] - logged.starts[rows]
-    user = np.repeat(np.arange(len(rows)), counts)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    item = logged.items[np.repeat(logged.starts[rows], counts) + within]
-    excluded = moment.unavailable_n.repeat(len(rows), 1)
-    excluded[torch.from_numpy(user), torch.from_numpy(item)] = True
-    return excluded
