@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.behavior_protocol import LIST_LENGTH, Ints, Kind, Task
-from benchmarks.behavior_tasks import Bench, prepare
+from benchmarks.behavior_protocol import LIST_LENGTH, Ints, Kind
+from benchmarks.behavior_tasks import Bench, prepare, raw_vectors
 from benchmarks.peers import linear
 from benchmarks.peers.bert4rec import bert4rec
 from benchmarks.peers.generative import generative
@@ -28,20 +28,21 @@ from benchmarks.peers.sasrec import sasrec
 from benchmarks.peers.training import PeerConfig
 from benchmarks.results import ROOT
 from contracts.artifacts import read_table
+from contracts.dataset import read_dataset
 from contracts.digests import code_version, digest_tree, digest_value
 from contracts.tables import ITEMS
-from models.behavior.catalogue import read_catalogue
-from models.behavior.config import BehaviorConfig
+from models.behavior.catalogue import Catalogue, read_catalogue
+from models.behavior.config import BehaviorConfig, DecodingConfig
+from models.behavior.decode import Decoder
 from models.behavior.histories import distinct_behaviors
 from models.behavior.model import load_model, make_decoder
 from models.behavior.recommend import Moment, top_items, trend_prior
-from models.behavior.similarity import nearest_neighbors
 from models.behavior.train import train_behavior_model
 from models.knowledge.config import SemanticIdConfig
 from models.knowledge.semantic_ids import quantise
 
-EVER_DAYS = 36_500.0
-"""Hidden behaviours are of all times, so the prior popularity is too."""
+ALL_TIME = {"train_fraction": 1.0, "decoding.trend_days": 36_500.0}
+"""The visible log is learnt from to its end. Hidden behaviours are of all times, so the prior popularity is too."""
 _PEERS = ROOT / "peers"
 
 
@@ -116,17 +117,20 @@ def peer_log(bench: Bench) -> PeerLog:
     config = SemanticIdConfig(method="residual")
     names = bench.task.item_ids.to_numpy().astype(str)
     codes = quantise(catalogue.vectors, config, seed=0, order=names).codes.astype(np.int64)
-    return make_log(bench.task, np.load(bench.folder / "raw.npy").astype(np.float32), codes)
+    return make_log(bench.task, raw_vectors(bench.config, bench.task.dataset, bench.folder), codes)
 
 
 def behavior_config(bench: Bench, variant: str) -> BehaviorConfig:
     """The data set's own configuration; training may see all that is visible."""
-    tree = bench.config.behavior.model_dump()
-    for key, value in VARIANTS[variant].items():
+    return open_to_the_end(bench.config.behavior, VARIANTS[variant])
+
+
+def open_to_the_end(config: BehaviorConfig, changes: dict[str, Any]) -> BehaviorConfig:
+    """The configuration with `changes` (dotted key -> value); training sees all before the training end."""
+    tree = config.model_dump()
+    for key, value in (ALL_TIME | changes).items():
         branch, _, leaf = key.rpartition(".")
         (tree[branch] if branch else tree)[leaf] = value
-    tree["train_fraction"] = 1.0
-    tree["decoding"]["trend_days"] = EVER_DAYS
     return BehaviorConfig.model_validate(tree)
 
 
@@ -170,22 +174,22 @@ def _behavior(bench: Bench, variant: str) -> dict[str, Lists]:
     return found
 
 
+def open_decoder(
+    artifact: Path, catalogue: Catalogue, behaviors: pl.DataFrame, decoding: DecodingConfig, *, alone: bool
+) -> tuple[Decoder, Moment]:
+    """A trained model at its training's end; `behaviors` are EVENTS rows before it that the prior is counted from."""
+    model = load_model(artifact, catalogue, decoding.num_neighbors)
+    moment = Moment(model.card.trained_until, distinct_behaviors(behaviors, catalogue), catalogue)
+    return make_decoder(model, catalogue, trend_prior(moment, decoding.trend_days), decoding, alone=alone), moment
+
+
 def _infer(bench: Bench, artifact: Path, config: BehaviorConfig, how: dict[str, Any], *, alone: bool) -> Lists:
     task = bench.task
     space = bench.folder / ("space_shuffled" if "without_knowledge" in artifact.name else "space")
     catalogue = read_catalogue(read_table(task.dataset / "items.parquet", ITEMS), space)
-    model = load_model(artifact, catalogue)
     decoding = config.decoding.model_copy(update=how)
-    behaviors = distinct_behaviors(_visible_events(task), catalogue)
-    moment = Moment(model.card.trained_until, behaviors, catalogue)
-    decoder = make_decoder(
-        model.denoiser,
-        catalogue,
-        trend_prior(moment, decoding.trend_days),
-        decoding,
-        neighbors=nearest_neighbors(catalogue.vectors, decoding.similarity_neighbors),
-        similarity_weight=0.0 if alone else model.card.similarity_weight,
-    )
+    behaviors = read_dataset(task.dataset).behaviors
+    decoder, moment = open_decoder(artifact, catalogue, behaviors, decoding, alone=alone)
 
     def infer(users: Ints) -> Ints:
         length = config.max_history - decoding.num_slots
@@ -202,8 +206,3 @@ def _timed(infer: Callable[[Ints], Ints], users: Ints) -> Lists:
     started = time.perf_counter()
     items = infer(users)
     return Lists(items, len(users) / (time.perf_counter() - started))
-
-
-def _visible_events(task: Task) -> pl.DataFrame:
-    events = pl.read_parquet(task.dataset / "events.parquet")
-    return events.filter(pl.col("event_type") != "impression")

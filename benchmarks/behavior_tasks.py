@@ -14,7 +14,8 @@ from contracts.ingestion.ingest import ingest
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.embed import embed_items
-from models.knowledge.encoder import Encoder
+from models.knowledge.encoder import Encoder, Floats
+from models.knowledge.vectors import open_vectors
 from models.knowledge.views import view_texts
 from pipelines.config import RunConfig, load_config
 from pipelines.data import shop_data
@@ -34,17 +35,30 @@ def prepare(dataset: str, kind: Kind = "random") -> Bench:
     config = load_config(Path(f"configs/{dataset}.yaml"))
     task = make_shop_task(config) if kind == "elsewhere" else make_task(config, kind=kind)
     folder = task.dataset.parent
-    if not (folder / "raw.npy").is_file():
-        items = read_table(task.dataset / "items.parquet", ITEMS).sort("item_id")
-        np.save(folder / "raw.npy", Encoder(config.embedding).encode(view_texts(items)["text"].to_list()))
-    if not (folder / "knowledge").exists():
-        cache = config.home / "bench_behavior" / "knowledge_cache"
-        distill_knowledge(task.dataset, config.knowledge, cache=cache, out=folder / "knowledge")
-    if not (folder / "space").exists():
-        embed_items(task.dataset, folder / "knowledge", config.embedding, out=folder / "space")
+    make_space(config, task.dataset, folder)
+    raw_vectors(config, task.dataset, folder)
     if not (folder / "space_shuffled").exists():
         _shuffle_space(folder / "space", out=folder / "space_shuffled")
     return Bench(config, task, folder)
+
+
+def raw_vectors(config: RunConfig, dataset: Path, folder: Path) -> Floats:
+    """The text encoder's own vectors of the catalogue [N, d], items sorted by id; kept in the folder."""
+    path = folder / "raw.npy"
+    if not path.is_file():
+        items = read_table(dataset / "items.parquet", ITEMS).sort("item_id")
+        with open_vectors(_cache(config, "vectors"), Encoder(config.embedding), config.embedding) as encoder:
+            np.save(path, encoder.encode(view_texts(items)["text"].to_list()))
+    return np.asarray(np.load(path), dtype=np.float32)
+
+
+def make_space(config: RunConfig, dataset: Path, folder: Path) -> None:
+    """The artifacts `knowledge` and `space` of a dataset; what was asked and encoded is kept between data sets."""
+    if not (folder / "knowledge").exists():
+        distill_knowledge(dataset, config.knowledge, cache=_cache(config, "knowledge"), out=folder / "knowledge")
+    if not (folder / "space").exists():
+        cache = _cache(config, "vectors")
+        embed_items(dataset, folder / "knowledge", config.embedding, cache=cache, out=folder / "space")
 
 
 def make_shop_task(config: RunConfig, *, seed: int = 0) -> Task:
@@ -71,3 +85,7 @@ def _shuffle_space(space: Path, *, out: Path) -> None:
     dealt = table.with_columns(pl.col("embedding", "semantic_id").gather(pl.Series(order)), space=pl.lit("shuffled"))
     with new_artifact(out, kind="item_embeddings", inputs={"space": space}) as artifact:
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, dealt)
+
+
+def _cache(config: RunConfig, name: str) -> Path:
+    return config.home / "bench_behavior" / f"cache_{name}"
