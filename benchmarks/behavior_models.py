@@ -178,7 +178,7 @@ def open_decoder(
     artifact: Path, catalogue: Catalogue, behaviors: pl.DataFrame, decoding: DecodingConfig, *, alone: bool
 ) -> tuple[Decoder, Moment]:
     """A trained model at its training's end; `behaviors` are EVENTS rows before it that the prior is counted from."""
-    model = load_model(artifact, catalogue, decoding.num_neighbors)
+    model = load_model(artifact, catalogue, decoding)
     moment = Moment(model.card.trained_until, distinct_behaviors(behaviors, catalogue), catalogue)
     return make_decoder(model, catalogue, trend_prior(moment, decoding.trend_days), decoding, alone=alone), moment
 

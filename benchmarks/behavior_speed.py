@@ -1,0 +1,160 @@
+"""Users a second of inference on one thread, beside the generative peer, and how the cost of a user grows.
+
+Catalogues and logs are simulated and the networks untrained, since what is inferred does not change the time: clustered
+vectors with the codes of their clusters, ten behaviours a user, tables of neighbours of the product's sizes. Timed is
+what a daily refresh repeats: from a user's behaviours to his list; not what is made once per catalogue.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks import behavior_memory
+from benchmarks.behavior_protocol import Bools, Task
+from benchmarks.behavior_quality import COMMAND
+from benchmarks.peers.generative import CodeDecoder, beam_search
+from benchmarks.peers.log import Floats, PeerLog, lists_of, make_log
+from benchmarks.peers.training import PeerConfig
+from benchmarks.results import Row, make_row
+from contracts.tables import EVENT_TYPES
+from models.behavior.catalogue import Catalogue
+from models.behavior.config import BehaviorConfig
+from models.behavior.model import BehaviorModel, ModelCard, make_decoder
+from models.behavior.neighbors import Neighbors
+from models.behavior.network import Denoiser, NetworkSpec, code_sizes
+from models.behavior.recommend import Moment, TopItems, top_items, top_of_shortlists, trend_prior
+from models.behavior.shortlist import make_shortlists
+
+_BEHAVIORS, _LEVELS, _CODES, _WIDTH = 10, 4, 256, 256
+_SIZES = {"5k": 5_000, "50k": 50_000, "500k": 500_000}
+_AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+_REPEATS, _NUM_BEAMS = 3, 20
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """All rows of speed; `quick`: fewer users, without the largest catalogue and the memory."""
+    torch.set_num_threads(1)
+    rows = [*_against_generative(500 if quick else 2_000)]
+    rows += _growth({name: size for name, size in _SIZES.items() if not quick or size < 500_000}, 100 if quick else 400)
+    return rows if quick else [*rows, *behavior_memory.measure()]
+
+
+def _against_generative(num_users: int) -> Iterator[Row]:
+    """Both infer lists of 20 from the same histories, by turns."""
+    catalogue, behaviors = simulate(10_000, num_users)
+    infer = refresher(catalogue, behaviors)
+    log = _peer_log(catalogue, behaviors)
+    torch.manual_seed(0)
+    search = beam_search(CodeDecoder(log, PeerConfig()), log, num_beams=_NUM_BEAMS)
+    few = np.arange(max(num_users // 8, 64))
+    ours, theirs = [], []
+    for _ in range(_REPEATS):
+        ours.append(num_users / _seconds(infer))
+        theirs.append(len(few) / _seconds(lambda: lists_of(log, search, few)))
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    what = f"10,000 simulated items, {_BEHAVIORS} behaviours a user, one thread"
+    yield _row("behavior.speed.users_per_s_core_10k", ours, "users/s", what)
+    yield _row("behavior.speed.generative_users_per_s_core_10k", theirs, "users/s", f"{what}, beam {_NUM_BEAMS}")
+    yield _row("behavior.speed.over_ar_ratio", ratios, "ratio", f"{what}, over the generative peer, beam {_NUM_BEAMS}")
+
+
+def _growth(sizes: dict[str, int], num_users: int) -> Iterator[Row]:
+    costs = {}
+    for name, size in sizes.items():
+        catalogue, behaviors = simulate(size, num_users)
+        infer = refresher(catalogue, behaviors)
+        costs[name] = [1000 * _seconds(infer) / num_users for _ in range(_REPEATS)]
+        what = f"{size:,} simulated items, one thread"
+        yield _row(f"behavior.speed.cost_ms_{name}", costs[name], "ms a user", what, better="lower")
+    first, *others = costs
+    for name in others:
+        growth = [a / b for a, b in zip(costs[name], costs[first], strict=True)]
+        times = sizes[name] // sizes[first]
+        what = f"{sizes[name]:,} over {sizes[first]:,} simulated items"
+        yield _row(f"behavior.speed.cost_growth_{times}x", growth, "ratio", what, better="lower")
+
+
+def simulate(num_items: int, num_users: int, *, seed: int = 0) -> tuple[Catalogue, pl.DataFrame]:
+    """A catalogue of clustered vectors with residual codes, and behaviours (as of `distinct_behaviors`)."""
+    rng = np.random.default_rng(seed)
+    codes = np.unique(rng.integers(0, _CODES, (num_items + num_items // 100 + 8, _LEVELS)), axis=0)
+    codes = codes[rng.permutation(len(codes))[:num_items]]
+    centroids = rng.standard_normal((_LEVELS, _CODES, _WIDTH)).astype(np.float32)
+    vectors: Floats = 0.2 * rng.standard_normal((num_items, _WIDTH)).astype(np.float32)
+    for level in range(_LEVELS):
+        vectors += centroids[level, codes[:, level]] * np.float32(0.5**level)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    item_ids = pl.Series([f"i{number:07d}" for number in range(num_items)])
+    available = np.full(num_items, np.iinfo(np.int64).min)
+    rows = num_users * _BEHAVIORS
+    start = int((_AS_OF - timedelta(days=60)).timestamp() * 1e6)
+    behaviors = pl.DataFrame(
+        {
+            "user_id": [f"u{number // _BEHAVIORS:06d}" for number in range(rows)],
+            "item": rng.integers(0, num_items, rows),
+            "event_type": np.full(rows, len(EVENT_TYPES)),
+            "time_us": start + rng.integers(0, 59 * 86_400_000_000, rows),
+        }
+    ).unique(["user_id", "item"], maintain_order=True)
+    return Catalogue(item_ids, codes, vectors, available, "simulated"), behaviors.sort("user_id", "time_us", "item")
+
+
+def refresher(catalogue: Catalogue, behaviors: pl.DataFrame) -> Callable[[], TopItems]:
+    """Infers the lists of all users, the way the product does for a catalogue of this size."""
+    config = BehaviorConfig()
+    spec = NetworkSpec(
+        network=config.network,
+        code_sizes=code_sizes(catalogue.codes),
+        vector_length=catalogue.vectors.shape[1],
+        max_length=config.max_history,
+        num_event_types=len(EVENT_TYPES),
+    )
+    torch.manual_seed(0)
+    denoiser = Denoiser(spec)
+    denoiser.start_from(catalogue)
+    card = ModelCard(space=catalogue.space, network=spec, trained_until=_AS_OF)
+    tables = [_random_table(len(catalogue), count) for count in _table_widths(config)]
+    moment = Moment(_AS_OF, behaviors, catalogue)
+    prior = trend_prior(moment, config.decoding.trend_days)
+    decoder = make_decoder(BehaviorModel(card, denoiser, *tables), catalogue, prior, config.decoding)
+    users = behaviors["user_id"].unique().sort()
+    length, count = config.max_visible, config.decoding.num_inferred
+    if len(catalogue) <= config.decoding.max_exact_items:
+        return lambda: top_items(moment, users, decoder.confidences, max_history=length, num_items=count)
+    scorer = make_shortlists(decoder, moment.unavailable_n).confidences
+    return lambda: top_of_shortlists(moment, users, scorer, max_history=length, num_items=count)
+
+
+def _table_widths(config: BehaviorConfig) -> tuple[int, int]:
+    return config.decoding.num_neighbors, config.cooccurrence.num_neighbors
+
+
+def _random_table(num_items: int, count: int) -> Neighbors:
+    generator = torch.Generator().manual_seed(count)
+    items_nk = torch.randint(num_items, (num_items, count), generator=generator, dtype=torch.int32)
+    return Neighbors(items_nk, torch.rand(num_items, count, generator=generator), torch.zeros(num_items))
+
+
+def _peer_log(catalogue: Catalogue, behaviors: pl.DataFrame) -> PeerLog:
+    users = behaviors["user_id"].unique().sort()
+    number = pl.col("user_id").rank("dense").cast(pl.Int64) - 1
+    visible = behaviors.select(number.alias("user"), "item", "time_us")
+    nothing: Bools = np.zeros(len(users), bool)
+    task = Task("simulated", Path(), users, catalogue.item_ids, visible, visible.clear(), nothing)
+    return make_log(task, catalogue.vectors, catalogue.codes)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _row(row_id: str, values: list[float], unit: str, data: str, better: Any = "higher") -> Row:
+    return make_row(row_id, values, unit=unit, better=better, data=data, command=COMMAND, seeds=range(len(values)))
