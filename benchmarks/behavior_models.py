@@ -29,7 +29,7 @@ from benchmarks.peers.training import PeerConfig
 from benchmarks.results import ROOT
 from contracts.artifacts import read_table
 from contracts.dataset import read_dataset
-from contracts.digests import code_version, digest_tree, digest_value
+from contracts.digests import code_version, digest_file, digest_value
 from contracts.tables import ITEMS
 from models.behavior.catalogue import Catalogue, read_catalogue
 from models.behavior.config import BehaviorConfig, DecodingConfig
@@ -64,12 +64,13 @@ class Job(NamedTuple):
     """A key of `PEERS` or of `VARIANTS`, or `linear`."""
 
 
-PEERS: dict[str, Callable[[PeerLog], Recommender]] = {
-    "sasrec": lambda log: by_score(sasrec(log, PeerConfig())),
-    "bert4rec": lambda log: by_score(bert4rec(log, PeerConfig(learning_rate=2e-3), text=False)),
-    "bert4rec_text": lambda log: by_score(bert4rec(log, PeerConfig(), text=True)),
-    "generative": lambda log: generative(log, PeerConfig()),
+PEERS: dict[str, PeerConfig] = {
+    "bert4rec_text": PeerConfig(),
+    "bert4rec": PeerConfig(learning_rate=2e-3),
+    "sasrec": PeerConfig(),
+    "generative": PeerConfig(epochs=10, learning_rate=2e-3),
 }
+"""Trained peers -> their settings, chosen on validation users of `scientific`."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "model": {},
     "without_knowledge": {},
@@ -91,7 +92,7 @@ def run_job(job: Job) -> dict[str, Lists]:
     torch.set_num_threads(1)
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
-    code = digest_tree(_PEERS) if is_peer else digest_value([code_version(), VARIANTS, DECODINGS])
+    code = _peer_code(job.models) if is_peer else digest_value([code_version(), VARIANTS, DECODINGS])
     folder = bench.folder / "lists" / f"{job.models}-{code}"
     if not (folder / "speed.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,10 +146,22 @@ def behavior_model(bench: Bench, variant: str) -> Path:
     return out
 
 
+def _peer_code(name: str) -> str:
+    sources = [digest_file(path) for path in sorted(_PEERS.glob("*.py"))]
+    return digest_value([sources, PEERS[name].model_dump() if name in PEERS else ""])
+
+
 def _peer(bench: Bench, name: str) -> dict[str, Lists]:
     log = peer_log(bench)
-    made = dict(_linear(log)) if name == "linear" else {name: PEERS[name](log)}
+    made = dict(_linear(log)) if name == "linear" else {name: _trained(log, name)}
     return {model: _timed(partial(lists_of, log, recommend), log.task.asked) for model, recommend in made.items()}
+
+
+def _trained(log: PeerLog, name: str) -> Recommender:
+    config = PEERS[name]
+    if name == "generative":
+        return generative(log, config)
+    return by_score(sasrec(log, config) if name == "sasrec" else bert4rec(log, config, text=name == "bert4rec_text"))
 
 
 def _linear(log: PeerLog) -> Iterator[tuple[str, Recommender]]:

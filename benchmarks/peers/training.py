@@ -65,6 +65,7 @@ def fit(network: nn.Module, loss: Loss, recommend: Recommender, log: PeerLog, co
             optimizer.step()
         network.eval()
         found = validate(log, recommend)
+        print(f"{type(network).__name__}, epoch {epoch}: validation recall@10 {found:.4f}", flush=True)
         if found > highest:
             highest, kept, state = found, epoch, {name: value.clone() for name, value in network.state_dict().items()}
         elif epoch - kept >= config.patience:
