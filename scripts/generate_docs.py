@@ -43,6 +43,43 @@ VECTORS = {
 """Rankers of benchmarks/knowledge_quality.py -> what they are called here."""
 
 
+BEHAVIOR_MODELS = {
+    "popularity": "popularity",
+    "item_knn": "item-kNN",
+    "text_knn": "text kNN",
+    "ease": "EASE",
+    "ease_text": "EASE + text, tuned",
+    "sasrec": "SASRec",
+    "bert4rec": "BERT4Rec on ids",
+    "bert4rec_text": "BERT4Rec with text",
+    "generative": "generative, semantic ids, beam 50",
+    "without_knowledge": "diffusion model, knowledge dealt at random",
+    "model": "**diffusion model alone**",
+    "shipped": "**as it ships**",
+}
+"""Models of benchmarks/behavior_quality.py -> what they are called here."""
+BEHAVIOR_COLUMNS = {
+    "scientific.recall10": "scientific R@10",
+    "scientific.recall20": "R@20",
+    "scientific.recall50": "R@50",
+    "scientific.cold_recall50": "cold R@50",
+    "electronics.recall20": "electronics R@20",
+    "electronics.nonhead_recall20": "non-head R@20",
+    "electronics.cold_recall50": "cold R@50",
+}
+BEHAVIOR_FIGURES = (
+    "shipped_over_ease_text.recall10_ratio",
+    "shipped_over_ease_text.nonhead_recall20_ratio",
+    "ranker.over_history.ndcg10_ratio",
+    "ranker.over_ease_bert.ndcg10_delta",
+    "shop.true_offplatform_recall_ratio",
+    "speed.users_per_s_core_10k",
+    "speed.over_ar_ratio",
+    "behavior.validity",
+)
+"""Ends of the ids that are named below the table."""
+
+
 def main() -> int:
     """Writes every generated file, or checks that each is up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -186,6 +223,7 @@ def _summary(rows: list[Row]) -> str:
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += _knowledge_lines(found)
+    lines += _behavior_lines(found)
     demo = [row for row in rows if row.id.startswith("demo.")]
     if demo:
         figures = ", ".join(f"`{row.id}` {_value(row)} {row.unit}" for row in demo)
@@ -212,6 +250,37 @@ def _knowledge_lines(found: dict[str, Row]) -> list[str]:
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     ratios = [_value(found[f"knowledge.{data}.over_text.{metric}_ratio"]) for data in datasets for metric in metrics]
     return [*lines, "| **knowledge over raw text** | " + " | ".join(ratios) + " |", ""]
+
+
+def _behavior_lines(found: dict[str, Row]) -> list[str]:
+    """Recall of hidden behaviours, model by model, and what they are worth."""
+    first = found.get("behavior.scientific.shipped.recall10")
+    if first is None:
+        return []
+    lines = [
+        f"**Inferred behaviours** (recall of behaviours that were hidden from all training, test users; "
+        f"`{first.command}`, commit {first.commit}, {first.hardware}):\n",
+        "| model | " + " | ".join(BEHAVIOR_COLUMNS.values()) + " |",
+        "|---|" + "---|" * len(BEHAVIOR_COLUMNS),
+    ]
+    for name, title in BEHAVIOR_MODELS.items():
+        rows = [found.get(f"behavior.{data}.{name}.{metric}") for data, metric in map(_split, BEHAVIOR_COLUMNS)]
+        lines.append(f"| {title} | " + " | ".join(f"{row.value:.3f}" if row else "" for row in rows) + " |")
+    figures = [
+        f"`{row_id.removeprefix('behavior.')}` {_value(row)}"
+        for row_id, row in found.items()
+        if row_id.endswith(BEHAVIOR_FIGURES) and row_id.startswith("behavior.")
+    ]
+    return [
+        *lines,
+        "",
+        f"Also of `{first.command}` (unit, data and intervals in docs/results.md): {', '.join(figures)}.\n",
+    ]
+
+
+def _split(column: str) -> tuple[str, str]:
+    data, metric = column.split(".")
+    return data, metric
 
 
 def _value(row: Row) -> str:
