@@ -5,6 +5,7 @@ made them, so a second run of the benchmark takes over what has not changed.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.behavior_protocol import LIST_LENGTH, Ints, Kind
+from benchmarks.behavior_protocol import LIST_LENGTH, Ints, Kind, Task
 from benchmarks.behavior_tasks import Bench, prepare, raw_vectors
 from benchmarks.peers import linear
 from benchmarks.peers.bert4rec import bert4rec
@@ -71,6 +72,8 @@ PEERS: dict[str, PeerConfig] = {
     "generative": PeerConfig(epochs=10, learning_rate=2e-3),
 }
 """Trained peers -> their settings, chosen on validation users of `scientific`."""
+_MAX_BEHAVIORS_SEEN = 45_000
+"""Behaviours of an epoch: a larger log gets fewer epochs, so that each peer takes about as many steps everywhere."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "model": {},
     "without_knowledge": {},
@@ -92,7 +95,7 @@ def run_job(job: Job) -> dict[str, Lists]:
     torch.set_num_threads(1)
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
-    code = _peer_code(job.models) if is_peer else digest_value([code_version(), VARIANTS, DECODINGS])
+    code = _peer_code(bench.task, job.models) if is_peer else digest_value([code_version(), VARIANTS, DECODINGS])
     folder = bench.folder / "lists" / f"{job.models}-{code}"
     if not (folder / "speed.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,9 +149,14 @@ def behavior_model(bench: Bench, variant: str) -> Path:
     return out
 
 
-def _peer_code(name: str) -> str:
+def _peer_code(task: Task, name: str) -> str:
     sources = [digest_file(path) for path in sorted(_PEERS.glob("*.py"))]
-    return digest_value([sources, PEERS[name].model_dump() if name in PEERS else ""])
+    return digest_value([sources, _peer_config(task, name).model_dump() if name in PEERS else ""])
+
+
+def _peer_config(task: Task, name: str) -> PeerConfig:
+    share = min(1.0, _MAX_BEHAVIORS_SEEN / len(task.visible))
+    return PEERS[name].model_copy(update={"epochs": math.ceil(PEERS[name].epochs * share)})
 
 
 def _peer(bench: Bench, name: str) -> dict[str, Lists]:
@@ -158,7 +166,7 @@ def _peer(bench: Bench, name: str) -> dict[str, Lists]:
 
 
 def _trained(log: PeerLog, name: str) -> Recommender:
-    config = PEERS[name]
+    config = _peer_config(log.task, name)
     if name == "generative":
         return generative(log, config)
     return by_score(sasrec(log, config) if name == "sasrec" else bert4rec(log, config, text=name == "bert4rec_text"))
