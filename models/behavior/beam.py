@@ -15,12 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_MOST_OF_BUDGET = 8
+"""No pair of codes takes more than this part of the items looked at; of larger ones the likeliest are."""
 NOTHING = -1
 """Stands in a shortlist where there are fewer items."""
 
 
 class Shortlist(NamedTuple):
-    """The best items found for each query, in no order."""
+    """The best items found for each query, by their codes: a shorter list is the start of a longer one."""
 
     items_bm: Tensor
     """Indices; `NOTHING` where there are fewer."""
@@ -46,18 +48,21 @@ class CodeIndex:
     prior_kk: Tensor
     """The largest prior among them; minus infinity without any."""
 
-    def search(self, queries_bd: Tensor, size: int, *, first: int = 48, pairs: int = 256) -> Shortlist:
+    def search(
+        self, queries_bd: Tensor, size: int, *, first: int = 48, pairs: int = 256, items: int = 4096
+    ) -> Shortlist:
         """The items with about the largest scores.
 
         Args:
             queries_bd: the queries.
             size: items M of the shortlist.
             first: first codes kept.
-            pairs: pairs of codes kept; of their items at most 8 M are scored by their codes.
+            pairs: pairs of codes kept.
+            items: how many of their items are scored by their codes, at most.
         """
         parts = [queries_bd @ centroids.T for centroids in self.centroids]
         pairs_bw, sums_bw = self._best_pairs(parts, first, pairs)
-        items_bc, scores_bc = self._score_by_codes(parts, pairs_bw, sums_bw, 8 * size)
+        items_bc, scores_bc = self._score_by_codes(parts, pairs_bw, sums_bw, items)
         best = scores_bc.topk(min(size, scores_bc.shape[1]), dim=1)
         items_bm = items_bc.gather(1, best.indices)
         exact_bm = torch.einsum("bd,bmd->bm", queries_bd, self.table_nd[items_bm]) + self.prior_n[items_bm]
@@ -80,7 +85,7 @@ class CodeIndex:
         self, parts: list[Tensor], pairs_bw: Tensor, sums_bw: Tensor, budget: int
     ) -> tuple[Tensor, Tensor]:
         """Items of the pairs, those of the best pairs first, and their scores by codes, [B, C]."""
-        size_bw = self.size_kk.flatten()[pairs_bw]
+        size_bw = self.size_kk.flatten()[pairs_bw].clamp_max(max(1, budget // _MOST_OF_BUDGET))
         before_bw = size_bw.cumsum(1) - size_bw
         take_bw = torch.minimum(size_bw, (budget - before_bw).clamp_min(0))
         take = take_bw.flatten()

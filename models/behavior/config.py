@@ -12,13 +12,13 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class NetworkConfig(Config):
     """Size of the denoising transformer."""
 
-    dimension: int = Field(default=128, ge=8)
+    dimension: int = Field(default=64, ge=8)
     """Width D of the hidden states."""
-    num_layers: int = Field(default=2, ge=1)
+    num_layers: int = Field(default=1, ge=1)
     """Transformer blocks."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads; must divide `dimension`."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.4, ge=0, lt=1)
     """Dropout in the blocks and on their input."""
     pretrained: str | None = None
     """Start from the blocks of this Hugging Face encoder or causal model (hub name or folder, safetensors only; for
@@ -38,11 +38,11 @@ class NetworkConfig(Config):
 class DiffusionTrainingConfig(Config):
     """How the denoiser is trained."""
 
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=6, ge=1)
     """Passes over the training sequences; the epoch with the lowest held-out ELBO is kept."""
     batch_size: int = Field(default=64, ge=1)
     """Sequences per step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """Peak rate of AdamW; warms up over the first epoch and falls to zero by a cosine."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
@@ -51,13 +51,27 @@ class DiffusionTrainingConfig(Config):
     max_softmax_items: int = Field(default=4_000, ge=1)
     """Larger catalogues train on a fresh uniform sample of this many items per step (bounds memory)."""
     validation_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of users kept out of training to choose the epoch and the similarity weight."""
+    """Share of users kept out of training to choose the epoch and to fit the weights of the score's parts."""
     checkpoint_steps: int = Field(default=500, ge=1)
     """Steps after which progress is saved, besides every epoch's end; a killed run goes on from there."""
     num_processes: int = Field(default=1, ge=1)
     """Processes on this machine that train together, each on its share of every batch: one per GPU, if several."""
     precision: Precision = "auto"
     """Of matrix products in training; `auto`: bfloat16 on GPUs that have it, float32 elsewhere."""
+
+
+class CooccurrenceConfig(Config):
+    """The linear co-occurrence model that joins the shipped score."""
+
+    weight: float = Field(default=0.7, ge=0)
+    """Of its logarithm in the score, where a log-probability of the model counts about 1. Chosen on held-out behaviours
+    that the item space had not seen either; the held-out users of a run cannot fit it, since the space knows them."""
+    ridge: float = Field(default=200.0, gt=0)
+    """Of the closed form: larger trusts rare pairs less."""
+    max_items: int = Field(default=12_000, ge=1)
+    """The most frequent items take part (the closed form inverts a matrix of them: 3 x 4 bytes x this squared)."""
+    num_neighbors: int = Field(default=100, ge=1)
+    """Others kept per item."""
 
 
 class DecodingConfig(Config):
@@ -77,13 +91,18 @@ class DecodingConfig(Config):
     diversity: float = Field(default=0.0, ge=0)
     """Nats of log-confidence that an item loses if it equals one already in the list, in proportion to their knowledge
     cosine; 0 looks at confidence alone."""
-    similarity_neighbors: int = Field(default=100, ge=0)
-    """Neighbours per item for the knowledge-similarity term; 0 switches the term off."""
+    num_neighbors: int = Field(default=400, ge=1)
+    """Associated items kept per item of a large catalogue; what lies further off counts by its mean."""
+    max_associated_exactly: int = Field(default=12_000, ge=0)
+    """Catalogues up to this many items keep all associations (4 bytes x this squared of memory)."""
+    max_exact_items: int = Field(default=50_000, ge=1)
+    """Of larger catalogues only a user's candidates are scored (neighbours of the history, and what a beam over the
+    semantic ids finds), with one denoising step."""
     trend_days: float = Field(default=90.0, gt=0)
     """Length of the window before a snapshot in which the items' prior popularity is counted."""
-    popularity_weight: float = Field(default=0.25, ge=0, le=1)
-    """Weight of log P(item): 1 infers the likeliest items, 0 those that this user raises most above their popularity.
-    A ranker knows popularity already and gains from the latter (README of this room)."""
+    popularity_weight: float = Field(default=0.8, ge=0, le=1)
+    """Factor of log P(item): 1 infers the likeliest items, 0 those that this user raises most above their popularity.
+    A little below 1 the recall of all items is the same and that of rare ones better."""
 
 
 class InferenceConfig(Config):
@@ -110,6 +129,8 @@ class BehaviorConfig(Config):
     """The transformer."""
     training: DiffusionTrainingConfig = DiffusionTrainingConfig()
     """Its training."""
+    cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
+    """A part of the shipped score that the network does not have."""
     decoding: DecodingConfig = DecodingConfig()
     """Inference."""
     inference: InferenceConfig = InferenceConfig()

@@ -2,24 +2,43 @@
 
 Shape letters: B users, T behaviours, G slots, S positions of behaviours and slots together, L levels, N items, D width.
 
-In one denoising step each slot gets log p(item) = sum_l [log p(code_l) - log P(code_l)] + log P(item), normalised over
-the items that may be inferred. A user's confidence in an item is the mean over slots: the probability that a behaviour
-the log does not hold is this item (as far as `popularity_weight` and `similarity_weight` leave it one). With several
-steps the surest slots are filled first and the others, masked again, are scored with them in sight.
+In one denoising step each slot gets a hidden state; their mean is the user's state. Where the weights are 1 the score
+
+    score(item) = popularity log P(item) + context (state . item vector) + association log mean_j near(j, item)
+                + cooccurrence log(sum_j EASE(j, item) + 0.01)
+
+is the denoiser's own log-probability (averaged over slots in log space) but for the last part, which it does not have;
+the weights are fitted on held-out users (`mixture.py`). The confidences are the scores normalised over the items that
+may be inferred. With several steps the surest slots are filled first and the others, masked again, see them.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from models.behavior.associations import log_mean
+from models.behavior.mixture import Weights
+from models.behavior.neighbors import Everything, Neighbors
 from models.behavior.network import Denoiser
-from models.behavior.similarity import Neighbors, history_similarity
-from models.behavior.slots import OPEN, lay_out
+from models.behavior.slots import OPEN, SlotLayout, lay_out
 from models.behavior.tensors import Batch, ItemTensors
 
-_LEAST_CONFIDENCE = 1e-12
+LEAST_CONFIDENCE = 1e-12
 """Keeps the confidence of a possible item above zero in single precision."""
+COOCCURRENCE_FLOOR = 0.01
+"""Keeps the logarithm of what never occurred together; the same for all such items."""
+
+
+class Parts(NamedTuple):
+    """What scores are made of, in the order of `Weights.values`."""
+
+    popularity_n: Tensor
+    context_bn: Tensor
+    association_bn: Tensor
+    cooccurrence_bn: Tensor
 
 
 @dataclass(frozen=True)
@@ -31,14 +50,14 @@ class Decoder:
     """The catalogue with the prior of the moment of inference."""
     num_slots: int
     num_steps: int
-    neighbors: Neighbors
-    """For the similarity term."""
-    similarity_weight: float
-    """Log-probability per unit of similarity margin."""
+    associations: Everything | Neighbors
+    """From `neighbors.association_table`."""
+    cooccurrences: Neighbors
+    """From `cooccurrence.py`."""
+    weights: Weights
     popularity_weight: float
-    """Power of P(item): 1 gives the model's own probability, 0 what the user adds to it."""
+    """Factor of the popularity: 1 gives the likeliest items, 0 what the user adds to it."""
 
-    @torch.no_grad()
     def confidences(self, histories: Batch, excluded_bn: Tensor) -> Tensor:
         """Confidence of every item for every user, [B, N]: in (0, 1], and 0 where excluded.
 
@@ -46,50 +65,86 @@ class Decoder:
             histories: behaviours, right-aligned; T + G must not exceed the network's positions.
             excluded_bn: items that may not be inferred (already logged, not yet available).
         """
+        scores_bn = self.log_scores(histories, excluded_bn).masked_fill_(excluded_bn, -torch.inf)
+        # Where everything is excluded the softmax is not a number; those rows are zeroed.
+        return scores_bn.softmax(1).clamp_(LEAST_CONFIDENCE, 1.0).masked_fill_(excluded_bn, 0.0)
+
+    @torch.no_grad()
+    def log_scores(self, histories: Batch, excluded_bn: Tensor | None = None) -> Tensor:
+        """Log-probability of every item up to a constant per user, [B, N].
+
+        Args:
+            histories: as of `confidences`.
+            excluded_bn: items that no slot may be filled with on the way; none matter with one step.
+        """
+        _, *weights = self.weights.values
+        parts = self.parts(histories, excluded_bn)
+        scores_bn = parts.context_bn.mul_(weights[0])
+        for weight, part_bn in zip(weights[1:], parts[2:], strict=True):
+            if weight:
+                scores_bn.add_(part_bn, alpha=weight)
+        return scores_bn.add_(self.prior)
+
+    @torch.no_grad()
+    def parts(self, histories: Batch, excluded_bn: Tensor | None = None) -> Parts:
+        """What the scores are made of."""
+        table_nd = self.table
+        context_bn = self.states(histories, excluded_bn) @ table_nd.T
+        near_bn = log_mean(self.associations.sum_over(histories), histories.valid_bt.sum(1))
+        also_bn = self.cooccurrences.sum_over(histories).add_(COOCCURRENCE_FLOOR).log_()
+        return Parts(self.items.log_prior_n, context_bn, near_bn, also_bn)
+
+    @torch.no_grad()
+    def states(self, histories: Batch, excluded_bn: Tensor | None = None) -> Tensor:
+        """The users' states, [B, D]: hidden states of the slots, averaged."""
         self.denoiser.eval()
-        table_nd = self.denoiser.item_vectors(self.items.codes_nl, self.items.components_np)
+        table_nd = self.table
         layout = lay_out(histories, self.num_slots)
         items_bg = torch.full(layout.valid_bg.shape, OPEN)
-        total_bn = torch.zeros(excluded_bn.shape)
+        total_bd = torch.zeros(len(items_bg), table_nd.shape[1])
         for step in range(self.num_steps):
-            batch, masked_bs = layout.filled(items_bg)
-            codes_bsl = self.items.codes_nl[batch.items_bt]
-            masked_bsl = masked_bs[..., None].expand_as(codes_bsl)
-            hidden_bsd = self.denoiser.encode(table_nd[batch.items_bt], codes_bsl, masked_bsl, batch)
-            hidden_bgd = hidden_bsd[:, layout.slot_columns_g]
+            hidden_bgd = self._hidden(layout, items_bg, table_nd)
             closing_bg = layout.valid_bg & (items_bg == OPEN)
             if step < self.num_steps - 1:
-                best_bg, confidence_bg = self._best(hidden_bgd, table_nd, excluded_bn)
+                best_bg, confidence_bg = self._best(hidden_bgd, histories, excluded_bn)
                 share = (step + 1) / self.num_steps
                 closing_bg = _surest(confidence_bg, closing_bg, layout.valid_bg, share)
                 items_bg = torch.where(closing_bg, best_bg, items_bg)
-            for slot, hidden_bd in enumerate(hidden_bgd.unbind(1)):
-                total_bn += self._slot(hidden_bd, table_nd, excluded_bn) * closing_bg[:, slot, None]
-        confidence_bn = total_bn / layout.valid_bg.sum(1, keepdim=True)
-        return self._with_similarity(confidence_bn, histories, excluded_bn)
+            total_bd += (hidden_bgd * closing_bg[..., None]).sum(1)
+        return total_bd / layout.valid_bg.sum(1, keepdim=True)
 
-    def _slot(self, hidden_bd: Tensor, table_nd: Tensor, excluded_bn: Tensor) -> Tensor:
-        logits_bn = (hidden_bd @ table_nd.T).add_(self.items.log_prior_n, alpha=self.popularity_weight)
-        # Where everything is excluded the softmax is not a number; those rows are zeroed at the end.
-        return logits_bn.masked_fill_(excluded_bn, -torch.inf).softmax(1)
+    @cached_property
+    def table(self) -> Tensor:
+        """The items' vectors, [N, D]."""
+        self.denoiser.eval()
+        return self.denoiser.item_vectors(self.items.codes_nl, self.items.components_np).detach()
 
-    def _best(self, hidden_bgd: Tensor, table_nd: Tensor, excluded_bn: Tensor) -> tuple[Tensor, Tensor]:
-        """Best item and its confidence per slot, [B, G] each, no item twice."""
-        taken_bn = excluded_bn.clone()
+    @cached_property
+    def prior(self) -> Tensor:
+        """The popularity's part of the score, [N]."""
+        return self.items.log_prior_n * (self.weights.popularity * self.popularity_weight)
+
+    def _hidden(self, layout: SlotLayout, items_bg: Tensor, table_nd: Tensor) -> Tensor:
+        batch, masked_bs = layout.filled(items_bg)
+        codes_bsl = self.items.codes_nl[batch.items_bt]
+        masked_bsl = masked_bs[..., None].expand_as(codes_bsl)
+        hidden_bsd = self.denoiser.encode(table_nd[batch.items_bt], codes_bsl, masked_bsl, batch)
+        return hidden_bsd[:, layout.slot_columns_g]
+
+    def _best(self, hidden_bgd: Tensor, histories: Batch, excluded_bn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Best item and its confidence per slot by the denoiser alone, [B, G] each, no item twice."""
+        near_bn = log_mean(self.associations.sum_over(histories), histories.valid_bt.sum(1))
+        shared_bn = near_bn * self.weights.association + self.prior
+        if excluded_bn is not None:
+            shared_bn = shared_bn.masked_fill(excluded_bn, -torch.inf)
         items, confidences = [], []
         for hidden_bd in hidden_bgd.unbind(1):
-            confidence_b, item_b = self._slot(hidden_bd, table_nd, taken_bn).max(1)
-            taken_bn.scatter_(1, item_b[:, None], True)
+            scores_bn = (hidden_bd @ self.table.T).mul_(self.weights.context).add_(shared_bn)
+            confidence_b, item_b = scores_bn.softmax(1).max(1)
+            shared_bn.scatter_(1, item_b[:, None], -torch.inf)
             items.append(item_b)
             confidences.append(confidence_b.nan_to_num())  # nothing is left for this slot
         return torch.stack(items, 1), torch.stack(confidences, 1)
-
-    def _with_similarity(self, confidence_bn: Tensor, histories: Batch, excluded_bn: Tensor) -> Tensor:
-        if self.similarity_weight:
-            similarity_bn = history_similarity(self.neighbors, histories)
-            confidence_bn = confidence_bn * (self.similarity_weight * similarity_bn).exp_()
-            confidence_bn = confidence_bn / confidence_bn.sum(1, keepdim=True)
-        return confidence_bn.clamp(_LEAST_CONFIDENCE, 1.0).masked_fill(excluded_bn, 0.0)
 
 
 def _surest(confidence_bg: Tensor, open_bg: Tensor, valid_bg: Tensor, share: float) -> Tensor:

@@ -59,7 +59,9 @@ def negative_elbo(denoiser: Denoiser, items: ItemTensors, batch: Batch, noise: N
     codes_btl = items.codes_nl[batch.items_bt]
     hidden_btd = denoiser.encode(table_nd[batch.items_bt], codes_btl, noise.masked_btl, batch)
     whole_bt = noise.masked_btl.all(-1) & noise.by_item_b[:, None]
-    logits = hidden_btd[whole_bt] @ table_nd.T + items.log_prior_n
+    visible_bt = batch.valid_bt & ~noise.masked_btl.any(-1) & noise.by_item_b[:, None]
+    near_bn = denoiser.associations(items.vectors_nv, batch.items_bt, visible_bt)
+    logits = hidden_btd[whole_bt] @ table_nd.T + near_bn[whole_bt.nonzero()[:, 0]] + items.log_prior_n
     item_losses = functional.cross_entropy(logits, batch.items_bt[whole_bt], reduction="none")
     weight_bt = noise.weight_b[:, None].expand_as(whole_bt)
     total = (weight_bt[whole_bt] * item_losses).sum()

@@ -11,7 +11,7 @@ from contracts.shards import Shard
 from contracts.tables import ITEMS
 from models.behavior.catalogue import read_catalogue
 from models.behavior.cells import divide
-from models.behavior.config import BehaviorConfig
+from models.behavior.config import BehaviorConfig, DecodingConfig
 from models.behavior.inference import Inference, snapshots
 from models.behavior.model import load_model
 from models.behavior.parts import join_parts, report, take_over
@@ -45,12 +45,14 @@ def infer_behaviors(
         shard: do only this part of the users; `merge_inferred` puts the parts together.
 
     Raises:
-        UserError: model and embeddings are of different spaces, or the model has too few positions for the slots.
+        UserError: model and embeddings are of different spaces, the model has too few positions for the slots, or
+            several denoising steps are asked for in a huge catalogue.
     """
     split = read_split(dataset)
     catalogue = read_catalogue(read_table(dataset / "items.parquet", ITEMS), item_embeddings)
-    model = load_model(behavior_model, catalogue)
+    model = load_model(behavior_model, catalogue, config.decoding)
     _refuse_crowding(config.decoding.num_slots, model.card.network.max_length)
+    _refuse_slowness(config.decoding, len(catalogue))
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "behavior_model": behavior_model}
     kind = SHARD_KIND if shard else "inferred_behaviors"
     with new_artifact(out, kind=kind, inputs=inputs, config=config) as artifact:
@@ -78,6 +80,14 @@ def _refuse_crowding(num_slots: int, max_length: int) -> None:
         raise UserError(
             f"behavior.decoding.num_slots {num_slots} leaves no position for behaviours: the model has {max_length}; "
             f"give at most {max_length - 1} or train a model with a larger max_history"
+        )
+
+
+def _refuse_slowness(decoding: DecodingConfig, num_items: int) -> None:
+    if decoding.num_steps > 1 and num_items > decoding.max_exact_items:
+        raise UserError(
+            f"behavior.decoding.num_steps {decoding.num_steps} scores the whole catalogue, here {num_items} items; give 1 "
+            f"or raise behavior.decoding.max_exact_items (now {decoding.max_exact_items})"
         )
 
 

@@ -1,9 +1,10 @@
 """Inference piece by piece: the users of one cell at one snapshot."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from models.behavior.catalogue import Catalogue, FloatArray
 from models.behavior.cells import Cells, count_behaviors
 from models.behavior.choice import Choice
 from models.behavior.config import BehaviorConfig
-from models.behavior.decode import Decoder
 from models.behavior.histories import EMPTY, distinct_behaviors
 from models.behavior.metrics import validity
 from models.behavior.model import BehaviorModel, make_decoder
 from models.behavior.parts import Tally, is_done, part_name, write_part
-from models.behavior.recommend import Moment, TopItems, smoothed_prior, top_items
-from models.behavior.similarity import Neighbors, nearest_neighbors
+from models.behavior.recommend import Moment, TopItems, smoothed_prior, top_items, top_of_shortlists, unavailable
+from models.behavior.shortlist import make_shortlists
+
+Ranker = Callable[..., TopItems]
+"""`top_items` or `top_of_shortlists`, knowing what scores."""
 
 
 def snapshots(first: datetime, last: datetime, count: int) -> list[datetime]:
@@ -47,17 +50,17 @@ class Inference:
         for number, as_of in enumerate(self.moments):
             owned = {cell: part_name(number, cell) for cell in shard.part_of(self.cells.number)}
             missing = {cell: name for cell, name in owned.items() if not is_done(folder, name)}
-            decoder = self._decoder(number) if missing else None
+            ranker = self._ranker(number) if missing else None
             for cell, name in missing.items():
-                assert decoder is not None
-                write_part(folder, name, *self._infer(decoder, cell, as_of))
+                assert ranker is not None
+                write_part(folder, name, *self._infer(ranker, cell, as_of))
             names += owned.values()
         return names
 
-    def _infer(self, decoder: Decoder, cell: int, as_of: datetime) -> tuple[pl.DataFrame, Tally]:
+    def _infer(self, ranker: Ranker, cell: int, as_of: datetime) -> tuple[pl.DataFrame, Tally]:
         started = time.perf_counter()
         events = before(self.cells.read(cell), as_of)
-        table = infer_snapshot(events, self.catalogue, self.model, decoder, self.config, as_of=as_of)
+        table = infer_snapshot(events, self.catalogue, self.model, ranker, self.config, as_of=as_of)
         inferred = int(table["inferred_item_ids"].list.len().sum())
         logged = events.filter(pl.col("event_type") != "impression")
         tally = Tally(
@@ -69,46 +72,39 @@ class Inference:
         )
         return table, tally
 
-    def _decoder(self, number: int) -> Decoder:
+    def _ranker(self, number: int) -> Ranker:
         ever, recent = self._counts
-        return make_decoder(
-            self.model.denoiser,
-            self.catalogue,
-            smoothed_prior(ever[number], recent[number]),
-            self.config.decoding,
-            neighbors=self._neighbors,
-            similarity_weight=self.model.card.similarity_weight,
-        )
+        prior = smoothed_prior(ever[number], recent[number])
+        decoder = make_decoder(self.model, self.catalogue, prior, self.config.decoding)
+        if len(self.catalogue) <= self.config.decoding.max_exact_items:
+            return partial(top_items, scorer=decoder.confidences)
+        shortlists = make_shortlists(decoder, unavailable(self.catalogue, self.moments[number]))
+        return partial(top_of_shortlists, shortlister=shortlists.confidences)
 
     @cached_property
     def _counts(self) -> tuple[FloatArray, FloatArray]:
         return count_behaviors(self.cells, self.catalogue, self.moments, self.config.decoding.trend_days)
-
-    @cached_property
-    def _neighbors(self) -> Neighbors:
-        return nearest_neighbors(self.catalogue.vectors, self.config.decoding.similarity_neighbors)
 
 
 def infer_snapshot(
     events: pl.DataFrame,
     catalogue: Catalogue,
     model: BehaviorModel,
-    decoder: Decoder,
+    ranker: Ranker,
     config: BehaviorConfig,
     *,
     as_of: datetime,
 ) -> pl.DataFrame:
-    """Infers for every user of `events`, all of which are before `as_of`.
+    """Infers for every user of `events`, all of which are before `as_of`, by a ranker of that moment.
 
     Returns:
         INFERRED_BEHAVIORS rows, sorted by user.
     """
     behaviors = distinct_behaviors(events.filter(pl.col("event_type") != "impression"), catalogue)
     users = events["user_id"].unique().sort()
-    found = top_items(
+    found = ranker(
         Moment(as_of, behaviors, catalogue),
         users,
-        decoder.confidences,
         max_history=model.card.network.max_length - config.decoding.num_slots,
         num_items=config.decoding.num_inferred,
         choice=Choice(config.decoding.temperature, config.decoding.diversity, config.seed),

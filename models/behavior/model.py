@@ -1,6 +1,5 @@
 """The trained behaviour model as an artifact: weights and all that is needed to use them."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,59 +9,68 @@ from safetensors.torch import load_file, save_file
 
 from contracts.artifacts import write_json
 from contracts.config import Config
-from contracts.digests import digest_file
+from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
 from models.behavior.catalogue import Catalogue
 from models.behavior.config import DecodingConfig
+from models.behavior.cooccurrence import load_cooccurrence, save_cooccurrence
 from models.behavior.decode import Decoder
+from models.behavior.mixture import Weights
+from models.behavior.neighbors import Everything, Neighbors, association_table
 from models.behavior.network import Denoiser, NetworkSpec
-from models.behavior.similarity import Neighbors
+from models.behavior.shortlist import find_associations
 from models.behavior.tensors import ItemTensors, code_log_priors
 
 _WEIGHTS = "weights.safetensors"
 _CARD = "model.json"
+_FOUND_NEIGHBORS = 100
+"""Associated items kept per item where they are looked up in an index; bounds memory."""
 
 
 class ModelCard(Config):
     """What `model.json` says of the weights."""
 
-    version: str
-    """Name of these weights: `behavior-` and a digest of them."""
+    version: str = ""
+    """Name of these weights: `behavior-` and a digest of them; given when the model is saved."""
     space: str
     """Embedding space that the model reads; another is refused."""
     network: NetworkSpec
     """How to rebuild the network."""
     trained_until: AwareDatetime
     """Nothing at or after this moment entered training."""
-    similarity_weight: float
-    """Weight of the knowledge-similarity term, fitted on held-out users."""
+    weights: Weights = Weights()
+    """Of the shipped score's parts, fitted on held-out users."""
+    model_weights: Weights = Weights()
+    """The same without co-occurrence: the denoiser alone."""
 
 
 class BehaviorModel(NamedTuple):
-    """A trained model."""
+    """A trained model, for one catalogue."""
 
     card: ModelCard
     denoiser: Denoiser
+    associations: Everything | Neighbors
+    cooccurrences: Neighbors
 
 
-def save_model(
-    folder: Path, denoiser: Denoiser, *, space: str, trained_until: datetime, similarity_weight: float
-) -> ModelCard:
-    """Writes weights and card; returns the card."""
-    save_file({name: tensor.contiguous() for name, tensor in denoiser.state_dict().items()}, folder / _WEIGHTS)
-    card = ModelCard(
-        version=f"behavior-{digest_file(folder / _WEIGHTS)[:8]}",
-        space=space,
-        network=denoiser.spec,
-        trained_until=trained_until,
-        similarity_weight=similarity_weight,
-    )
+def save_model(folder: Path, model: BehaviorModel, catalogue: Catalogue) -> BehaviorModel:
+    """Writes weights, co-occurrences and card; returns the model with its version."""
+    state = model.denoiser.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / _WEIGHTS)
+    save_cooccurrence(folder, model.cooccurrences, catalogue.item_ids)
+    digests = [digest_file(folder / _WEIGHTS), digest_value([model.card.weights.values])]
+    card = model.card.model_copy(update={"version": f"behavior-{digest_value(digests)[:8]}"})
     write_json(folder / _CARD, card.model_dump(mode="json"))
-    return card
+    return model._replace(card=card)
 
 
-def load_model(folder: Path, catalogue: Catalogue) -> BehaviorModel:
+def load_model(folder: Path, catalogue: Catalogue, config: DecodingConfig) -> BehaviorModel:
     """Reads a model for use with a catalogue.
+
+    Args:
+        folder: artifact of `train_behavior_model`.
+        catalogue: the items.
+        config: how much of its tables is kept.
 
     Raises:
         UserError: there is no model, or it was trained in another embedding space.
@@ -78,7 +86,18 @@ def load_model(folder: Path, catalogue: Catalogue) -> BehaviorModel:
         )
     denoiser = Denoiser(card.network)
     denoiser.load_state_dict(load_file(folder / _WEIGHTS))
-    return BehaviorModel(card, denoiser)
+    associations = associate(denoiser, catalogue, config)
+    return BehaviorModel(card, denoiser, associations, load_cooccurrence(folder, catalogue))
+
+
+@torch.no_grad()
+def associate(denoiser: Denoiser, catalogue: Catalogue, config: DecodingConfig) -> Everything | Neighbors:
+    """What each item of the catalogue calls for, by the network's associations."""
+    vectors_nv, sharpness = torch.from_numpy(catalogue.vectors), float(denoiser.associations.sharpness)
+    if len(catalogue) > config.max_exact_items:
+        codes_nl = denoiser.known_codes(torch.from_numpy(catalogue.codes))
+        return find_associations(vectors_nv, codes_nl, sharpness, min(config.num_neighbors, _FOUND_NEIGHBORS))
+    return association_table(vectors_nv, sharpness, count=config.num_neighbors, max_exact=config.max_associated_exactly)
 
 
 def item_tensors(denoiser: Denoiser, catalogue: Catalogue, log_prior_n: torch.Tensor) -> ItemTensors:
@@ -87,34 +106,33 @@ def item_tensors(denoiser: Denoiser, catalogue: Catalogue, log_prior_n: torch.Te
     with torch.no_grad():
         components_np = denoiser.project(torch.from_numpy(catalogue.vectors))
     priors = code_log_priors(log_prior_n, codes_nl, denoiser.spec.code_sizes)
-    return ItemTensors(codes_nl, components_np, log_prior_n, priors)
+    return ItemTensors(codes_nl, components_np, torch.from_numpy(catalogue.vectors), log_prior_n, priors)
 
 
 def make_decoder(
-    denoiser: Denoiser,
+    model: BehaviorModel,
     catalogue: Catalogue,
     log_prior_n: torch.Tensor,
     config: DecodingConfig,
     *,
-    neighbors: Neighbors,
-    similarity_weight: float = 0.0,
+    alone: bool = False,
 ) -> Decoder:
     """The model ready to infer at a moment.
 
     Args:
-        denoiser: the network.
+        model: the model, loaded for this catalogue.
         catalogue: what may be inferred.
         log_prior_n: log P(item) at that moment.
         config: the settings.
-        neighbors: nearest items in the catalogue.
-        similarity_weight: of the knowledge-similarity term.
+        alone: the denoiser without co-occurrence, which the shipped score has.
     """
     return Decoder(
-        denoiser=denoiser,
-        items=item_tensors(denoiser, catalogue, log_prior_n),
+        denoiser=model.denoiser,
+        items=item_tensors(model.denoiser, catalogue, log_prior_n),
         num_slots=config.num_slots,
         num_steps=config.num_steps,
-        neighbors=neighbors,
-        similarity_weight=similarity_weight,
+        associations=model.associations,
+        cooccurrences=model.cooccurrences,
+        weights=model.card.model_weights if alone else model.card.weights,
         popularity_weight=config.popularity_weight,
     )

@@ -10,6 +10,7 @@ What is notable:
 - A linear shortcut leads from the mean of the visible items to every position: where behaviours are few it learns
   faster than attention and reaches items by knowledge alone.
 - Code embeddings start at the centroids of the knowledge vectors that carry the code.
+- Each visible behaviour also answers for itself (`associations.py`); the transformer learns what that leaves open.
 - Heads return log-odds against the prior: score(item) = sum_l log p(code_l) - log P(code_l) + log P(item) is
   sum_l h.E_l[code_l] + log P(item), a plain matrix product over the whole catalogue.
 """
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.config import Config
+from models.behavior.associations import Associations
 from models.behavior.backbone import Architecture, Pretrained, build_backbone
 from models.behavior.catalogue import Catalogue, FloatArray, IntArray
 from models.behavior.config import NetworkConfig
@@ -71,6 +73,7 @@ class Denoiser(nn.Module):
         self.output = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.mean_norm = nn.LayerNorm(width)
         self.shortcut = nn.Linear(width, width, bias=False)
+        self.associations = Associations()
 
     @torch.no_grad()
     def start_from(self, catalogue: Catalogue) -> None:

@@ -51,8 +51,12 @@ class Moment(NamedTuple):
     @property
     def unavailable_n(self) -> Tensor:
         """Items that could not be shown yet."""
-        as_of_us = pl.select(pl.lit(self.as_of).dt.epoch("us")).item()
-        return torch.from_numpy(self.catalogue.available_us >= as_of_us)
+        return unavailable(self.catalogue, self.as_of)
+
+
+def unavailable(catalogue: Catalogue, as_of: datetime) -> Tensor:
+    """Items that could not be shown yet at a moment, [N]."""
+    return torch.from_numpy(catalogue.available_us >= pl.select(pl.lit(as_of).dt.epoch("us")).item())
 
 
 def trend_prior(moment: Moment, window_days: float) -> Tensor:
@@ -63,9 +67,13 @@ def trend_prior(moment: Moment, window_days: float) -> Tensor:
 
 
 def smoothed_prior(ever_n: FloatArray, recent_n: FloatArray) -> Tensor:
-    """log P(item) by recent counts, smoothed by the share of each item in those of all time, [N]."""
-    mixed = torch.from_numpy(recent_n) + log_prior(ever_n).exp() * len(ever_n)
-    return torch.log(mixed / mixed.sum())
+    """log P(item), [N]: the share in all behaviours and in recent ones, which count the more the more they are.
+
+    Both shares are smoothed by one count for each item; with n recent behaviours theirs weighs n / (n + N).
+    """
+    trust = float(recent_n.sum() / (recent_n.sum() + len(recent_n)))
+    mixed: Tensor = trust * log_prior(recent_n).exp() + (1 - trust) * log_prior(ever_n).exp()
+    return torch.log(mixed)
 
 
 def top_items(

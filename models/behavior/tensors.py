@@ -1,6 +1,7 @@
 """What the denoiser works on: the catalogue and a batch of sequences as tensors.
 
-Shape letters: B sequences, T positions, L levels, N items, P knowledge components, K codes of a level.
+Shape letters: B sequences, T positions, L levels, N items, P knowledge components, V length of the knowledge vector,
+K codes of a level.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class ItemTensors:
     """From `Denoiser.known_codes`."""
     components_np: Tensor
     """From `Denoiser.project`."""
+    vectors_nv: Tensor
+    """Knowledge vectors."""
     log_prior_n: Tensor
     """log P(item) before anything is known of a user."""
     code_log_priors: tuple[Tensor, ...]
@@ -111,6 +114,7 @@ def sample_items(items: ItemTensors, batch: Batch, size: int, generator: torch.G
         items,
         codes_nl=items.codes_nl[chosen],
         components_np=items.components_np[chosen],
+        vectors_nv=items.vectors_nv[chosen],
         log_prior_n=log_prior_n,
     )
     return sampled, replace(batch, items_bt=positions_bt)

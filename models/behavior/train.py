@@ -1,7 +1,6 @@
 """The step that trains the behaviour model."""
 
 import math
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +17,14 @@ from contracts.tables import EVENT_TYPES
 from models.behavior.backbone import read_architecture
 from models.behavior.catalogue import Catalogue, read_catalogue
 from models.behavior.config import BehaviorConfig
+from models.behavior.cooccurrence import fit_cooccurrence
+from models.behavior.decode import Decoder
 from models.behavior.fit import Fitted, fit
 from models.behavior.histories import distinct_behaviors, training_sequences
-from models.behavior.measure import choose_similarity_weight, future_metrics
-from models.behavior.model import item_tensors, make_decoder, save_model
+from models.behavior.measure import future_metrics, tune_weights
+from models.behavior.model import BehaviorModel, ModelCard, associate, item_tensors, make_decoder, save_model
 from models.behavior.network import Denoiser, NetworkSpec, code_sizes
 from models.behavior.recommend import Moment, trend_prior
-from models.behavior.similarity import nearest_neighbors
 from models.behavior.tensors import item_counts, log_prior
 from models.behavior.workers import join_workers, launch
 
@@ -37,7 +37,7 @@ class TrainingData(NamedTuple):
     train: pl.DataFrame
     """Behaviours (from `distinct_behaviors`) of the users that the weights are fitted to."""
     held_out: pl.DataFrame
-    """Those of the users that choose the epoch and the similarity weight."""
+    """Those of the users that choose the epoch and the weights of the score's parts."""
 
 
 def train_behavior_model(
@@ -67,16 +67,32 @@ def train_behavior_model(
     with new_artifact(out, kind="behavior_model", inputs=inputs, config=config) as artifact:
         denoiser, fitted = fit_denoiser(data, config, checkpoint)
         moment = Moment(data.until, pl.concat([data.train, data.held_out]).sort("user_id", "time_us"), data.catalogue)
-        neighbors = nearest_neighbors(data.catalogue.vectors, config.decoding.similarity_neighbors)
-        prior = trend_prior(moment, config.decoding.trend_days)
-        decoder = make_decoder(denoiser, data.catalogue, prior, config.decoding, neighbors=neighbors)
-        weight = choose_similarity_weight(decoder, moment, data.held_out, config)
-        space = data.catalogue.space
-        card = save_model(artifact.path, denoiser, space=space, trained_until=data.until, similarity_weight=weight)
-        artifact.metrics |= {**fitted.metrics, "similarity_weight": weight, "train_behaviors": len(data.train)}
-        artifact.metrics |= future_metrics(replace(decoder, similarity_weight=weight), moment, log, config)
-        artifact.labels |= {"behavior_model_version": card.version, "space": space}
+        model, decoder = tune(denoiser, data, moment, config)
+        model = save_model(artifact.path, model, data.catalogue)
+        weights = {f"weight_{name}": weight for name, weight in model.card.weights.model_dump().items()}
+        artifact.metrics |= {**fitted.metrics, **weights, "train_behaviors": len(data.train)}
+        artifact.metrics |= future_metrics(decoder, model.card.model_weights, moment, log, config)
+        artifact.labels |= {"behavior_model_version": model.card.version, "space": model.card.space}
     checkpoint.unlink(missing_ok=True)
+
+
+def tune(
+    denoiser: Denoiser, data: TrainingData, moment: Moment, config: BehaviorConfig
+) -> tuple[BehaviorModel, Decoder]:
+    """The trained network with the other parts of its score; their weights are fitted to the held-out users, who then
+    enter the co-occurrences too."""
+    size = len(data.catalogue)
+    model = BehaviorModel(
+        card=ModelCard(space=data.catalogue.space, network=denoiser.spec, trained_until=data.until),
+        denoiser=denoiser,
+        associations=associate(denoiser, data.catalogue, config.decoding),
+        cooccurrences=fit_cooccurrence(data.train, size, config.cooccurrence),
+    )
+    prior = trend_prior(moment, config.decoding.trend_days)
+    tuned = tune_weights(make_decoder(model, data.catalogue, prior, config.decoding), moment, data.held_out, config)
+    card = model.card.model_copy(update={"weights": tuned.shipped, "model_weights": tuned.alone})
+    model = model._replace(card=card, cooccurrences=fit_cooccurrence(moment.behaviors, size, config.cooccurrence))
+    return model, make_decoder(model, data.catalogue, prior, config.decoding)
 
 
 def fit_together(dataset: Path, item_embeddings: Path, config: BehaviorConfig, checkpoints: Path) -> None:

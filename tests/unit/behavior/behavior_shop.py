@@ -20,7 +20,7 @@ SMALL = {
     "max_history": 12,
     "network": {"dimension": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.1},
     "training": {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "validation_share": 0.2},
-    "decoding": {"num_inferred": 5, "num_snapshots": 3, "similarity_neighbors": 5},
+    "decoding": {"num_inferred": 5, "num_snapshots": 3, "num_neighbors": 20},
 }
 
 

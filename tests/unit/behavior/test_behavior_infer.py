@@ -149,6 +149,19 @@ def test_drawn_and_varied_lists_are_valid_and_repeatable(
     assert not first["inferred_item_ids"].equals(other["inferred_item_ids"])
 
 
+def test_of_a_huge_catalogue_candidates_are_scored(
+    shop: Shop, model: Path, config: BehaviorConfig, inferred: pl.DataFrame, tmp_path: Path
+) -> None:
+    found = infer(shop, model, with_decoding(config, max_exact_items=NUM_ITEMS - 1), tmp_path / "out")
+    assert read_lineage(tmp_path / "out").metrics["catalogue_validity"] == 1.0
+    # A beam wider than this catalogue finds the lists of the whole.
+    same = found["inferred_item_ids"].list.set_intersection(inferred["inferred_item_ids"]).list.len().mean()
+    assert same > 4.5
+    many = with_decoding(config, max_exact_items=NUM_ITEMS - 1, num_steps=2)
+    with pytest.raises(UserError, match="num_steps 2"):
+        infer(shop, model, many, tmp_path / "many")
+
+
 def test_a_list_is_as_long_as_the_catalogue_allows(model: Path, config: BehaviorConfig, tmp_path: Path) -> None:
     everything = pl.DataFrame(
         {"user_id": "glutton", "item_id": shop_items()["item_id"], "timestamp": START, "event_type": "order"}

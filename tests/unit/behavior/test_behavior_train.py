@@ -104,7 +104,7 @@ def test_a_catalogue_of_one_item(config: BehaviorConfig, tmp_path: Path) -> None
         tmp_path, events=shop_events().filter(pl.col("item_id") == "i00"), embeddings=shop_embeddings().head(1)
     )
     train(shop, config, tmp_path)
-    assert read_lineage(tmp_path / "out").metrics["similarity_weight"] == 0
+    assert read_lineage(tmp_path / "out").metrics["weight_popularity"] == 1
 
 
 def test_nothing_to_train_on_is_the_users_error(config: BehaviorConfig, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.behavior.associations import Associations, log_mean
 from models.behavior.config import NetworkConfig
 from models.behavior.diffusion import draw_noise
 from models.behavior.fit import batches
+from models.behavior.neighbors import association_table
 from models.behavior.network import Denoiser, NetworkSpec
-from models.behavior.similarity import history_similarity, nearest_neighbors
 from models.behavior.slots import OPEN, lay_out
 from models.behavior.tensors import Batch, ItemTensors, code_log_priors, log_prior, sample_items
 
@@ -66,13 +67,26 @@ def test_filled_slots_are_visible() -> None:
     assert int(masked.sum()) == 1
 
 
-def test_neighbours_reach_the_most_similar_only() -> None:
-    angles = np.linspace(0, np.pi / 2, 6)
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    similarity = history_similarity(nearest_neighbors(vectors, 3), batch_of([1], 2))[0]
-    assert similarity.argmax() in (0, 2)
-    assert (similarity >= 0).all()
-    assert similarity[4] == similarity[5] == 0
+@pytest.mark.parametrize("max_exact", [0, 7])
+def test_tables_of_associations_say_what_the_network_does(max_exact: int) -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    learnt, batch = Associations(), batch_of([1, 4, 0], 5)
+    table = association_table(vectors, float(learnt.sharpness.detach()), count=6, max_exact=max_exact)
+    said = log_mean(table.sum_over(batch), batch.valid_bt.sum(1))
+    for row, length in enumerate([1, 4, 0]):
+        others = [item for item in range(7) if item not in range(1, length + 1)]
+        exact = learnt(vectors, batch.items_bt, batch.valid_bt)[row, others]
+        torch.testing.assert_close(said[row, others], exact)
+
+
+def test_a_table_keeps_the_nearest_and_the_mean_of_the_rest() -> None:
+    angles = torch.linspace(0, torch.pi / 2, 6)
+    points = torch.stack([angles.cos(), angles.sin()], dim=1)
+    table = association_table(points, 10.0, count=2, max_exact=0)
+    near = torch.exp(10 * (points @ points.T - 1))[1]
+    said = table.sum_over(batch_of([1], 2))[0]
+    torch.testing.assert_close(said[[0, 2]], near[[0, 2]])
+    torch.testing.assert_close(said[3:], near[3:].mean().expand(3))
 
 
 def test_the_score_is_the_prior_corrected_product_of_code_probabilities() -> None:
@@ -100,7 +114,7 @@ def test_the_score_is_the_prior_corrected_product_of_code_probabilities() -> Non
 
 def test_sampled_items_stand_for_the_rest() -> None:
     prior = log_prior(np.zeros(1000, dtype=np.float32))
-    items = ItemTensors(torch.zeros(1000, 1).long(), torch.zeros(1000, 2), prior, ())
+    items = ItemTensors(torch.zeros(1000, 1).long(), torch.zeros(1000, 2), torch.zeros(1000, 2), prior, ())
     batch = batch_of([3], 3)
     sampled, moved = sample_items(items, batch, 50, torch.Generator().manual_seed(0))
     assert sampled.log_prior_n.exp().sum().item() == pytest.approx(1, abs=1e-4)

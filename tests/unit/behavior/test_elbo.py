@@ -30,7 +30,7 @@ def denoiser(seed: int) -> Denoiser:
 
 def items() -> ItemTensors:
     prior = log_prior(torch.zeros(4).numpy())
-    return ItemTensors(CODES, torch.eye(4), prior, code_log_priors(prior, CODES, (2, 2)))
+    return ItemTensors(CODES, torch.eye(4), torch.eye(4), prior, code_log_priors(prior, CODES, (2, 2)))
 
 
 def batch(rows: torch.Tensor) -> Batch:

@@ -1,0 +1,48 @@
+"""What single behaviours call for: items that lie near *something* in the history.
+
+A sequence's summary blurs what its parts have nothing to do with each other. So beside the transformer's answer each
+visible behaviour answers for itself, log mean_j exp(s (cos(j, i) - 1)), and the answers compete (the form of
+multiple-instance learning, Miech et al., arXiv 1912.06430, section 3.2).
+
+Shape letters: B sequences, T positions, R visible behaviours of all of them, N items, V length of the knowledge vector.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_SHARPNESS_START = 10.0
+
+
+class Associations(nn.Module):
+    """How sharply nearness counts, and how much; the space itself is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(_SHARPNESS_START)))
+        self.strength = nn.Parameter(torch.ones(()))
+
+    @property
+    def sharpness(self) -> Tensor:
+        """s, what a cosine is multiplied by."""
+        return self.log_sharpness.exp()
+
+    def forward(self, vectors_nv: Tensor, items_bt: Tensor, visible_bt: Tensor) -> Tensor:
+        """Log-odds of every item, [B, N]; 0 where nothing is visible.
+
+        Args:
+            vectors_nv: knowledge vectors of the items, of unit norm.
+            items_bt: items of the sequences.
+            visible_bt: which of them are seen.
+        """
+        row, column = visible_bt.nonzero(as_tuple=True)
+        answers_rn = torch.exp(self.sharpness * (vectors_nv[items_bt[row, column]] @ vectors_nv.T - 1))
+        total_bn = answers_rn.new_zeros(len(items_bt), len(vectors_nv)).index_add(0, row, answers_rn)
+        return self.strength * log_mean(total_bn, visible_bt.sum(1))
+
+
+def log_mean(total_bn: Tensor, count_b: Tensor) -> Tensor:
+    """Logarithm of sums over behaviours divided by their number; 0 where there were none."""
+    none_b1 = (count_b == 0)[:, None]
+    return torch.log((total_bn / count_b.clamp_min(1)[:, None]).masked_fill(none_b1, 1.0))
