@@ -80,12 +80,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Trainings of the behaviour model -> what differs from its configuration. `without_knowledge` is given the vectors and
 semantic ids of other items at random."""
-ALONE = {"popularity_weight": 1.0}
 DECODINGS: dict[str, dict[str, Any]] = {
     "steps2": {"num_steps": 2, "num_slots": 4},
     "steps4": {"num_steps": 4, "num_slots": 4},
     "slots1": {"num_slots": 1},
     "slots4": {"num_slots": 4},
+    "popularity1": {"popularity_weight": 1.0},
+    "popularity0": {"popularity_weight": 0.0},
 }
 """Ways of decoding of the full model -> what differs from its configuration."""
 
@@ -187,11 +188,11 @@ def _behavior(bench: Bench, variant: str) -> dict[str, Lists]:
     config = behavior_config(bench, variant)
     shipped = "shipped" if variant == "model" else f"{variant}_shipped"
     found = {
-        variant: _infer(bench, artifact, config, ALONE, alone=True),
+        variant: _infer(bench, artifact, config, {}, alone=True),
         shipped: _infer(bench, artifact, config, {}, alone=False),
     }
     if variant == "model":
-        found |= {name: _infer(bench, artifact, config, ALONE | how, alone=True) for name, how in DECODINGS.items()}
+        found |= {name: _infer(bench, artifact, config, how, alone=True) for name, how in DECODINGS.items()}
     return found
 
 
