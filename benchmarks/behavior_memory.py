@@ -61,7 +61,8 @@ def make_inputs(folder: Path, num_users: int) -> None:
 
     from models.behavior.catalogue import read_catalogue
     from models.behavior.config import BehaviorConfig
-    from models.behavior.model import save_model
+    from models.behavior.cooccurrence import nothing
+    from models.behavior.model import BehaviorModel, ModelCard, associate, save_model
     from models.behavior.network import Denoiser, NetworkSpec, code_sizes
 
     rng = np.random.default_rng(0)
@@ -86,8 +87,14 @@ def make_inputs(folder: Path, num_users: int) -> None:
     torch.manual_seed(0)
     denoiser = Denoiser(spec)
     denoiser.start_from(catalogue)
+    model = BehaviorModel(
+        ModelCard(space="random", network=spec, trained_until=CUTOFF),
+        denoiser,
+        associations=associate(denoiser, catalogue, config.decoding),
+        cooccurrences=nothing(NUM_ITEMS),
+    )
     with new_artifact(folder / "behavior_model", kind="behavior_model", inputs={}) as artifact:
-        save_model(artifact.path, denoiser, space="random", trained_until=CUTOFF, similarity_weight=1.0)
+        save_model(artifact.path, model, catalogue)
 
 
 def infer(folder: Path) -> None:
@@ -99,8 +106,8 @@ def infer(folder: Path) -> None:
 
     torch.set_num_threads(1)
     config = BehaviorConfig(decoding=DecodingConfig(num_snapshots=1))
-    inputs = (folder / name for name in ("dataset", "item_embeddings", "behavior_model"))
-    infer_behaviors(*inputs, config, out=folder / "inferred")
+    dataset, item_embeddings, model = (folder / name for name in ("dataset", "item_embeddings", "behavior_model"))
+    infer_behaviors(dataset, item_embeddings, model, config, out=folder / "inferred")
 
 
 def _items() -> pl.DataFrame:

@@ -86,8 +86,8 @@ def _refuse_crowding(num_slots: int, max_length: int) -> None:
 def _refuse_slowness(decoding: DecodingConfig, num_items: int) -> None:
     if decoding.num_steps > 1 and num_items > decoding.max_exact_items:
         raise UserError(
-            f"behavior.decoding.num_steps {decoding.num_steps} scores the whole catalogue, here {num_items} items; give 1 "
-            f"or raise behavior.decoding.max_exact_items (now {decoding.max_exact_items})"
+            f"behavior.decoding.num_steps {decoding.num_steps} scores the whole catalogue of {num_items} items; "
+            f"give 1, or raise behavior.decoding.max_exact_items (now {decoding.max_exact_items})"
         )
 
 
