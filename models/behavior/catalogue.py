@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from contracts.artifacts import read_table
+from contracts.aspects import read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
 
@@ -25,7 +26,7 @@ class Catalogue:
     codes: IntArray
     """Semantic ids, [N, L]."""
     vectors: FloatArray
-    """Knowledge embeddings, unit norm, [N, d]."""
+    """Learnt aspect of the knowledge embeddings, unit norm, [N, d]."""
     available_us: IntArray
     """First time each item could be shown, microseconds since 1970; the smallest integer where unknown, [N]."""
     space: str
@@ -57,11 +58,13 @@ def read_catalogue(items: pl.DataFrame, item_embeddings: Path) -> Catalogue:
     if known.is_empty():
         raise UserError(f"no item of the catalogue has an embedding in {item_embeddings}; run embed_items again")
     _refuse_mixture(known, item_embeddings)
+    vectors = _matrix(known["embedding"])
+    learnt = next(iter(read_aspects(item_embeddings, length=vectors.shape[1]).values()))
     available = known["available_at"].dt.epoch("us").fill_null(np.iinfo(np.int64).min)
     return Catalogue(
         item_ids=known["item_id"],
         codes=_matrix(known["semantic_id"]).astype(np.int64),
-        vectors=_matrix(known["embedding"]).astype(np.float32),
+        vectors=np.ascontiguousarray(vectors[:, :learnt], dtype=np.float32),
         available_us=available.to_numpy(),
         space=known["space"][0],
     )

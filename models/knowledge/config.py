@@ -193,6 +193,9 @@ class ContrastConfig(Config):
     """Dropout of the hidden layer."""
     residual_dropout: float = Field(default=0.5, ge=0, le=1)
     """How often an item's own residual is left out in training; 1: items have none."""
+    num_folds: int = Field(default=3, ge=0)
+    """Further spaces, each learnt without one part of the users: a ranker trains on a user's lists in the space that
+    has not seen him, else it trusts similarities learnt from the very clicks it is to predict. 0: none."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(default=0.05, ge=0)
@@ -212,6 +215,19 @@ class StudentConfig(Config):
     """Share of the items that it never learns from; its agreement with the teacher is measured on them."""
 
 
+class AspectsConfig(Config):
+    """What stands beside the learnt vector of an item: cosines that a ranker weighs on their own. 0 leaves one out."""
+
+    words: int = Field(default=128, ge=0)
+    """Length of the vector of the title's exact words and the brand (`words.py`)."""
+    knowledge: int = Field(default=64, ge=0)
+    """Leading axes of the whitened knowledge view."""
+    brand: int = Field(default=32, ge=0)
+    """Leading axes of the whitened brand view."""
+    max_words: int = Field(default=50_000, ge=1)
+    """Most frequent words and word pairs kept."""
+
+
 class EmbeddingConfig(Config):
     """What `embed_items` needs to know."""
 
@@ -222,7 +238,9 @@ class EmbeddingConfig(Config):
     knowledge: bool = True
     """Let the distilled knowledge speak beside the raw text; off gives a space of the raw text alone."""
     dimension: int = Field(default=256, ge=2)
-    """Length of an item's vector."""
+    """Length of an item's learnt vector, the first aspect of its embedding."""
+    aspects: AspectsConfig = AspectsConfig()
+    """The other aspects."""
     text_axes: int = Field(default=256, ge=2)
     """Principal components kept of each view of the raw text."""
     knowledge_axes: int = Field(default=128, ge=2)

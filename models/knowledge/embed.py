@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import load_file, save_file
 
-from contracts.artifacts import Artifact, new_artifact, read_lineage, read_table, write_json, write_table
+from contracts.artifacts import Artifact, new_artifact, read_lineage, read_table, write_table
+from contracts.aspects import FOLDS_FILE, SPACE_FILE, describe_space
 from contracts.dataset import Split
 from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
@@ -26,11 +27,11 @@ from models.knowledge.semantic_ids import Codebooks, SemanticIds, extend, quanti
 from models.knowledge.space import Space, fit_space
 from models.knowledge.vectors import open_vectors
 from models.knowledge.views import Views, encode_views
+from models.knowledge.words import word_texts
 
 CODEBOOKS_FILE = "codebooks.safetensors"
 PROJECTION_FILE = "projection.safetensors"
 RESIDUALS_FILE = "residuals.safetensors"
-SPACE_FILE = "space.json"
 
 
 def embed_items(
@@ -43,7 +44,7 @@ def embed_items(
         knowledge: The knowledge artifact of the same catalogue.
         config: Encoder, use of the knowledge, training of the space and semantic ids.
         out: The artifact folder: item_embeddings.parquet, space.json, projection.safetensors,
-            residuals.safetensors, codebooks.safetensors.
+            residuals.safetensors, codebooks.safetensors, fold_embeddings.safetensors.
         cache: Folder of the vectors of texts, kept between runs; none: all are encoded.
 
     Raises:
@@ -58,15 +59,18 @@ def embed_items(
             history_length=config.contrast.history_length,
             limit=config.contrast.max_targets,
             seed=config.seed,
+            num_folds=config.contrast.num_folds,
         )
-        fitted = fit_space(seen.views, engagement, config)
-        vectors = fitted.space.project(seen.views, fitted.residuals)
+        fitted = fit_space(seen.views, seen.texts, engagement, config)
+        vectors = fitted.space.project(seen.views, fitted.residuals, seen.texts)
         order = seen.items["item_id"].to_numpy().astype(str)
-        ids = quantise(vectors, config.semantic_ids, seed=config.seed, order=order)
+        ids = quantise(vectors[:, : config.dimension], config.semantic_ids, seed=config.seed, order=order)
         fitted.space.save(artifact.path / PROJECTION_FILE)
+        if len(fitted.folds):
+            save_file({"embeddings": fitted.folds}, artifact.path / FOLDS_FILE)
         ids.codebooks.save(artifact.path / CODEBOOKS_FILE)
         artifact.metrics.update(fitted.metrics)
-        space = _describe_space(artifact, config, seen.encoder)
+        space = _describe_space(artifact, config, seen.encoder, fitted.space.aspects)
         _write(artifact, dataset, seen.items, vectors, fitted.residuals, ids, space)
 
 
@@ -97,8 +101,10 @@ def embed_new_items(
             shutil.copyfile(space / file, artifact.path / file)
         known = read_table(space / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id", "semantic_id")
         residuals = _keep_residuals(space, known["item_id"], seen.items["item_id"])
-        vectors = Space.load(space / PROJECTION_FILE).project(seen.views, residuals)
-        ids = extend(vectors, Codebooks.load(space / CODEBOOKS_FILE), seen.items["item_id"], known)
+        vectors = Space.load(space / PROJECTION_FILE).project(seen.views, residuals, seen.texts)
+        ids = extend(
+            vectors[:, : config.dimension], Codebooks.load(space / CODEBOOKS_FILE), seen.items["item_id"], known
+        )
         artifact.labels["space"] = name
         artifact.metrics["new_items"] = float((~seen.items["item_id"].is_in(known["item_id"].implode())).sum())
         _write(artifact, dataset, seen.items, vectors, residuals, ids, name)
@@ -110,16 +116,18 @@ class _Seen(NamedTuple):
     items: pl.DataFrame
     encoder: TextEncoder
     views: Views
+    texts: list[str]
+    """From `word_texts`."""
 
 
 def _look(dataset: Path, knowledge: Path, config: EmbeddingConfig, cache: Path | None) -> _Seen:
     items = read_table(dataset / "items.parquet", ITEMS)
     claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
-    encoder = Encoder(config)
+    encoder, texts = Encoder(config), word_texts(items)
     if cache is None:
-        return _Seen(items, encoder, encode_views(items, claims, encoder, config))
+        return _Seen(items, encoder, encode_views(items, claims, encoder, config), texts)
     with open_vectors(cache, encoder, config) as cached:
-        return _Seen(items, encoder, encode_views(items, claims, cached, config))
+        return _Seen(items, encoder, encode_views(items, claims, cached, config), texts)
 
 
 def _keep_residuals(space: Path, known: pl.Series, item_ids: pl.Series) -> Floats:
@@ -163,13 +171,13 @@ def _require_same_space(space: Path, config: EmbeddingConfig, encoder: TextEncod
     return str(described["space"])
 
 
-def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: TextEncoder) -> str:
+def _describe_space(artifact: Artifact, config: EmbeddingConfig, encoder: TextEncoder, aspects: dict[str, int]) -> str:
     """Names the space by what makes its vectors and codes comparable: encoder, projection, codebooks and settings."""
     fitted = [digest_file(artifact.path / name) for name in (PROJECTION_FILE, CODEBOOKS_FILE)]
     digest = digest_value([encoder.digest, config.model_dump(mode="json"), *fitted])
     space = f"{encoder.name}-{'knowledge' if config.knowledge else 'text'}-{digest[:8]}"
-    description = {"space": space, "encoder": encoder.name, "encoder_digest": encoder.digest}
-    write_json(artifact.path / SPACE_FILE, {**description, "dimension": config.dimension})
+    description: dict[str, object] = {"space": space, "encoder": encoder.name, "encoder_digest": encoder.digest}
+    describe_space(artifact.path, description, aspects)
     artifact.labels["space"] = space
     return space
 

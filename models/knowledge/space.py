@@ -4,11 +4,13 @@ Text encoders put all texts of a shop into a narrow cone: a common mean and a fe
 products apart. So each view is centred, rotated onto its principal axes, cut, and the axes are evened out a little
 (partial whitening, as in Su et al. 2021, "Whitening sentence representations"). A projection trained on co-engagement
 (`contrast.py`) makes one vector of all views; where nothing is known of an item, a student (`student.py`) does so from
-its raw text.
+its raw text. Beside this learnt vector stand what training blurs: exact words, knowledge and brand, each an aspect of
+unit norm that is compared on its own.
 
 Shape legend: N items, D encoder, W width of all views together, d dimension of the space.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -22,7 +24,8 @@ from models.knowledge.encoder import Floats
 from models.knowledge.engagement import Engagement
 from models.knowledge.projection import Projection
 from models.knowledge.student import teach
-from models.knowledge.views import KNOWLEDGE, Views, unit
+from models.knowledge.views import BRAND, KNOWLEDGE, Views, unit
+from models.knowledge.words import Words
 
 _SHRINKAGE = 10.0
 """Items' worth of doubt in a mean: keeps a catalogue of one item, or of equal items, from being centred to nothing."""
@@ -64,7 +67,7 @@ def whiten(views: Views, whitenings: dict[str, Whitening]) -> tuple[Floats, Floa
 
 
 class Space(NamedTuple):
-    """Maps views to item vectors."""
+    """Maps views and words to item vectors."""
 
     whitenings: dict[str, Whitening]
     """By view, in the order of the projection's inputs; the knowledge comes last."""
@@ -72,9 +75,24 @@ class Space(NamedTuple):
     """Reads all views."""
     student: Projection | None
     """Reads the raw texts alone; None where the space knows no knowledge."""
+    words: Words
+    """Reads titles and brands word by word."""
+    axes: dict[str, int]
+    """View -> its leading axes that stand beside the learnt vector."""
 
-    def project(self, views: Views, residuals: Floats) -> Floats:
-        """Unit vectors [N, d] of items with residuals [N, d]; what is not known at all is placed by its raw text."""
+    @property
+    def aspects(self) -> dict[str, int]:
+        """Aspect -> length, in the order of an item's vector."""
+        learnt = self.teacher.linear.out_features
+        return {"learnt": learnt, "words": self.words.axes.shape[1]} | self.axes
+
+    def project(self, views: Views, residuals: Floats, texts: Sequence[str]) -> Floats:
+        """All aspects of items with residuals [N, d] and texts from `word_texts`, side by side."""
+        beside = [unit(self.whitenings[name].apply(views[name])[:, :size]) for name, size in self.axes.items()]
+        return np.concatenate([self.learn(views, residuals), self.words.apply(texts), *beside], axis=1)
+
+    def learn(self, views: Views, residuals: Floats) -> Floats:
+        """The learnt aspect, unit vectors [N, d]; what is not known at all is placed by its raw text."""
         return unit(self.place(views) + residuals)
 
     def place(self, views: Views) -> Floats:
@@ -97,6 +115,8 @@ class Space(NamedTuple):
             projection = getattr(self, role)
             if projection is not None:
                 tensors |= {f"{role}.{name}": values.numpy() for name, values in projection.state_dict().items()}
+        tensors |= {f"words.{name}": values for name, values in self.words.tensors().items()}
+        tensors |= {f"axes.{name}": np.array([size]) for name, size in self.axes.items()}
         save_file(tensors, path)
 
     @classmethod
@@ -110,7 +130,10 @@ class Space(NamedTuple):
         }
         roles = {role: _part(tensors, role) for role in ("teacher", "student")}
         student = Projection.from_tensors(roles["student"]) if roles["student"] else None
-        return cls(whitenings, Projection.from_tensors(roles["teacher"]), student)
+        words = Words.from_tensors(_part(tensors, "words"))
+        sizes = _part(tensors, "axes")
+        axes = {name: int(sizes[name][0]) for name in whitenings if name in sizes}
+        return cls(whitenings, Projection.from_tensors(roles["teacher"]), student, words, axes)
 
 
 class FittedSpace(NamedTuple):
@@ -119,11 +142,13 @@ class FittedSpace(NamedTuple):
     space: Space
     residuals: Floats
     """[N, d] what the log says of each item beyond its views."""
+    folds: Floats
+    """[K, N, d] the learnt aspect, each without what one part of the users did."""
     metrics: dict[str, float]
 
 
-def fit_space(views: Views, engagement: Engagement, config: EmbeddingConfig) -> FittedSpace:
-    """Fits the space to a catalogue's views and to the log before the training end.
+def fit_space(views: Views, texts: Sequence[str], engagement: Engagement, config: EmbeddingConfig) -> FittedSpace:
+    """Fits the space to a catalogue's views, to its texts from `word_texts` and to the log before the training end.
 
     Raises:
         UserError: the wanted dimension is larger than all views together.
@@ -135,17 +160,32 @@ def fit_space(views: Views, engagement: Engagement, config: EmbeddingConfig) -> 
     width = sum(whitening.axes.shape[1] for whitening in whitenings.values())
     if config.dimension > width:
         raise UserError(f"embedding.dimension: {config.dimension} is more than the {width} dimensions of all views")
-    texts, full = whiten(views, whitenings)
+    raw, full = whiten(views, whitenings)
     trained = train_projection(full, engagement, config.contrast, dimension=config.dimension, seed=config.seed)
     metrics = {"contrast_targets": float(len(engagement.targets))}
-    if KNOWLEDGE not in views:
-        return FittedSpace(Space(whitenings, trained.projection, None), trained.residuals, metrics)
-    points = trained.projection.project(full)
-    catalogue = unit(points + trained.residuals)
-    taught = teach(trained.projection, texts, points, catalogue, config.student, seed=config.seed)
-    if taught.recall10 is not None:
-        metrics["student_recall10"] = taught.recall10
-    return FittedSpace(Space(whitenings, trained.projection, taught.student), trained.residuals, metrics)
+    student = None
+    if KNOWLEDGE in views:
+        points = trained.projection.project(full)
+        catalogue = unit(points + trained.residuals)
+        taught = teach(trained.projection, raw, points, catalogue, config.student, seed=config.seed)
+        student = taught.student
+        if taught.recall10 is not None:
+            metrics["student_recall10"] = taught.recall10
+    wanted = {KNOWLEDGE: config.aspects.knowledge, BRAND: config.aspects.brand}
+    axes = {name: min(wanted[name], whitenings[name].axes.shape[1]) for name in views if wanted.get(name)}
+    words = Words.fit(texts, config.aspects, seed=config.seed)
+    space = Space(whitenings, trained.projection, student, words, axes)
+    return FittedSpace(space, trained.residuals, _fit_folds(full, engagement, config), metrics)
+
+
+def _fit_folds(full: Floats, engagement: Engagement, config: EmbeddingConfig) -> Floats:
+    """Cross-fitting: fold k's vectors [K, N, d] are learnt from the users of all other folds."""
+    folds = np.empty((config.contrast.num_folds, len(full), config.dimension), np.float32)
+    for fold in range(len(folds)):
+        others = Engagement(*(part[engagement.folds != fold] for part in engagement))
+        trained = train_projection(full, others, config.contrast, dimension=config.dimension, seed=config.seed)
+        folds[fold] = unit(trained.projection.project(full) + trained.residuals)
+    return folds
 
 
 def _part(tensors: dict[str, Floats], role: str) -> dict[str, Floats]:

@@ -13,6 +13,7 @@ from contracts.tables import FACETS
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.encoder import Floats, TextEncoder
 
+BRAND: Final = "brand"
 KNOWLEDGE: Final = "knowledge"
 _DESCRIPTION: Final = "description"
 _MAX_TEXT_CHARS = 4000
@@ -36,7 +37,7 @@ def view_texts(items: pl.DataFrame) -> dict[str, pl.Series]:
     category = pl.col("category").str.replace_all(">", ",", literal=True)
     leaf = pl.col("category").str.split(">").list.last().str.strip_chars()
     whole = pl.concat_str(["title", "brand", leaf, _DESCRIPTION], separator=". ", ignore_nulls=True)
-    parts = {"text": whole, "title": pl.col("title"), "category": category, "brand": pl.col("brand")}
+    parts = {"text": whole, "title": pl.col("title"), "category": category, BRAND: pl.col("brand")}
     cut = items.select(
         part.str.slice(0, _MAX_TEXT_CHARS).fill_null("").alias(name)
         for name, part in (parts | {_DESCRIPTION: pl.col(_DESCRIPTION)}).items()

@@ -1,6 +1,6 @@
 """The parts of the ranker that read behaviours with a candidate in mind.
 
-Shape legend: B batch, C candidates, H behaviours, E width, A heads, G gates, N kernels.
+Shape legend: B batch, C candidates, H behaviours, E width, A heads, G gates, N kernels, S aspects of similarity.
 """
 
 # ruff: noqa: N803, N806 (shape suffixes)
@@ -14,6 +14,9 @@ _AGE_EDGES_LONG_S = (120 * 86400, 240 * 86400, 365 * 86400, 730 * 86400)
 _MASKED = -1e4
 _STEEPEST = 0.6
 _LEAST_MASS = -10.0
+_FIRST_WEIGHTS = (4.0, 16.0)
+_WEIGHT_UNIT = 10.0
+"""Cosines need weights far above the optimiser's step."""
 
 
 class BehaviorBias(nn.Module):
@@ -57,19 +60,19 @@ def _power_law(edges_s: Tensor, outputs: int) -> Tensor:
 class TargetAttention(nn.Module):
     """Multi-head attention of candidates over behaviours (DIN, arXiv 1706.06978; exact search unit of the paper).
 
-    Knowledge similarity, where given, is added to the logits with a learnt weight per head.
+    Similarity, where given, is added to the logits with a learnt weight per aspect and head.
     """
 
-    def __init__(self, width: int, num_heads: int, *, similarity: bool) -> None:
+    def __init__(self, width: int, num_heads: int, *, num_aspects: int) -> None:
         super().__init__()
         self.num_heads, self.head_width = num_heads, width // num_heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
-        self.similarity_weight = nn.Parameter(torch.linspace(4.0, 16.0, num_heads)) if similarity else None
+        self.similarity_weight = nn.Parameter(_first_aspect_weight(num_aspects, num_heads)) if num_aspects else None
 
     def forward(
-        self, c_BCE: Tensor, h_BHE: Tensor, mask_BH: Tensor, *, similarity_BCH: Tensor | None, bias_BHA: Tensor | None
+        self, c_BCE: Tensor, h_BHE: Tensor, mask_BH: Tensor, *, similarity_SBCH: Tensor | None, bias_BHA: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What the behaviours say about each candidate [B, C, E], and how loudly: log of the summed weights [B, C, A].
 
@@ -81,8 +84,9 @@ class TargetAttention(nn.Module):
         )
         logits_BACH = q_BACe @ k_BAHe.transpose(-1, -2) * self.head_width**-0.5
         if self.similarity_weight is not None:
-            assert similarity_BCH is not None
-            logits_BACH = logits_BACH + self.similarity_weight[:, None, None] * similarity_BCH.unsqueeze(1)
+            assert similarity_SBCH is not None
+            weight_SA = _WEIGHT_UNIT * self.similarity_weight
+            logits_BACH = logits_BACH + torch.einsum("sa,sbch->bach", weight_SA, similarity_SBCH)
         if bias_BHA is not None:
             logits_BACH = logits_BACH + bias_BHA.transpose(1, 2).unsqueeze(2)
         logits_BACH = logits_BACH + (1 - mask_BH)[:, None, None, :] * _MASKED
@@ -91,6 +95,13 @@ class TargetAttention(nn.Module):
         read_BCE = read_BACe.transpose(1, 2).flatten(-2) * known_B[:, None, None]
         mass_BCA = torch.logsumexp(logits_BACH, -1).clamp(min=_LEAST_MASS).transpose(1, 2)
         return read_BCE, mass_BCA
+
+
+def _first_aspect_weight(num_aspects: int, num_heads: int) -> Tensor:
+    """Weights [S, A]: the first aspect counts from the start, the others are learnt."""
+    weight_SA = torch.zeros(num_aspects, num_heads)
+    weight_SA[0] = torch.linspace(*_FIRST_WEIGHTS, num_heads) / _WEIGHT_UNIT
+    return weight_SA
 
 
 class UserReader(nn.Module):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from models.ranker.encoding import PADDING
+from models.ranker.encoding import PADDING, Floats
 from models.ranker.feed import candidate_grid
-from models.ranker.network import Ranker, Views
+from models.ranker.network import Ranker, Views, similarities
 from models.ranker.rows import ItemTable, RankingRows
 
 Ints = npt.NDArray[np.int64]
@@ -33,6 +33,8 @@ class CatalogueTensors(NamedTuple):
     """`ids`, `categories`, `brands`, `price_buckets` [rows]."""
     vectors: Tensor
     """[rows, R], through the lens."""
+    folds: Tensor
+    """[K, rows, d] the first aspect as learnt without the users of each fold; K is 0 where there are no folds."""
 
 
 class Batch(NamedTuple):
@@ -49,18 +51,21 @@ class Batch(NamedTuple):
     ages_s_BH: Tensor
     inferred_BK: Tensor
     scores_BK: Tensor
+    fold: int | None = None
+    """The users' fold, in training: their items are seen as learnt without them."""
 
 
-def catalogue_tensors(network: Ranker, table: ItemTable) -> CatalogueTensors:
+def catalogue_tensors(network: Ranker, table: ItemTable, folds: Floats | None = None) -> CatalogueTensors:
     """Item table -> tensors, its vectors seen through the network's lens (which is fixed: once is enough)."""
     fields = table.features._asdict()
     vectors = torch.from_numpy(fields.pop("vectors"))
     if network.lens is not None:
         vectors = torch.cat([network.lens(part) for part in torch.split(vectors, _ITEMS_PER_LOOK)])
-    return CatalogueTensors({name: torch.from_numpy(values) for name, values in fields.items()}, vectors)
+    tensors = {name: torch.from_numpy(values) for name, values in fields.items()}
+    return CatalogueTensors(tensors, vectors, torch.zeros(0) if folds is None else torch.from_numpy(folds))
 
 
-def make_batch(rows: RankingRows, chosen: Ints) -> Batch:
+def make_batch(rows: RankingRows, chosen: Ints, fold: int | None = None) -> Batch:
     """Collects lists, padded to the longest of them; likewise their histories."""
     places, filled = candidate_grid(rows, chosen)
     history, inferred = _trimmed(rows.history[chosen]), _trimmed(rows.inferred[chosen])
@@ -75,17 +80,27 @@ def make_batch(rows: RankingRows, chosen: Ints) -> Batch:
         ages_s_BH=torch.from_numpy(np.array(rows.history_ages_s[chosen, :length])),
         inferred_BK=torch.from_numpy(inferred),
         scores_BK=torch.from_numpy(np.array(rows.inferred_scores[chosen, :inferred_length])),
+        fold=fold,
     )
 
 
-def plan_epoch(rows: RankingRows, batch_size: int, rng: np.random.Generator) -> list[Ints]:
-    """Batches of one pass: shuffled, yet lists with histories of like length share a batch, as most are short."""
-    order = rng.permutation(len(rows))
+def plan_epoch(folds: Ints, lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
+    """Batches of one pass: shuffled, each of one fold; lists of like length share a batch, as most are short.
+
+    Args:
+        folds: fold of each list's user, [N].
+        lengths: of the lists' histories, [N].
+        batch_size: lists per batch.
+        rng: shuffles.
+    """
+    order = rng.permutation(len(folds))
     batches: list[Ints] = []
-    for start in range(0, len(order), _BATCHES_PER_SORT * batch_size):
-        block = np.sort(order[start : start + _BATCHES_PER_SORT * batch_size])
-        by_length = block[np.argsort(np.count_nonzero(rows.history[block], axis=1), kind="stable")]
-        batches += [np.sort(by_length[at : at + batch_size]) for at in range(0, len(block), batch_size)]
+    for fold in np.unique(folds):
+        own = order[folds[order] == fold]
+        for start in range(0, len(own), _BATCHES_PER_SORT * batch_size):
+            block = np.sort(own[start : start + _BATCHES_PER_SORT * batch_size])
+            by_length = block[np.argsort(lengths[block], kind="stable")]
+            batches += [np.sort(by_length[at : at + batch_size]) for at in range(0, len(block), batch_size)]
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
@@ -97,39 +112,53 @@ def _trimmed(padded: npt.NDArray[np.int32]) -> Ints:
 def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
     """Represents the batch's items."""
     features = network.features
-    items_BIE = _represent(network, catalogue, torch.cat([batch.candidates_BC, batch.history_BH], 1))
+    items_BIE = _represent(network, catalogue, torch.cat([batch.candidates_BC, batch.history_BH], 1), batch.fold)
     num_candidates = batch.candidates_BC.shape[1]
     similar = inferred = inferred_similar = None
     if features.similarity:
-        similar = _similarity(catalogue.vectors, batch.candidates_BC, batch.history_BH)
+        similar = similarities(
+            _look_up(catalogue, batch.candidates_BC, batch.fold),
+            _look_up(catalogue, batch.history_BH, batch.fold),
+            network.aspects,
+        )
     if features.inferred:
-        inferred = _represent(network, catalogue, batch.inferred_BK, only_ids=True)
+        inferred = _represent(network, catalogue, batch.inferred_BK, batch.fold, only_ids=True)
     if features.inferred and features.similarity:
-        inferred_similar = _similarity(catalogue.vectors, batch.candidates_BC, batch.inferred_BK)
+        inferred_similar = similarities(
+            _look_up(catalogue, batch.candidates_BC, batch.fold),
+            _look_up(catalogue, batch.inferred_BK, batch.fold),
+            network.aspects[:1],
+        )
     return Views(
         candidates_BCE=items_BIE[:, :num_candidates],
         history_BHE=items_BIE[:, num_candidates:],
         history_mask_BH=(batch.history_BH > 0).to(torch.float32),
         ages_s_BH=batch.ages_s_BH,
         types_BH=batch.types_BH,
-        similarity_BCH=similar,
+        similarity_SBCH=similar,
         inferred_BKE=inferred,
         scores_BK=batch.scores_BK,
-        inferred_similarity_BCK=inferred_similar,
+        inferred_similarity_SBCK=inferred_similar,
     )
 
 
-def _represent(network: Ranker, catalogue: CatalogueTensors, rows: Tensor, *, only_ids: bool = False) -> Tensor:
+def _represent(
+    network: Ranker, catalogue: CatalogueTensors, rows: Tensor, fold: int | None, *, only_ids: bool = False
+) -> Tensor:
     """Item representations [*rows, E]; `only_ids` leaves out what serving does not send for inferred items."""
     distinct_U, place = torch.unique(rows, return_inverse=True)
     names = ("ids",) if only_ids else tuple(catalogue.fields)
     fields = {name: catalogue.fields[name][distinct_U] for name in names}
     if network.features.knowledge:
-        fields["vectors"] = catalogue.vectors[distinct_U]
+        fields["vectors"] = _look_up(catalogue, distinct_U, fold)
     items_UE: Tensor = network.items(fields)
     return embedding(place, items_UE)
 
 
-def _similarity(vectors: Tensor, candidates: Tensor, others: Tensor) -> Tensor:
-    similarity: Tensor = embedding(candidates, vectors) @ embedding(others, vectors).transpose(1, 2)
-    return similarity
+def _look_up(catalogue: CatalogueTensors, rows: Tensor, fold: int | None) -> Tensor:
+    """Vectors [*rows, R] of items, the first aspect as the fold has it."""
+    vectors = embedding(rows, catalogue.vectors)
+    if fold is None or not len(catalogue.folds):
+        return vectors
+    learnt = embedding(rows, catalogue.folds[fold])
+    return torch.cat([learnt, vectors[..., learnt.shape[-1] :]], -1)

@@ -5,16 +5,16 @@ Notable:
 - an item is the sum of what is known of it: id (dropped out in training), category, brand, price and a projection of
   its knowledge vector, so a new item is as good as its knowledge;
 - target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
-- a histogram of the similarities, which needs no training per item at all;
+- a histogram of the similarities of each aspect, which needs no training per item at all;
 - a summary of the user without a candidate, trained against the clicks of the whole batch;
 - the same two readings of the inferred behaviours, weighted by their confidence;
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
 
-Shape legend: B batch, C candidates, H history, K inferred, D vector, E width.
+Shape legend: B batch, C candidates, H history, K inferred, D vector, E width, S aspects.
 """
 
-# ruff: noqa: N806, N815 (shape suffixes)
-from collections.abc import Mapping
+# ruff: noqa: N803, N806, N815 (shape suffixes)
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,10 +39,11 @@ class Views(NamedTuple):
     """1 where there is a behaviour, else 0."""
     ages_s_BH: Tensor | None
     types_BH: Tensor | None
-    similarity_BCH: Tensor | None
+    similarity_SBCH: Tensor | None
     inferred_BKE: Tensor | None
     scores_BK: Tensor | None
-    inferred_similarity_BCK: Tensor | None
+    inferred_similarity_SBCK: Tensor | None
+    """Of the first aspect alone."""
 
 
 class Logits(NamedTuple):
@@ -79,7 +80,7 @@ class ItemTower(nn.Module):
         """Items [..., E] from the fields that are there."""
         parts = [table(self._hidden(name, fields[name])) for name, table in self.tables.items() if name in fields]
         if self.project is not None and "vectors" in fields:
-            parts.append(self.project(fields["vectors"]))
+            parts.append(self.project(fields["vectors"][..., : self.project.in_features]))
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -98,25 +99,36 @@ class Ranker(nn.Module):
 
     calibration: Tensor
 
-    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], vector_dim: int) -> None:
+    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], aspects: Sequence[int]) -> None:
+        """Builds the network.
+
+        Args:
+            config: Its switches and sizes.
+            sizes: Rows of each embedding table.
+            aspects: Lengths of the aspects of an item vector; the first represents the item, all are compared.
+        """
         super().__init__()
         self.features, self.order_weight = config.features, config.order_weight
         features, width = config.features, config.dim
         self.scale = width**-0.5
         steer = {"recency": features.recency, "event_type": features.event_type}
-        self.lens = Lens(vector_dim, config.lens_dim) if features.vectors and config.lens_dim else None
-        self.items = ItemTower(config, sizes, self.lens.rank if self.lens else vector_dim)
-        self.attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
+        self.lens = Lens(sum(aspects), config.lens_dim) if features.vectors and config.lens_dim else None
+        self.aspects = (self.lens.rank,) if self.lens else tuple(aspects)
+        num_aspects = len(self.aspects) if features.similarity else 0
+        self.items = ItemTower(config, sizes, self.aspects[0])
+        self.attention = TargetAttention(width, config.num_heads, num_aspects=num_aspects)
         self.attention_bias = BehaviorBias(config.num_heads, **steer)
         read = 3 * width + (config.num_heads if features.evidence else 0)
         self.user = UserReader(width, **steer) if features.user_summary else None
         if self.user is not None:
             read += width + 1
-        if features.similarity:
-            self.histogram = SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer)
-            read += self.histogram.width
+        histograms = [
+            SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer) for _ in range(num_aspects)
+        ]
+        self.histograms = nn.ModuleList(histograms)
+        read += sum(histogram.width for histogram in histograms)
         if features.inferred:
-            self.inferred_attention = TargetAttention(width, config.num_heads, similarity=features.similarity)
+            self.inferred_attention = TargetAttention(width, config.num_heads, num_aspects=min(num_aspects, 1))
             read += 2 * width + (config.num_heads if features.evidence else 0)
         if features.inferred and features.similarity:
             self.inferred_histogram = SimilarityHistogram(
@@ -154,26 +166,27 @@ class Ranker(nn.Module):
         c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
         bias_BHA = self.attention_bias(views.ages_s_BH, views.types_BH)
         read_BCE, mass_BCA = self.attention(
-            c_BCE, views.history_BHE, mask_BH, similarity_BCH=views.similarity_BCH, bias_BHA=bias_BHA
+            c_BCE, views.history_BHE, mask_BH, similarity_SBCH=views.similarity_SBCH, bias_BHA=bias_BHA
         )
         parts = [c_BCE, read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
-        if self.features.similarity:
+        if views.similarity_SBCH is not None:
             steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
-            parts.append(self.histogram(views.similarity_BCH, mask_BH, **steer))
+            for histogram, similarity_BCH in zip(self.histograms, views.similarity_SBCH.unbind(0), strict=True):
+                parts.append(histogram(similarity_BCH, mask_BH, **steer))
         return parts
 
     def _read_inferred(self, views: Views) -> list[Tensor]:
-        c_BCE, scores_BK, similarity_BCK = views.candidates_BCE, views.scores_BK, views.inferred_similarity_BCK
+        c_BCE, scores_BK, similarity_SBCK = views.candidates_BCE, views.scores_BK, views.inferred_similarity_SBCK
         assert scores_BK is not None
         mask_BK = (scores_BK > 0).to(c_BCE.dtype)
         # Adding log confidence to a logit multiplies the attention weight by the confidence.
         confidence_BKA = torch.log(scores_BK.clamp(min=1e-6)).unsqueeze(-1).expand(-1, -1, self.attention.num_heads)
         read_BCE, mass_BCA = self.inferred_attention(
-            c_BCE, views.inferred_BKE, mask_BK, similarity_BCH=similarity_BCK, bias_BHA=confidence_BKA
+            c_BCE, views.inferred_BKE, mask_BK, similarity_SBCH=similarity_SBCK, bias_BHA=confidence_BKA
         )
         parts = [read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
-        if self.features.similarity:
-            parts.append(self.inferred_histogram(similarity_BCK, scores_BK))
+        if similarity_SBCK is not None:
+            parts.append(self.inferred_histogram(similarity_SBCK[0], scores_BK))
         return parts
 
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,19 +208,20 @@ class Ranker(nn.Module):
                     fields["vectors"] = self.lens(fields["vectors"])
         similar = inferred_similar = None
         if self.features.similarity:
-            similar = _similarity(sides["candidate"], sides["history"])
+            vectors = {side: fields["vectors"] for side, fields in sides.items() if "vectors" in fields}
+            similar = similarities(vectors["candidate"], vectors["history"], self.aspects)
             if self.features.inferred:
-                inferred_similar = _similarity(sides["candidate"], sides["inferred"])
+                inferred_similar = similarities(vectors["candidate"], vectors["inferred"], self.aspects[:1])
         return Views(
             candidates_BCE=self.items(sides["candidate"]),
             history_BHE=self.items(sides["history"]),
             history_mask_BH=(inputs["history_ids"] > 0).to(torch.float32),
             ages_s_BH=inputs.get("history_ages_s"),
             types_BH=inputs.get("history_types"),
-            similarity_BCH=similar,
+            similarity_SBCH=similar,
             inferred_BKE=self.items(sides["inferred"]) if self.features.inferred else None,
             scores_BK=inputs.get("inferred_scores"),
-            inferred_similarity_BCK=inferred_similar,
+            inferred_similarity_SBCK=inferred_similar,
         )
 
 
@@ -227,9 +241,14 @@ def side_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
     return {name: inputs[f"{side}_{name}"] for name in names if f"{side}_{name}" in inputs}
 
 
-def _similarity(candidates: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
-    similarity: Tensor = candidates["vectors"] @ others["vectors"].transpose(-1, -2)
-    return similarity
+def similarities(candidates_BCD: Tensor, others_BHD: Tensor, aspects: Sequence[int]) -> Tensor:
+    """Cosines of each aspect, [S, B, C, H]; what the vectors hold beyond these aspects is not looked at."""
+    found, start = [], 0
+    for length in aspects:
+        part = slice(start, start + length)
+        found.append(candidates_BCD[..., part] @ others_BHD[..., part].transpose(-1, -2))
+        start += length
+    return torch.stack(found)
 
 
 def _table(rows: int, width: int) -> nn.Embedding:

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from safetensors.numpy import load_file
 
 from contracts.artifacts import read_table
+from contracts.aspects import FOLDS_FILE
 from contracts.dataset import Dataset, before
+from contracts.shards import owners
 from contracts.tables import ITEM_EMBEDDINGS
 from models.ranker.config import RankerConfig
 from models.ranker.encoding import (
@@ -76,6 +79,32 @@ def read_vectors(item_embeddings: Path) -> tuple[pl.DataFrame, str, int]:
     frame = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS)
     assert not frame.is_empty(), f"no item embedding in {item_embeddings}"
     return frame.select("item_id", "embedding"), frame["space"][0], len(frame["embedding"][0])
+
+
+def read_folds(item_embeddings: Path, item_ids: pl.Series) -> Floats:
+    """The first aspect as learnt without the users of each fold, [K, rows of the item table, d]; K may be 0."""
+    path = item_embeddings / FOLDS_FILE
+    if not path.is_file():
+        return np.zeros((0, 0, 0), np.float32)
+    stored = load_file(path)["embeddings"]
+    known = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id")
+    places = item_ids.to_frame("item_id").join(
+        known.with_row_index("place"), on="item_id", how="left", maintain_order="left"
+    )["place"]
+    is_known = np.concatenate([np.zeros(FIRST, bool), places.is_not_null().to_numpy()])
+    folds = np.zeros((len(stored), len(is_known), stored.shape[2]), np.float32)
+    folds[:, is_known] = stored[:, places.drop_nulls().to_numpy()]
+    return folds
+
+
+def user_folds(training_set: Path, *, split: str, protocol: str, num_folds: int) -> npt.NDArray[np.int64]:
+    """Fold of the user of each list [N] of one part and protocol; 0 where there are no folds."""
+    wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
+    users = pl.scan_parquet(training_set).filter(wanted).select("user_id").collect()["user_id"]
+    distinct = users.unique()
+    folds = pl.DataFrame({"user_id": distinct, "fold": owners(distinct, max(num_folds, 1))})
+    found = users.to_frame("user_id").join(folds, on="user_id", how="left", maintain_order="left")["fold"]
+    return found.to_numpy().astype(np.int64)
 
 
 def fit_encoder(data: Dataset, config: RankerConfig, *, dim: int) -> ItemEncoder:

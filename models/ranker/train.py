@@ -9,6 +9,7 @@ import polars as pl
 import torch
 
 from contracts.artifacts import new_artifact, read_lineage, write_json
+from contracts.aspects import read_aspects
 from contracts.dataset import read_dataset
 from contracts.digests import digest_value
 from contracts.errors import UserError
@@ -21,7 +22,16 @@ from models.ranker.export import export_ranker, write_golden_rows
 from models.ranker.feed import build_feed
 from models.ranker.lists import TRAIN, VALIDATION
 from models.ranker.network import Ranker, order_logit
-from models.ranker.rows import ItemTable, RankingRows, encode_catalogue, encode_rows, fit_encoder, read_vectors
+from models.ranker.rows import (
+    ItemTable,
+    RankingRows,
+    encode_catalogue,
+    encode_rows,
+    fit_encoder,
+    read_folds,
+    read_vectors,
+    user_folds,
+)
 from models.ranker.training import Trainer, score_lists, spread, use_threads
 
 TRAINING_SET_FILE = "training_set.parquet"
@@ -46,18 +56,28 @@ def train_ranker(
     vectors, space, vector_dim = read_vectors(item_embeddings)
     encoder = fit_encoder(data, config, dim=vector_dim)
     table = encode_catalogue(data.items, vectors, encoder)
-    network = Ranker(config, encoder.sizes, vector_dim)
+    aspects = read_aspects(item_embeddings, length=vector_dim)
+    network = Ranker(config, encoder.sizes, tuple(aspects.values()))
     if network.lens is not None:
         # Only items that training saw may shape the lens.
         network.lens.fit(table.features.vectors[table.features.ids > UNKNOWN])
-    catalogue = catalogue_tensors(network, table)
+    folds = read_folds(item_embeddings, data.items["item_id"]) if config.features.vectors else None
+    catalogue = catalogue_tensors(network, table, folds if network.lens is None else None)
     with (
         tempfile.TemporaryDirectory() as scratch,
         new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
     ):
         rows = _read_rows(training_set / TRAINING_SET_FILE, table, config, Path(scratch))
         run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
-        trainer = Trainer(network, catalogue, rows.train, rows.validation, config, checkpoints=checkpoints, run=run)
+        own = user_folds(
+            training_set / TRAINING_SET_FILE,
+            split=TRAIN,
+            protocol=training_protocol(training_set / TRAINING_SET_FILE),
+            num_folds=len(catalogue.folds),
+        )
+        trainer = Trainer(
+            network, catalogue, rows.train, rows.validation, config, checkpoints=checkpoints, run=run, folds=own
+        )
         progress = trainer.fit()
         _calibrate(network, catalogue, rows.calibration, config)
         spec = export_ranker(network, encoder, config, space=space, vector_dim=vector_dim, folder=made.path)

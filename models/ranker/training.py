@@ -41,8 +41,10 @@ class Trainer:
         *,
         checkpoints: Path,
         run: str,
+        folds: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.network, self.catalogue, self.train, self.validation = network, catalogue, train, validation
+        self.folds = np.zeros(len(train), np.int64) if folds is None else folds
         self.config, self.checkpoints, self.run = config, checkpoints, run
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -64,7 +66,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one pass over the training lists."""
-        return math.ceil(len(self.train) / self.config.batch_size)
+        return int(np.ceil(np.bincount(self.folds) / self.config.batch_size).sum())
 
     @property
     def stretch(self) -> int:
@@ -74,9 +76,10 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.network.train()
         rng = np.random.default_rng([self.config.seed, self.progress.epoch])
-        batches = plan_epoch(self.train, self.config.batch_size, rng)
+        lengths = np.count_nonzero(self.train.history, axis=1)
+        batches = plan_epoch(self.folds, lengths, self.config.batch_size, rng)
         for step in range(self.progress.step, len(batches)):
-            batch = make_batch(self.train, batches[step])
+            batch = make_batch(self.train, batches[step], int(self.folds[batches[step][0]]))
             self._step(batch, self.progress.epoch * len(batches) + step)
             self.progress.step = step + 1
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:

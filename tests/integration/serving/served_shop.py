@@ -43,7 +43,7 @@ def write_ranker(config: RankerConfig, dataset: Path, out: Path, *, space: str =
     items = pl.read_parquet(dataset / "items.parquet")
     dim = DIM if config.features.vectors else 0
     encoder = ItemEncoder.fit(items, training_ids=items["item_id"], num_price_buckets=4, dim=dim)
-    network = Ranker(config, encoder.sizes, dim)
+    network = Ranker(config, encoder.sizes, (dim,))
     with new_artifact(out, kind="ranker", inputs={"dataset": dataset}, config=config) as artifact:
         spec = export_ranker(network, encoder, config, space=space, vector_dim=dim, folder=artifact.path)
         write_golden_rows(network, spec, _golden(spec, encoder), artifact.path)

@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from contracts.artifacts import read_lineage, read_table
+from contracts.aspects import read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
 from models.knowledge import embed, vectors
-from models.knowledge.config import EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
+from models.knowledge.config import AspectsConfig, EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.embed import embed_items
 from models.knowledge.encoder import Encoder
@@ -60,7 +61,9 @@ def matrix(frame: pl.DataFrame) -> np.ndarray:
 
 def test_vectors_have_unit_norm_and_one_space(tmp_path: Path, embedded, shop) -> None:
     frame = embedded(shop)
-    assert np.linalg.norm(matrix(frame), axis=1) == pytest.approx(1, abs=1e-5)
+    aspects = read_aspects(tmp_path / "embeddings", length=len(frame["embedding"][0]))
+    assert list(aspects)[0] == "learnt"
+    assert np.linalg.norm(matrix(frame)[:, : aspects["learnt"]], axis=1) == pytest.approx(1, abs=1e-5)
     (space,) = frame["space"].unique()
     assert space.startswith("words-knowledge-")
     assert read_lineage(tmp_path / "embeddings").labels["space"] == space
@@ -88,9 +91,12 @@ def test_knowledge_brings_complements_closer(embedded) -> None:
     assert gain[0, 1] > gain[0, 2]
 
 
+ALONE = AspectsConfig(words=0, knowledge=0, brand=0)
+
+
 @pytest.mark.parametrize("dimension", [4, 7, 16])
 def test_dimension_is_what_was_asked(embedded, shop, dimension: int) -> None:
-    assert matrix(embedded(shop[:1], dimension=dimension)).shape == (1, dimension)
+    assert matrix(embedded(shop[:1], dimension=dimension, aspects=ALONE)).shape == (1, dimension)
     assert matrix(embedded(shop, "more", dimension=dimension)).shape == (4, dimension)
 
 

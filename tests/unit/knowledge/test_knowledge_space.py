@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.shards import owners
 from contracts.tables import EVENTS, ITEMS
-from models.knowledge.config import ContrastConfig, EmbeddingConfig, StudentConfig
+from models.knowledge.config import AspectsConfig, ContrastConfig, EmbeddingConfig, StudentConfig
 from models.knowledge.contrast import plan_steps
 from models.knowledge.engagement import NO_ITEM, Engagement, read_engagement
 from models.knowledge.space import Space, fit_space, whiten
@@ -18,7 +19,7 @@ from models.knowledge.views import KNOWLEDGE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NUM_ITEMS = 40
-CONTRAST = ContrastConfig(epochs=30, batch_size=16, hidden=16, history_length=3)
+CONTRAST = ContrastConfig(epochs=30, batch_size=16, hidden=16, history_length=3, num_folds=0)
 
 
 def config(**options) -> EmbeddingConfig:
@@ -36,10 +37,11 @@ def engaged(pairs: list[tuple[int, int]]) -> Engagement:
     """Each pair: an item turned to after another."""
     targets, before = (np.array(side) for side in zip(*pairs, strict=True))
     histories = np.column_stack([before, np.full((len(pairs), 2), NO_ITEM)])
-    return Engagement(np.arange(len(pairs)), targets, histories)
+    return Engagement(np.arange(len(pairs)), targets, histories, np.arange(len(pairs)) % 2)
 
 
-NOTHING = Engagement(*(np.zeros(shape, np.int64) for shape in ((0,), (0,), (0, 3))))
+NOTHING = Engagement(*(np.zeros(shape, np.int64) for shape in ((0,), (0,), (0, 3), (0,))))
+TEXTS = [f"thing number{item} kind{item % 5}" for item in range(200)]
 
 
 def test_items_of_the_same_histories_come_closer() -> None:
@@ -47,22 +49,22 @@ def test_items_of_the_same_histories_come_closer() -> None:
     partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4
     similar = {}
     for name, log in {"with": engaged(partners), "without": NOTHING}.items():
-        fitted = fit_space(views, log, config())
-        vectors = fitted.space.project(views, fitted.residuals)
+        fitted = fit_space(views, TEXTS[:NUM_ITEMS], log, config())
+        vectors = fitted.space.learn(views, fitted.residuals)
         similar[name] = np.mean([vectors[item] @ vectors[item ^ 1] for item in range(NUM_ITEMS)])
     assert similar["with"] > similar["without"] + 0.3
 
 
 def test_the_same_seed_gives_the_same_space() -> None:
     views, log = random_views(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)])
-    first, second = (fit_space(views, log, config()) for _ in range(2))
+    first, second = (fit_space(views, TEXTS[:NUM_ITEMS], log, config()) for _ in range(2))
     np.testing.assert_array_equal(first.space.place(views), second.space.place(views))
     np.testing.assert_array_equal(first.residuals, second.residuals)
 
 
 def test_without_a_log_the_space_is_a_principal_component_analysis() -> None:
     views = random_views()
-    fitted = fit_space(views, NOTHING, config(dimension=36))
+    fitted = fit_space(views, TEXTS[:NUM_ITEMS], NOTHING, config(dimension=36))
     assert not fitted.residuals.any()
     _, full = whiten(views, fitted.space.whitenings)
     # All axes kept: a rotation, which changes no similarity.
@@ -73,7 +75,7 @@ def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
     views = random_views(num_items=200)
     # What is known follows from the text, so a student can learn it.
     views[KNOWLEDGE] = np.roll(views["text"], 3, axis=1)
-    fitted = fit_space(views, engaged([(item ^ 1, item) for item in range(200)]), config())
+    fitted = fit_space(views, TEXTS, engaged([(item ^ 1, item) for item in range(200)]), config())
     known = fitted.space.place(views)
     unknown = fitted.space.place(views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])})
     assert fitted.metrics["student_recall10"] > 0.6
@@ -84,18 +86,54 @@ def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
 def test_a_space_of_raw_text_has_no_student() -> None:
     views = random_views()
     del views[KNOWLEDGE]
-    fitted = fit_space(views, NOTHING, config())
+    fitted = fit_space(views, TEXTS[:NUM_ITEMS], NOTHING, config())
     assert fitted.space.student is None
     assert fitted.space.place(views).shape == (NUM_ITEMS, 12)
 
 
 def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
     views = random_views()
-    fitted = fit_space(views, engaged([(item ^ 1, item) for item in range(NUM_ITEMS)]), config())
+    fitted = fit_space(views, TEXTS[:NUM_ITEMS], engaged([(item ^ 1, item) for item in range(NUM_ITEMS)]), config())
     fitted.space.save(tmp_path / "space.safetensors")
     loaded = Space.load(tmp_path / "space.safetensors")
     views[KNOWLEDGE][:5] = 0
-    np.testing.assert_array_equal(loaded.place(views), fitted.space.place(views))
+    assert loaded.aspects == fitted.space.aspects
+    texts, residuals = TEXTS[:NUM_ITEMS], fitted.residuals
+    np.testing.assert_array_equal(
+        loaded.project(views, residuals, texts), fitted.space.project(views, residuals, texts)
+    )
+
+
+def test_every_aspect_of_an_item_has_unit_norm() -> None:
+    views, texts = random_views(), TEXTS[:NUM_ITEMS]
+    fitted = fit_space(views, texts, NOTHING, config(aspects=AspectsConfig(words=4, knowledge=3)))
+    assert fitted.space.aspects == {"learnt": 12, "words": 4, KNOWLEDGE: 3}
+    vectors = fitted.space.project(views, fitted.residuals, texts)
+    lengths = np.add.reduceat(vectors**2, [0, 12, 16], axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+
+
+def test_a_fold_has_learnt_nothing_from_its_own_users() -> None:
+    views, texts = random_views(), TEXTS[:NUM_ITEMS]
+    partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4
+    log = engaged(partners)._replace(folds=(np.array(partners)[:, 1] < NUM_ITEMS // 2).astype(np.int64))
+    both = config(contrast=CONTRAST.model_copy(update={"num_folds": 2}))
+    first, second = fit_space(views, texts, log, both).folds
+    pairs = np.arange(NUM_ITEMS)
+    near = np.stack([(fold[pairs] * fold[pairs ^ 1]).sum(1) for fold in (first, second)])
+    late = pairs >= NUM_ITEMS // 2
+    assert near[0, ~late].mean() > near[0, late].mean() + 0.2, "fold 0 holds the users of the late items"
+    assert near[1, late].mean() > near[1, ~late].mean() + 0.2
+
+
+def test_folds_of_a_log_follow_the_users(write_log) -> None:
+    users = [f"u{number}" for number in range(12)]
+    log = write_log([(user, item, day) for user in users for day, item in enumerate("abc", start=1)])
+    found = read_engagement(log, pl.Series(["a", "b", "c"]), history_length=2, limit=100, seed=0, num_folds=3)
+    by_user = {int(user): set(found.folds[found.users == user].tolist()) for user in np.unique(found.users)}
+    assert all(len(folds) == 1 for folds in by_user.values())
+    expected = np.sort(np.repeat(owners(pl.Series(users), 3).to_numpy(), 2))
+    np.testing.assert_array_equal(np.sort(found.folds), expected)
 
 
 def test_recall_counts_common_neighbours() -> None:
