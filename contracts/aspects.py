@@ -15,7 +15,8 @@ FOLDS_FILE = "fold_embeddings.safetensors"
 
 def describe_space(folder: Path, description: dict[str, object], aspects: dict[str, int]) -> None:
     """Writes the space's description with its aspects: name -> length, the learnt one first."""
-    write_json(folder / SPACE_FILE, {**description, "aspects": aspects})
+    # A list: the keys of an object have no order.
+    write_json(folder / SPACE_FILE, {**description, "aspects": [list(aspect) for aspect in aspects.items()]})
 
 
 def read_aspects(item_embeddings: Path, *, length: int) -> dict[str, int]:
@@ -30,7 +31,7 @@ def read_aspects(item_embeddings: Path, *, length: int) -> dict[str, int]:
     """
     path = item_embeddings / SPACE_FILE
     described = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    aspects: dict[str, int] = described.get("aspects", {"embedding": length})
+    aspects: dict[str, int] = dict(described.get("aspects", [["embedding", length]]))
     if sum(aspects.values()) != length:
         raise UserError(f"{path} names aspects {aspects}, its embeddings have {length} numbers; run embed_items again")
     return aspects

@@ -55,6 +55,10 @@ def embedded(tmp_path: Path, write_dataset, monkeypatch):
     return run
 
 
+ALONE = AspectsConfig(words=0, knowledge=0, brand=0)
+"""The learnt vector and nothing beside it."""
+
+
 def matrix(frame: pl.DataFrame) -> np.ndarray:
     return np.array(frame["embedding"].to_list())
 
@@ -62,7 +66,7 @@ def matrix(frame: pl.DataFrame) -> np.ndarray:
 def test_vectors_have_unit_norm_and_one_space(tmp_path: Path, embedded, shop) -> None:
     frame = embedded(shop)
     aspects = read_aspects(tmp_path / "embeddings", length=len(frame["embedding"][0]))
-    assert list(aspects)[0] == "learnt"
+    assert next(iter(aspects)) == "learnt"
     assert np.linalg.norm(matrix(frame)[:, : aspects["learnt"]], axis=1) == pytest.approx(1, abs=1e-5)
     (space,) = frame["space"].unique()
     assert space.startswith("words-knowledge-")
@@ -91,13 +95,10 @@ def test_knowledge_brings_complements_closer(embedded) -> None:
     assert gain[0, 1] > gain[0, 2]
 
 
-ALONE = AspectsConfig(words=0, knowledge=0, brand=0)
-
-
 @pytest.mark.parametrize("dimension", [4, 7, 16])
 def test_dimension_is_what_was_asked(embedded, shop, dimension: int) -> None:
     assert matrix(embedded(shop[:1], dimension=dimension, aspects=ALONE)).shape == (1, dimension)
-    assert matrix(embedded(shop, "more", dimension=dimension)).shape == (4, dimension)
+    assert matrix(embedded(shop, "more", dimension=dimension, aspects=ALONE)).shape == (4, dimension)
 
 
 def test_equal_items_get_equal_vectors_and_different_ids(embedded) -> None:
