@@ -175,7 +175,7 @@ def _row(row_id: str, values: list[float], data: str, better: Any = "higher") ->
 
 def _embed(folder: Path, config: RunConfig, *, knowledge: bool, out: Path) -> None:
     chosen = config.embedding.model_copy(update={"knowledge": knowledge})
-    embed_items(folder / "dataset", folder / "knowledge", chosen, out=out)
+    embed_items(folder / "dataset", folder / "knowledge", chosen, out=out, cache=folder / "vectors")
 
 
 def _embed_raw(dataset: Path, config: EmbeddingConfig, out: Path) -> None:
