@@ -1,0 +1,68 @@
+"""Shards of an inference as tasks of a real local run: what they make together is what one call makes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from kfp import compiler, dsl
+
+sys.path.append(str(Path(__file__).parents[2] / "unit" / "behavior"))  # for behavior_shop
+
+from behavior_shop import SMALL, write_shop
+
+from contracts.artifacts import read_lineage
+from models.behavior.config import BehaviorConfig
+from models.behavior.infer import infer_behaviors
+from models.behavior.train import train_behavior_model
+from pipelines.inference import infer_in_shards
+from pipelines.local import run_package
+
+pytestmark = pytest.mark.integration
+
+
+@dsl.pipeline(name="infer-in-shards")
+def infer(
+    dataset_uri: str, item_embeddings_uri: str, model_uri: str, config: str, shards: list[str], workspace: str
+) -> dsl.Dataset:
+    dataset = dsl.importer(artifact_uri=dataset_uri, artifact_class=dsl.Dataset, reimport=False)
+    item_embeddings = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
+    model = dsl.importer(artifact_uri=model_uri, artifact_class=dsl.Model, reimport=False)
+    return infer_in_shards(
+        dataset=dataset.output,
+        item_embeddings=item_embeddings.output,
+        behavior_model=model.output,
+        config=config,
+        shards=shards,
+        workspace=workspace,
+        code_version="test",
+    )
+
+
+def test_shards_run_as_tasks_and_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    shop = write_shop(tmp_path)
+    config = BehaviorConfig.model_validate(SMALL | {"inference": {"events_per_cell": 40, "num_shards": 2}})
+    train_behavior_model(*shop, config, checkpoints=tmp_path / "checkpoints", out=tmp_path / "model")
+    infer_behaviors(*shop, tmp_path / "model", config, out=tmp_path / "whole")
+    torch.set_num_threads(threads)
+    compiler.Compiler().compile(infer, str(tmp_path / "infer.yaml"))
+    arguments = {
+        "dataset_uri": str(shop.dataset),
+        "item_embeddings_uri": str(shop.item_embeddings),
+        "model_uri": str(tmp_path / "model"),
+        "config": config.model_dump_json(),
+        "shards": ["0/2", "1/2"],
+        "workspace": str(tmp_path / "workspace"),
+    }
+    (merged,) = run_package(tmp_path / "infer.yaml", arguments, home=tmp_path / "home").values()
+    assert not any((tmp_path / "workspace" / "inference").iterdir())
+    ours, theirs = (read_lineage(folder) for folder in (merged, tmp_path / "whole"))
+    assert ours.kind == theirs.kind
+    assert ours.labels == theirs.labels
+    assert ours.metrics["rows"] == theirs.metrics["rows"]
+    tables = [(folder / "inferred_behaviors.parquet").read_bytes() for folder in (merged, tmp_path / "whole")]
+    assert tables[0] == tables[1]
