@@ -1,0 +1,97 @@
+"""Training sees a user's items as they were learnt without him; every aspect of a vector is compared on its own."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from ranker_shop import DIM, NUM_ITEMS, Shop, tiny_config
+from safetensors.numpy import save_file
+
+from contracts.artifacts import new_artifact
+from contracts.aspects import FOLDS_FILE, describe_space
+from contracts.dataset import Dataset
+from contracts.shards import owners
+from models.ranker.batches import catalogue_tensors, make_batch, plan_epoch, view
+from models.ranker.config import RankerConfig
+from models.ranker.network import Ranker, similarities
+from models.ranker.rows import encode_catalogue, encode_rows, fit_encoder, read_folds, read_vectors, user_folds
+from models.ranker.spec import RankerSpec
+from models.ranker.train import train_ranker
+
+FIRST_ASPECT = 6
+FOLDS = np.random.default_rng(3).standard_normal((2, NUM_ITEMS - 1, FIRST_ASPECT)).astype(np.float32)
+
+
+@pytest.fixture
+def folded(shop: Shop, tmp_path: Path) -> Path:
+    """The shop's embeddings as two aspects, with two folds of the first."""
+    out = tmp_path / "folded"
+    with new_artifact(out, kind="item_embeddings", inputs={"dataset": shop.inputs.dataset}) as artifact:
+        shutil.copy(shop.inputs.item_embeddings / "item_embeddings.parquet", artifact.path)
+        describe_space(artifact.path, {}, {"learnt": FIRST_ASPECT, "words": DIM - FIRST_ASPECT})
+        save_file({"embeddings": FOLDS}, artifact.path / FOLDS_FILE)
+    return out
+
+
+def test_a_batch_holds_users_of_one_fold_and_a_pass_every_list() -> None:
+    folds = np.array([0, 1, 2] * 30)
+    batches = plan_epoch(folds, np.arange(90), 8, np.random.default_rng(0))
+    assert all(len(set(folds[batch].tolist())) == 1 for batch in batches)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(90))
+
+
+def test_fold_vectors_follow_the_item_table(folded: Path, data: Dataset) -> None:
+    folds = read_folds(folded, data.items["item_id"].reverse())
+    assert folds.shape == (2, NUM_ITEMS + 2, FIRST_ASPECT)
+    assert not folds[:, :3].any(), "padding, the unknown item and the item without a vector"
+    np.testing.assert_array_equal(folds[:, 3:], FOLDS[:, ::-1])
+
+
+def test_a_space_without_folds_has_none(shop: Shop, data: Dataset) -> None:
+    assert len(read_folds(shop.inputs.item_embeddings, data.items["item_id"])) == 0
+
+
+def test_a_list_is_of_its_users_fold(shop: Shop) -> None:
+    path = shop.inputs.training_set / "training_set.parquet"
+    found = user_folds(path, split="train", protocol="contemporaneous", num_folds=3)
+    users = pl.read_parquet(path).filter(split="train", protocol="contemporaneous")["user_id"]
+    np.testing.assert_array_equal(found, owners(users, 3).to_numpy())
+    assert set(found.tolist()) == {0, 1, 2}
+
+
+def test_training_looks_at_the_folds_vectors_and_scoring_does_not(
+    shop: Shop, folded: Path, data: Dataset, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    encoder = fit_encoder(data, config, dim=DIM)
+    table = encode_catalogue(data.items, read_vectors(folded)[0], encoder)
+    network = Ranker(config, encoder.sizes, (FIRST_ASPECT, DIM - FIRST_ASPECT))
+    folds = read_folds(folded, data.items["item_id"])
+    catalogue = catalogue_tensors(network, table, folds)
+    training_set = shop.inputs.training_set / "training_set.parquet"
+    rows = encode_rows(
+        training_set, table.names, split="train", protocol="contemporaneous", lengths=(10, 4), scratch=tmp_path / "rows"
+    )
+    chosen = np.arange(5)
+    seen, plain = (view(network, catalogue, make_batch(rows, chosen, fold)) for fold in (1, None))
+    batch = make_batch(rows, chosen)
+    learnt = torch.from_numpy(folds[1])
+    expected = similarities(learnt[batch.candidates_BC], learnt[batch.history_BH], (FIRST_ASPECT,))[0]
+    torch.testing.assert_close(seen.similarity_SBCH[0], expected)
+    torch.testing.assert_close(seen.similarity_SBCH[1], plain.similarity_SBCH[1])
+    assert not torch.allclose(plain.similarity_SBCH[0], expected)
+    assert not torch.allclose(seen.candidates_BCE, plain.candidates_BCE)
+
+
+def test_a_ranker_of_several_aspects_is_exported_like_any_other(shop: Shop, folded: Path, tmp_path: Path) -> None:
+    config: RankerConfig = tiny_config()
+    inputs = (shop.inputs.training_set, shop.inputs.dataset)
+    versions = []
+    for name, embeddings in (("folded", folded), ("plain", shop.inputs.item_embeddings)):
+        train_ranker(*inputs, embeddings, config, checkpoints=tmp_path / f"{name}.ckpt", out=tmp_path / name)
+        versions.append(RankerSpec.read(tmp_path / name))
+    assert versions[0].embedding_dim == versions[1].embedding_dim == DIM, "serving sees one vector"
+    assert versions[0].version != versions[1].version
