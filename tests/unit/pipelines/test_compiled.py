@@ -56,6 +56,28 @@ def test_steps_with_a_teacher_in_process_get_its_image_and_gpus(tmp_path):
         assert not any("accelerator" in executor.get("resources", {}) for executor in executors.values())
 
 
+def test_the_step_that_trains_the_behaviour_model_gets_gpus(tmp_path):
+    compile_pipelines(tmp_path, training_gpus=4)
+    for name in PIPELINES:
+        spec = next(iter(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))))
+        counts = {
+            step: executor["container"]["resources"]["accelerator"]["resourceCount"]
+            for step, executor in spec["deploymentSpec"]["executors"].items()
+            if "accelerator" in executor.get("container", {}).get("resources", {})
+        }
+        assert counts == ({"exec-train-behavior-model": "4"} if name == "train_and_deploy" else {})
+
+
+@pytest.mark.parametrize("name", ["train_and_deploy", "refresh_users", "refresh_catalogue"])
+def test_users_are_inferred_in_shards_at_once_and_merged(name):
+    spec = _load(name)[0]
+    loops = [task for task in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
+    steps = [set(spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"]) for loop in loops]
+    assert {"infer-behaviors"} in steps
+    assert spec["root"]["inputDefinitions"]["parameters"]["user_shards"]["parameterType"] == "LIST"
+    assert "merge-inferred" in spec["root"]["dag"]["tasks"]
+
+
 def test_shards_run_at_once_and_are_merged():
     for name, step in {"train_and_deploy": "distill-knowledge", "refresh_catalogue": "distill-changed-items"}.items():
         spec = _load(name)[0]
