@@ -102,7 +102,7 @@ def prepare() -> Path:
     steps: dict[Path, Callable[[], object]] = {
         dataset: lambda: ingest(data, out=dataset),
         lists: lambda: build_lists(dataset, config.lists, out=lists),
-        space: lambda: make_space(config, dataset, folder),
+        space: lambda: make_space(config, dataset, folder, config.embedding),
         model: lambda: train_behavior_model(dataset, space, behavior, checkpoints=folder / "checkpoints", out=model),
         inferred: lambda: infer_behaviors(dataset, space, model, behavior, out=inferred),
         features: lambda: build_features(dataset, space, inferred, config.features, out=features),

@@ -1,5 +1,6 @@
 """A task with all that models read beside it: text vectors, knowledge and the space, made from what is visible."""
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,10 +9,12 @@ import polars as pl
 
 from benchmarks.behavior_protocol import Kind, Task, make_task, read_task, write_visible
 from contracts.artifacts import new_artifact, read_table, write_table
+from contracts.aspects import SPACE_FILE
 from contracts.dataset import before, read_dataset
 from contracts.digests import digest_value
 from contracts.ingestion.ingest import ingest
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS
+from models.knowledge.config import EmbeddingConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.embed import embed_items
 from models.knowledge.encoder import Encoder, Floats
@@ -35,7 +38,8 @@ def prepare(dataset: str, kind: Kind = "random") -> Bench:
     config = load_config(Path(f"configs/{dataset}.yaml"))
     task = make_shop_task(config) if kind == "elsewhere" else make_task(config, kind=kind)
     folder = task.dataset.parent
-    make_space(config, task.dataset, folder)
+    unfolded = config.embedding.contrast.model_copy(update={"num_folds": 0})  # folds are for a ranker's training
+    make_space(config, task.dataset, folder, config.embedding.model_copy(update={"contrast": unfolded}))
     raw_vectors(config, task.dataset, folder)
     if not (folder / "space_shuffled").exists():
         _shuffle_space(folder / "space", out=folder / "space_shuffled")
@@ -52,13 +56,13 @@ def raw_vectors(config: RunConfig, dataset: Path, folder: Path) -> Floats:
     return np.asarray(np.load(path), dtype=np.float32)
 
 
-def make_space(config: RunConfig, dataset: Path, folder: Path) -> None:
+def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: EmbeddingConfig) -> None:
     """The artifacts `knowledge` and `space` of a dataset; what was asked and encoded is kept between data sets."""
     if not (folder / "knowledge").exists():
         distill_knowledge(dataset, config.knowledge, cache=_cache(config, "knowledge"), out=folder / "knowledge")
     if not (folder / "space").exists():
         cache = _cache(config, "vectors")
-        embed_items(dataset, folder / "knowledge", config.embedding, cache=cache, out=folder / "space")
+        embed_items(dataset, folder / "knowledge", embedding, cache=cache, out=folder / "space")
 
 
 def make_shop_task(config: RunConfig, *, seed: int = 0) -> Task:
@@ -85,6 +89,7 @@ def _shuffle_space(space: Path, *, out: Path) -> None:
     dealt = table.with_columns(pl.col("embedding", "semantic_id").gather(pl.Series(order)), space=pl.lit("shuffled"))
     with new_artifact(out, kind="item_embeddings", inputs={"space": space}) as artifact:
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, dealt)
+        shutil.copyfile(space / SPACE_FILE, artifact.path / SPACE_FILE)
 
 
 def _cache(config: RunConfig, name: str) -> Path:
