@@ -30,7 +30,7 @@ from benchmarks.peers.training import PeerConfig
 from benchmarks.results import ROOT
 from contracts.artifacts import read_table
 from contracts.dataset import read_dataset
-from contracts.digests import code_version, digest_file, digest_value
+from contracts.digests import digest_file, digest_value
 from contracts.tables import ITEMS
 from models.behavior.catalogue import Catalogue, read_catalogue
 from models.behavior.config import BehaviorConfig, DecodingConfig
@@ -96,7 +96,11 @@ def run_job(job: Job) -> dict[str, Lists]:
     torch.set_num_threads(1)
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
-    code = _peer_code(bench.task, job.models) if is_peer else digest_value([code_version(), VARIANTS, DECODINGS])
+    code = (
+        _peer_code(bench.task, job.models)
+        if is_peer
+        else digest_value([behavior_code(), VARIANTS.get(job.models), DECODINGS])
+    )
     folder = bench.folder / "lists" / f"{job.models}-{code}"
     if not (folder / "speed.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +134,11 @@ def behavior_config(bench: Bench, variant: str) -> BehaviorConfig:
     return open_to_the_end(bench.config.behavior, VARIANTS[variant])
 
 
+def behavior_code() -> str:
+    """Digest of the room's sources: what was trained by them is used again."""
+    return digest_value([digest_file(path) for path in sorted((ROOT.parent / "models" / "behavior").glob("*.py"))])
+
+
 def open_to_the_end(config: BehaviorConfig, changes: dict[str, Any]) -> BehaviorConfig:
     """The configuration with `changes` (dotted key -> value); training sees all before the training end."""
     tree = config.model_dump()
@@ -143,7 +152,7 @@ def behavior_model(bench: Bench, variant: str) -> Path:
     """The trained artifact of a variant; made once per code and configuration."""
     config = behavior_config(bench, variant)
     space = bench.folder / ("space_shuffled" if variant == "without_knowledge" else "space")
-    made_of = digest_value([code_version(), config.model_dump(mode="json"), str(space)])
+    made_of = digest_value([behavior_code(), config.model_dump(mode="json"), space.name])
     out = bench.folder / f"behavior-{variant}-{made_of}"
     if not out.exists():
         train_behavior_model(bench.task.dataset, space, config, checkpoints=bench.folder / "checkpoints", out=out)

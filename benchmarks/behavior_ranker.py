@@ -18,7 +18,7 @@ import polars as pl
 import torch
 
 from benchmarks.behavior_candidates import NUM_LISTED, Judges, Lists, read_lists
-from benchmarks.behavior_models import open_decoder, open_to_the_end
+from benchmarks.behavior_models import behavior_code, open_decoder, open_to_the_end
 from benchmarks.behavior_protocol import Ints, Reals, Task, read_task, write_visible
 from benchmarks.behavior_quality import COMMAND, ratio
 from benchmarks.behavior_tasks import make_space, raw_vectors
@@ -30,7 +30,7 @@ from benchmarks.reranker import fit_reranker, ndcg10, score
 from benchmarks.results import ROOT, Row, make_row
 from contracts.artifacts import read_table
 from contracts.dataset import before, read_dataset
-from contracts.digests import code_version, digest_value
+from contracts.digests import digest_value
 from contracts.ingestion.ingest import ingest
 from contracts.tables import ITEMS, TRAINING_SET
 from feature_repo.build import build_features
@@ -68,6 +68,15 @@ _COMPARED = (
 )
 
 
+class Prepared(NamedTuple):
+    """Artifact folders."""
+
+    dataset: Path
+    space: Path
+    behavior_model: Path
+    training_set: Path
+
+
 class Part(NamedTuple):
     """The lists of a part of the log with the features of their candidates, the ranker's score apart."""
 
@@ -89,16 +98,17 @@ def measure(*, quick: bool) -> list[Row]:
     return list(_rows(found, parts[TEST].lists.users))
 
 
-def prepare() -> Path:
+def prepare() -> Prepared:
     """Dataset, lists, space, behaviour model, inferred behaviours, training set; made once per code."""
     config = load_config(Path(f"configs/{_DATASET}.yaml"))
     assert config.data is not None
     data, behavior = config.data, open_to_the_end(config.behavior, {"decoding.num_snapshots": 3})
-    key = digest_value([code_version(), config.model_dump(mode="json")])
+    key = digest_value([data.model_dump(mode="json"), config.embedding.model_dump(mode="json")])
     folder = config.home / "bench_behavior" / f"ranker-{key}"
-    dataset, space, model = folder / "dataset", folder / "space", folder / "behavior_model"
-    inferred, features, lists = folder / "inferred", folder / "features", folder / "lists"
-    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / digest_value([behavior_code(), behavior.model_dump(mode="json")])
+    dataset, space, lists, model = folder / "dataset", folder / "space", folder / "lists", made / "behavior_model"
+    inferred, features, joined = made / "inferred", made / "features", made / "training_set"
+    made.mkdir(parents=True, exist_ok=True)
     steps: dict[Path, Callable[[], object]] = {
         dataset: lambda: ingest(data, out=dataset),
         lists: lambda: build_lists(dataset, config.lists, out=lists),
@@ -106,16 +116,16 @@ def prepare() -> Path:
         model: lambda: train_behavior_model(dataset, space, behavior, checkpoints=folder / "checkpoints", out=model),
         inferred: lambda: infer_behaviors(dataset, space, model, behavior, out=inferred),
         features: lambda: build_features(dataset, space, inferred, config.features, out=features),
-        folder / "training_set": lambda: join_features(lists, features, config.features, out=folder / "training_set"),
+        joined: lambda: join_features(lists, features, config.features, out=joined),
     }
     for out, run in steps.items():
         if not out.exists():
             print(f"ranker: {out.name}", flush=True)
             run()
-    return folder
+    return Prepared(dataset, space, model, joined)
 
 
-def _seed(folder: Path, parts: dict[str, Part], seed: int) -> dict[str, Reals]:
+def _seed(folder: Prepared, parts: dict[str, Part], seed: int) -> dict[str, Reals]:
     """NDCG@10 of each test list, by row."""
     with TemporaryDirectory() as scratch:
         base = _train_base(folder, seed, Path(scratch))
@@ -135,15 +145,21 @@ def _stack(part: Part, wanted: tuple[str, ...], base: Floats) -> Floats:
     return np.stack(matrices, axis=2).astype(np.float32)
 
 
-def _train_base(folder: Path, seed: int, scratch: Path) -> dict[str, Floats]:
+def _train_base(folder: Prepared, seed: int, scratch: Path) -> dict[str, Floats]:
     """The product's ranker without inferred behaviours: its score of every candidate, by part."""
     config = RankerConfig(seed=seed, features=FeatureConfig(inferred=False))
-    inputs = (folder / "training_set", folder / "dataset", folder / "space")
-    train_ranker(*inputs, config, checkpoints=scratch / "checkpoints", out=scratch / "ranker")
-    vectors, space, _ = read_vectors(folder / "space")
-    items = read_dataset(folder / "dataset").items
+    train_ranker(
+        folder.training_set,
+        folder.dataset,
+        folder.space,
+        config,
+        checkpoints=scratch / "checkpoints",
+        out=scratch / "ranker",
+    )
+    vectors, space, _ = read_vectors(folder.space)
+    items = read_dataset(folder.dataset).items
     ranker = ExportedRanker(scratch / "ranker", items, vectors, space=space, num_threads=0)
-    table = folder / "training_set" / TRAINING_SET_FILE
+    table = folder.training_set / TRAINING_SET_FILE
     lengths = (ranker.spec.history_length, ranker.spec.inferred_length)
     found = {}
     for part in (VALIDATION, TEST):
@@ -158,17 +174,17 @@ def _train_base(folder: Path, seed: int, scratch: Path) -> dict[str, Floats]:
     return found
 
 
-def _parts(folder: Path) -> Iterator[tuple[str, Lists, dict[str, list[Floats]]]]:
+def _parts(folder: Prepared) -> Iterator[tuple[str, Lists, dict[str, list[Floats]]]]:
     """The lists of validation and test with everything but the ranker's score."""
     config = load_config(Path(f"configs/{_DATASET}.yaml"))
-    catalogue = read_catalogue(read_table(folder / "dataset" / "items.parquet", ITEMS), folder / "space")
-    task = _past(folder)
-    log = make_log(task, raw_vectors(config, task.dataset, folder), catalogue.codes)
+    catalogue = read_catalogue(read_table(folder.dataset / "items.parquet", ITEMS), folder.space)
+    task = _past(folder.dataset)
+    log = make_log(task, raw_vectors(config, task.dataset, folder.dataset.parent), catalogue.codes)
     peers = {"ease": linear.ease(log), "bert4rec_text": bert4rec(log, PeerConfig(), text=True)}
     decoding = config.behavior.decoding.model_copy(update={"popularity_weight": 1.0})
     behaviors = read_dataset(task.dataset).behaviors
-    decoder, _ = open_decoder(folder / "behavior_model", catalogue, behaviors, decoding, alone=False)
-    table = read_table(folder / "training_set" / TRAINING_SET_FILE, TRAINING_SET)
+    decoder, _ = open_decoder(folder.behavior_model, catalogue, behaviors, decoding, alone=False)
+    table = read_table(folder.training_set / TRAINING_SET_FILE, TRAINING_SET)
     for part in (VALIDATION, TEST):
         rows = table.filter((pl.col("protocol") == _PROTOCOL) & (pl.col("split") == part))
         lists = read_lists(rows, catalogue, max_history=config.behavior.max_visible)
@@ -186,16 +202,16 @@ def _parts(folder: Path) -> Iterator[tuple[str, Lists, dict[str, list[Floats]]]]
         yield part, lists, features | {name: [judges.scored(scorer)] for name, scorer in peers.items()}
 
 
-def _past(folder: Path) -> Task:
+def _past(dataset: Path) -> Task:
     """What lies before the validation lists; their targets choose the peers' settings."""
-    whole = read_dataset(folder / "dataset")
+    whole = read_dataset(dataset)
     split = whole.split
     known = before(whole.behaviors, split.train_end)
     late = before(whole.behaviors, split.validation_end).filter(pl.col("timestamp") >= split.train_end)
     hidden = late.join(known, on=["user_id", "item_id"], how="anti").group_by("user_id", "item_id")
     frame = hidden.agg(pl.col("timestamp").min()).sort("user_id", "item_id")
-    write_visible(whole, frame, kind="time", out=folder / "past")
-    return read_task(_DATASET, folder / "past", frame, seed=0)
+    write_visible(whole, frame, kind="time", out=dataset.parent / "past")
+    return read_task(_DATASET, dataset.parent / "past", frame, seed=0)
 
 
 def _random_lists(lists: Lists, num_items: int) -> Ints:

@@ -26,7 +26,7 @@ def measure(*, quick: bool) -> list[Row]:
     os.chdir(ROOT.parent)
     models = ["linear", "model"]
     if not quick:
-        models += ["sasrec", "bert4rec", "bert4rec_text", "without_knowledge", "without_pseudo"]
+        models += ["sasrec", "bert4rec", "bert4rec_text", "without_knowledge"]
     prepare("shop", "elsewhere")
     found = run_all([Job("shop", "elsewhere", model) for model in models])
     return list(_rows({name: lists for part in found for name, lists in part.items()}))
