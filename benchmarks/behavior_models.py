@@ -53,7 +53,7 @@ class Lists(NamedTuple):
     items: Ints
     """[U, K] item numbers, -1 where there is none; rows of users who were not asked hold -1."""
     users_per_s: float
-    """Users served a second by one thread, of this one run."""
+    """Users served in a second of one thread's processor time, of this one run."""
 
 
 class Job(NamedTuple):
@@ -234,6 +234,6 @@ def _infer(bench: Bench, artifact: Path, config: BehaviorConfig, how: dict[str, 
 
 
 def _timed(infer: Callable[[Ints], Ints], users: Ints) -> Lists:
-    started = time.perf_counter()
+    started = time.process_time()
     items = infer(users)
-    return Lists(items, len(users) / (time.perf_counter() - started))
+    return Lists(items, len(users) / (time.process_time() - started))

@@ -2,12 +2,14 @@
 
 Catalogues and logs are simulated and the networks untrained, since what is inferred does not change the time: clustered
 vectors with the codes of their clusters, ten behaviours a user, tables of neighbours of the product's sizes. Timed is
-what a daily refresh repeats: from a user's behaviours to his list; not what is made once per catalogue.
+what a daily refresh repeats: from a user's behaviours to his list; not what is made once per catalogue. Seconds are
+processor time of the one thread, so that other work on the machine does not count.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ from benchmarks.results import Row, make_row
 from contracts.tables import EVENT_TYPES
 from models.behavior.catalogue import Catalogue
 from models.behavior.config import BehaviorConfig
-from models.behavior.model import BehaviorModel, ModelCard, make_decoder
-from models.behavior.neighbors import Neighbors
+from models.behavior.model import BehaviorModel, ModelCard, associate, make_decoder
+from models.behavior.neighbors import Everything, Neighbors
 from models.behavior.network import Denoiser, NetworkSpec, code_sizes
 from models.behavior.recommend import Moment, TopItems, top_items, top_of_shortlists, trend_prior
 from models.behavior.shortlist import make_shortlists
@@ -35,6 +37,8 @@ _BEHAVIORS, _LEVELS, _CODES, _WIDTH = 10, 4, 256, 256
 _SIZES = {"5k": 5_000, "50k": 50_000, "500k": 500_000}
 _AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 _REPEATS, _NUM_BEAMS = 3, 20
+_FOUND = 100
+"""Neighbours that are found per item of a catalogue too large to compare all with all (`models.behavior.model`)."""
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -50,18 +54,20 @@ def _against_generative(num_users: int) -> Iterator[Row]:
     catalogue, behaviors = simulate(10_000, num_users)
     infer = refresher(catalogue, behaviors)
     log = _peer_log(catalogue, behaviors)
-    torch.manual_seed(0)
-    search = beam_search(CodeDecoder(log, PeerConfig()), log, num_beams=_NUM_BEAMS)
-    few = np.arange(max(num_users // 8, 64))
-    ours, theirs = [], []
-    for _ in range(_REPEATS):
-        ours.append(num_users / _seconds(infer))
-        theirs.append(len(few) / _seconds(lambda: lists_of(log, search, few)))
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    size = BehaviorConfig().network
+    same = PeerConfig(dimension=size.dimension, num_layers=size.num_layers, num_heads=size.num_heads)
+    few = np.arange(max(num_users // 4, 64))
     what = f"10,000 simulated items, {_BEHAVIORS} behaviours a user, one thread"
-    yield _row("behavior.speed.users_per_s_core_10k", ours, "users/s", what)
-    yield _row("behavior.speed.generative_users_per_s_core_10k", theirs, "users/s", f"{what}, beam {_NUM_BEAMS}")
-    yield _row("behavior.speed.over_ar_ratio", ratios, "ratio", f"{what}, over the generative peer, beam {_NUM_BEAMS}")
+    for name, config in {"ar": PeerConfig(), "ar_same_size": same}.items():
+        torch.manual_seed(0)
+        search = partial(lists_of, log, beam_search(CodeDecoder(log, config), log, num_beams=_NUM_BEAMS), few)
+        pairs = [(num_users / _seconds(infer), len(few) / _seconds(search)) for _ in range(_REPEATS)]
+        ours, theirs = zip(*pairs, strict=True)
+        peer = f"{what}, generative peer, width {config.dimension}, {config.num_layers} layer(s), beam {_NUM_BEAMS}"
+        if name == "ar":
+            yield _row("behavior.speed.users_per_s_core_10k", list(ours), "users/s", what)
+        yield _row(f"behavior.speed.{name}_users_per_s_core_10k", list(theirs), "users/s", peer)
+        yield _row(f"behavior.speed.over_{name}_ratio", [a / b for a, b in pairs], "ratio", f"over: {peer}")
 
 
 def _growth(sizes: dict[str, int], num_users: int) -> Iterator[Row]:
@@ -119,10 +125,15 @@ def refresher(catalogue: Catalogue, behaviors: pl.DataFrame) -> Callable[[], Top
     denoiser = Denoiser(spec)
     denoiser.start_from(catalogue)
     card = ModelCard(space=catalogue.space, network=spec, trained_until=_AS_OF)
-    tables = [_random_table(len(catalogue), count) for count in _table_widths(config)]
+    also = _random_table(len(catalogue), config.cooccurrence.num_neighbors)
     moment = Moment(_AS_OF, behaviors, catalogue)
     prior = trend_prior(moment, config.decoding.trend_days)
-    decoder = make_decoder(BehaviorModel(card, denoiser, *tables), catalogue, prior, config.decoding)
+    decoder = make_decoder(
+        BehaviorModel(card, denoiser, _associations(denoiser, catalogue, config), also),
+        catalogue,
+        prior,
+        config.decoding,
+    )
     users = behaviors["user_id"].unique().sort()
     length, count = config.max_visible, config.decoding.num_inferred
     if len(catalogue) <= config.decoding.max_exact_items:
@@ -131,8 +142,12 @@ def refresher(catalogue: Catalogue, behaviors: pl.DataFrame) -> Callable[[], Top
     return lambda: top_of_shortlists(moment, users, scorer, max_history=length, num_items=count)
 
 
-def _table_widths(config: BehaviorConfig) -> tuple[int, int]:
-    return config.decoding.num_neighbors, config.cooccurrence.num_neighbors
+def _associations(denoiser: Denoiser, catalogue: Catalogue, config: BehaviorConfig) -> Everything | Neighbors:
+    """The product's own where they are made in a moment; of larger catalogues random ones of the same size."""
+    if len(catalogue) <= config.decoding.max_associated_exactly:
+        return associate(denoiser, catalogue, config.decoding)
+    exact = len(catalogue) <= config.decoding.max_exact_items
+    return _random_table(len(catalogue), config.decoding.num_neighbors if exact else _FOUND)
 
 
 def _random_table(num_items: int, count: int) -> Neighbors:
@@ -151,9 +166,10 @@ def _peer_log(catalogue: Catalogue, behaviors: pl.DataFrame) -> PeerLog:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    """Processor time."""
+    started = time.process_time()
     run()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def _row(row_id: str, values: list[float], unit: str, data: str, better: Any = "higher") -> Row:
