@@ -31,6 +31,7 @@ from benchmarks.results import ROOT
 from contracts.artifacts import read_table
 from contracts.dataset import read_dataset
 from contracts.digests import digest_file, digest_value
+from contracts.pretrained import MINILM
 from contracts.tables import ITEMS
 from models.behavior.catalogue import Catalogue, read_catalogue
 from models.behavior.config import BehaviorConfig, DecodingConfig
@@ -77,6 +78,7 @@ _MAX_BEHAVIORS_SEEN = 45_000
 VARIANTS: dict[str, dict[str, Any]] = {
     "model": {},
     "without_knowledge": {},
+    "pretrained": {"network.pretrained": MINILM},
 }
 """Trainings of the behaviour model -> what differs from its configuration. `without_knowledge` is given the vectors and
 semantic ids of other items at random."""

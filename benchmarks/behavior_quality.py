@@ -15,11 +15,15 @@ COMMAND = "make bench-behavior"
 TASKS: dict[str, tuple[str, Kind]] = {
     "scientific": ("scientific", "random"),
     "electronics": ("electronics", "random"),
+}
+"""Name in the result ids -> data set and what is hidden."""
+SECONDARY: dict[str, tuple[str, Kind]] = {
     "scientific_last_two": ("scientific", "last_two"),
     "electronics_future": ("electronics", "time"),
 }
-"""Name in the result ids -> data set and what is hidden. The last two are secondary: fewer models."""
-_SECONDARY = ("linear", "model")
+FEW = ["linear", "model"]
+ONLY_ON = {"pretrained": ("scientific",)}
+"""Trainings that are too slow on a processor for every data set."""
 _KEPT = {
     "all": ("recall10", "recall20", "recall50", "ndcg10"),
     "nonhead": ("recall10", "recall20", "recall50"),
@@ -44,11 +48,21 @@ class Ratio(NamedTuple):
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """All rows of quality; `quick`: one data set, without the trained peers, ablations and secondary tasks."""
+    """All rows of quality; `quick`: one data set, without the trained peers and ablations."""
+    if quick:
+        return measure_tasks({"scientific": (TASKS["scientific"], FEW)})
+    everything = [*VARIANTS, *PEERS, "linear"]
+    models = {name: [model for model in everything if name in ONLY_ON.get(model, TASKS)] for name in TASKS}
+    rows = measure_tasks({name: (TASKS[name], models[name]) for name in TASKS})
+    shares = [row.value for row in rows if row.id.endswith((".model.validity", ".shipped.validity"))]
+    return [*rows, _row("behavior.validity", min(shares), data="both data sets, model alone and shipped")]
+
+
+def measure_tasks(tasks: dict[str, tuple[tuple[str, Kind], list[str]]]) -> list[Row]:
+    """The rows of some tasks: name -> (data set and what is hidden, the jobs' models)."""
     os.chdir(ROOT.parent)
-    names = ["scientific"] if quick else list(TASKS)
-    benches = {name: prepare(*TASKS[name]) for name in names}
-    jobs = [(name, Job(*TASKS[name], models)) for name in names for models in _models(name, quick=quick)]
+    benches = {name: prepare(*task) for name, (task, _) in tasks.items()}
+    jobs = [(name, Job(*task, model)) for name, (task, models) in tasks.items() for model in models]
     found = run_all([job for _, job in jobs])
     rows: list[Row] = []
     for name, bench in benches.items():
@@ -59,10 +73,7 @@ def measure(*, quick: bool) -> list[Row]:
             for model, made in part.items()
         }
         rows += _task_rows(name, bench, lists)
-    shares = [
-        row.value for row in rows if row.id.endswith(".validity") and (".model." in row.id or ".shipped." in row.id)
-    ]
-    return [*rows, _row("behavior.validity", min(shares), data="all tasks, model and shipped")]
+    return rows
 
 
 def ratio(ours: Reals, theirs: Reals, *, seed: int = 0) -> Ratio:
@@ -78,16 +89,10 @@ def ratio(ours: Reals, theirs: Reals, *, seed: int = 0) -> Ratio:
     return Ratio(first / second, float(np.nanstd(drawn)), float(np.nanquantile(drawn, 0.025)))
 
 
-def _models(task: str, *, quick: bool) -> list[str]:
-    if quick or TASKS[task][1] != "random":
-        return list(_SECONDARY)
-    return [*VARIANTS, *PEERS, "linear"]
-
-
 def _task_rows(name: str, bench: Bench, lists: dict[str, Lists]) -> Iterator[Row]:
     scores = {model: measure_lists(bench.task, made.items) for model, made in lists.items()}
     is_test = ~bench.task.is_validation
-    data = f"{name}, {TASKS[name][1]} behaviours hidden, test users"
+    data = f"{name}, test users"
     for model, made in lists.items():
         for part, metrics in _KEPT.items():
             for metric in metrics if part in scores[model] else ():
