@@ -162,7 +162,9 @@ def behavior_model(bench: Bench, variant: str) -> Path:
 
 
 def _peer_code(task: Task, name: str) -> str:
-    sources = [digest_file(path) for path in sorted(_PEERS.glob("*.py"))]
+    untrained = _PEERS / "linear.py"
+    used = {untrained, _PEERS / "log.py"} if name == "linear" else set(_PEERS.glob("*.py")) - {untrained}
+    sources = [digest_file(path) for path in sorted(used)]
     return digest_value([sources, _peer_config(task, name).model_dump() if name in PEERS else ""])
 
 
@@ -190,7 +192,8 @@ def _linear(log: PeerLog) -> Iterator[tuple[str, Recommender]]:
     text, ease = linear.text_knn(log), linear.ease(log)
     yield "text_knn", by_score(text)
     yield "ease", by_score(ease)
-    yield "ease_text", by_score(linear.ease_text(log, ease, text))
+    for name, scorer in linear.ease_text(log, text).items():
+        yield name, by_score(scorer)
 
 
 def _behavior(bench: Bench, variant: str) -> dict[str, Lists]:

@@ -34,6 +34,8 @@ _KEPT = {
 """Slice -> the metrics that become rows."""
 _RATIOS = (("all", "recall10"), ("all", "recall20"), ("all", "recall50"), ("nonhead", "recall20"), ("cold", "recall50"))
 _OVER = {"shipped": ("ease_text",), "model": ("ease", "ease_text")}
+_TUNED_FOR = {("ease_text", "nonhead"): "ease_text_nonhead"}
+"""A slice that a peer was tuned for on its own."""
 _NUM_BOOTSTRAP = 2000
 _TOP = 10
 
@@ -104,7 +106,8 @@ def _task_rows(name: str, bench: Bench, lists: dict[str, Lists]) -> Iterator[Row
         yield from _list_rows(f"behavior.{name}.{model}", bench, made, data)
     for ours, others in _OVER.items():
         for theirs in others:
-            yield from _ratio_rows(f"behavior.{name}.{ours}_over_{theirs}", scores[ours], scores[theirs], is_test, data)
+            best = {part: scores[_TUNED_FOR.get((theirs, part), theirs)][part] for part in scores[theirs]}
+            yield from _ratio_rows(f"behavior.{name}.{ours}_over_{theirs}", scores[ours], best, is_test, data)
 
 
 def _ratio_rows(prefix: str, ours: Scores, theirs: Scores, is_test: np.ndarray, data: str) -> Iterator[Row]:
