@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
-from contracts.digests import digest_file
+from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
 
 MINILM: Final = "sentence-transformers/all-MiniLM-L6-v2"
@@ -29,6 +29,9 @@ def find_checkpoint(name: str) -> str:
 
 
 def weights_digest(source: str) -> str:
-    """Digest of a local checkpoint's weights; empty where there are none."""
-    weights = Path(source) / "model.safetensors"
-    return digest_file(weights) if weights.is_file() else ""
+    """Digest of a local checkpoint's weights, whatever files they lie in; empty where there are none."""
+    folder = Path(source)
+    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
+    if len(files) <= 1:
+        return digest_file(files[0]) if files else ""
+    return digest_value([(str(file.relative_to(folder)), digest_file(file)) for file in files])

@@ -99,7 +99,7 @@ ITEM_EMBEDDINGS: Final = Table(
     ("item_id",),
     (
         _ITEM,
-        Column("embedding", pl.List(pl.Float32()), "Knowledge embedding, length d, unit norm.", rules=_FINITE_LIST),
+        Column("embedding", pl.List(pl.Float32()), "Aspects of unit norm (`aspects.py`).", rules=_FINITE_LIST),
         Column("semantic_id", pl.List(pl.Int32()), "One code per level, unique per item."),
         _SPACE,
         _STAMP,

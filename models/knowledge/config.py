@@ -195,11 +195,18 @@ class ContrastConfig(Config):
     """How often an item's own residual is left out in training; 1: items have none."""
     num_folds: int = Field(default=3, ge=0)
     """Further spaces, each learnt without one part of the users: a ranker trains on a user's lists in the space that
-    has not seen him, else it trusts similarities learnt from the very clicks it is to predict. 0: none."""
+    has not seen him, else it trusts similarities learnt from the very clicks it is to predict. 0: none; else
+    2 or more."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(default=0.05, ge=0)
     """Weight decay of AdamW; residuals have none."""
+
+    @model_validator(mode="after")
+    def _folds_divide(self) -> "ContrastConfig":
+        if self.num_folds == 1:
+            raise ValueError("num_folds 1 leaves no user to learn from: give 0 (none) or at least 2")
+        return self
 
 
 class StudentConfig(Config):

@@ -1,7 +1,7 @@
 """The step `embed_items`: from catalogue, knowledge and log to item vectors and semantic ids.
 
-An item is seen in several views (`views.py`); the space maps them to one vector (`space.py`). Of the log only what lies
-before the training end is read, and the time of its first event.
+An item is seen in several views (`views.py`) and in its words; the space maps them to the aspects of one vector
+(`space.py`). Of the log only what lies before the training end is read, and the time of its first event.
 """
 
 import json
@@ -32,6 +32,7 @@ from models.knowledge.words import word_texts
 CODEBOOKS_FILE = "codebooks.safetensors"
 PROJECTION_FILE = "projection.safetensors"
 RESIDUALS_FILE = "residuals.safetensors"
+_KIND = "item_embeddings"
 
 
 def embed_items(
@@ -51,7 +52,7 @@ def embed_items(
         UserError: an input is not usable or the encoder is not there.
     """
     inputs = {"dataset": dataset, "knowledge": knowledge}
-    with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
+    with new_artifact(out, kind=_KIND, inputs=inputs, config=config) as artifact:
         seen = _look(dataset, knowledge, config, cache)
         engagement = read_engagement(
             dataset,
@@ -87,14 +88,14 @@ def embed_new_items(
         knowledge: The knowledge artifact of that catalogue.
         config: Must be the configuration that the space was made with.
         space: The item embeddings artifact whose space is kept.
-        out: The artifact folder, as of `embed_items`.
+        out: The artifact folder, as of `embed_items` but for folds: rankers are trained on a space that was fitted.
         cache: As of `embed_items`: then only new texts are encoded.
 
     Raises:
         UserError: an input is not usable, or encoder or configuration are not those of the space.
     """
     inputs = {"dataset": dataset, "knowledge": knowledge, "space": space}
-    with new_artifact(out, kind="item_embeddings", inputs=inputs, config=config) as artifact:
+    with new_artifact(out, kind=_KIND, inputs=inputs, config=config) as artifact:
         seen = _look(dataset, knowledge, config, cache)
         name = _require_same_space(space, config, seen.encoder)
         for file in (PROJECTION_FILE, CODEBOOKS_FILE, SPACE_FILE):
@@ -161,8 +162,10 @@ def _write(
 
 def _require_same_space(space: Path, config: EmbeddingConfig, encoder: TextEncoder) -> str:
     """Name of the space, once encoder and configuration are found to be its own."""
-    described = json.loads((space / SPACE_FILE).read_text(encoding="utf-8"))
-    made_with = read_lineage(space).config
+    lineage = read_lineage(space)
+    if lineage.kind != _KIND:
+        raise UserError(f"{space} is a '{lineage.kind}', not item embeddings whose space could be kept")
+    described, made_with = json.loads((space / SPACE_FILE).read_text(encoding="utf-8")), lineage.config
     if described["encoder_digest"] != encoder.digest or made_with != config.model_dump(mode="json"):
         raise UserError(
             f"space '{described['space']}' was made with another encoder or embedding configuration than "

@@ -10,8 +10,7 @@ import polars as pl
 
 from contracts.artifacts import write_table
 from contracts.errors import UserError
-from contracts.shards import Shard as Shard
-from contracts.shards import owners as owners
+from contracts.shards import Shard
 from contracts.tables import ITEMS, KNOWLEDGE
 from models.knowledge.agents.team import Case
 from models.knowledge.cache import Finished

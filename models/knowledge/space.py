@@ -82,9 +82,10 @@ class Space(NamedTuple):
 
     @property
     def aspects(self) -> dict[str, int]:
-        """Aspect -> length, in the order of an item's vector."""
+        """Aspect -> length, in the order of an item's vector; an aspect without any length is none."""
         learnt = self.teacher.linear.out_features
-        return {"learnt": learnt, "words": self.words.axes.shape[1]} | self.axes
+        aspects = {"learnt": learnt, "words": self.words.axes.shape[1]} | self.axes
+        return {name: length for name, length in aspects.items() if length}
 
     def project(self, views: Views, residuals: Floats, texts: Sequence[str]) -> Floats:
         """All aspects of items with residuals [N, d] and texts from `word_texts`, side by side."""

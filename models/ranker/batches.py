@@ -3,7 +3,8 @@
 A batch represents each distinct item once and looks the result up wherever the item occurs: the same arithmetic as
 the exported graph, at a fraction of the cost.
 
-Shape legend: B batch, C candidates, H history, K inferred, U distinct items, E width.
+Shape legend: B batch, C candidates, H history, K inferred, U distinct items, E width, R vector, F folds,
+d first aspect of a vector.
 """
 
 # ruff: noqa: N806, N815 (shape suffixes)
@@ -34,7 +35,7 @@ class CatalogueTensors(NamedTuple):
     vectors: Tensor
     """[rows, R], through the lens."""
     folds: Tensor
-    """[K, rows, d] the first aspect as learnt without the users of each fold; K is 0 where there are no folds."""
+    """[F, rows, d] the first aspect as learnt without the users of each fold; F is 0 where there are no folds."""
 
 
 class Batch(NamedTuple):

@@ -97,7 +97,8 @@ class RankerConfig(Config):
     """Width of an item representation."""
     lens_dim: int = Field(default=0, ge=0)
     """Directions of the item vectors that the ranker looks at, half whitened (`lens.py`). 0 takes the vectors as they
-    are, which is right for a space that was trained and wrong for the raw vectors of a text encoder."""
+    are, which is right for a space that was trained and wrong for the raw vectors of a text encoder. A lens sees all
+    aspects of a vector as one, and folds (`embedding.contrast.num_folds`) go unused."""
     num_heads: int = Field(default=4, ge=1)
     """Attention heads; must divide `dim`."""
     num_price_buckets: int = Field(default=32, ge=2)

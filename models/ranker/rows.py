@@ -3,7 +3,7 @@
 Every string is turned into an integer once; the arrays lie in files and are mapped into memory, so memory stays
 bounded by one batch of rows whatever the size of the training set.
 
-Legend: N lists, M candidates of all lists, H history, K inferred, D vector.
+Legend: N lists, M candidates of all lists, H history, K inferred, D vector, F folds, d first aspect of a vector.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from contracts.artifacts import read_table
 from contracts.aspects import FOLDS_FILE
 from contracts.dataset import Dataset, before
+from contracts.errors import UserError
 from contracts.shards import owners
 from contracts.tables import ITEM_EMBEDDINGS
 from models.ranker.config import RankerConfig
@@ -82,12 +83,18 @@ def read_vectors(item_embeddings: Path) -> tuple[pl.DataFrame, str, int]:
 
 
 def read_folds(item_embeddings: Path, item_ids: pl.Series) -> Floats:
-    """The first aspect as learnt without the users of each fold, [K, rows of the item table, d]; K may be 0."""
+    """The first aspect as learnt without the users of each fold, [F, rows of the item table, d]; F may be 0.
+
+    Raises:
+        UserError: the folds are of other items than the embeddings.
+    """
     path = item_embeddings / FOLDS_FILE
     if not path.is_file():
         return np.zeros((0, 0, 0), np.float32)
     stored = load_file(path)["embeddings"]
     known = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id")
+    if stored.shape[1] != len(known):
+        raise UserError(f"{path} holds {stored.shape[1]} items, the embeddings {len(known)}; run embed_items again")
     places = item_ids.to_frame("item_id").join(
         known.with_row_index("place"), on="item_id", how="left", maintain_order="left"
     )["place"]

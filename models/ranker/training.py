@@ -28,7 +28,7 @@ class Trainer:
     """Trains one ranker.
 
     Args of the constructor: the network, the catalogue, training and validation lists, the config, the checkpoint
-    folder and the name of the run (of its inputs and config).
+    folder, the name of the run (of its inputs and config) and the fold of each training list's user (none: no folds).
     """
 
     def __init__(

@@ -113,6 +113,18 @@ def test_every_aspect_of_an_item_has_unit_norm() -> None:
     np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
+def test_an_aspect_that_is_left_out_is_no_aspect() -> None:
+    views, texts = random_views(), TEXTS[:NUM_ITEMS]
+    fitted = fit_space(views, texts, NOTHING, config(aspects=AspectsConfig(words=0, knowledge=0)))
+    assert fitted.space.aspects == {"learnt": 12}
+    assert fitted.space.project(views, fitted.residuals, texts).shape == (NUM_ITEMS, 12)
+
+
+def test_a_single_fold_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_folds 1"):
+        ContrastConfig(num_folds=1)
+
+
 def test_a_fold_has_learnt_nothing_from_its_own_users() -> None:
     views, texts = random_views(), TEXTS[:NUM_ITEMS]
     partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4

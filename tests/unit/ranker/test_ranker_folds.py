@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from contracts.artifacts import new_artifact
 from contracts.aspects import FOLDS_FILE, describe_space
 from contracts.dataset import Dataset
+from contracts.errors import UserError
 from contracts.shards import owners
 from models.ranker.batches import catalogue_tensors, make_batch, plan_epoch, view
 from models.ranker.config import RankerConfig
@@ -52,6 +53,12 @@ def test_fold_vectors_follow_the_item_table(folded: Path, data: Dataset) -> None
 
 def test_a_space_without_folds_has_none(shop: Shop, data: Dataset) -> None:
     assert len(read_folds(shop.inputs.item_embeddings, data.items["item_id"])) == 0
+
+
+def test_folds_of_other_items_are_refused(folded: Path, data: Dataset) -> None:
+    save_file({"embeddings": FOLDS[:, 1:].copy()}, folded / FOLDS_FILE)
+    with pytest.raises(UserError, match="run embed_items again"):
+        read_folds(folded, data.items["item_id"])
 
 
 def test_a_list_is_of_its_users_fold(shop: Shop) -> None:
