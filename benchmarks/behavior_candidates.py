@@ -39,10 +39,6 @@ class Lists(NamedTuple):
     """[L, T] oldest first, `NO_ITEM` behind the last."""
     sequences: Sequences
     """The same as the behaviour model reads them."""
-    inferred: Ints
-    """[L, K] inferred items, best first, `NO_ITEM` where there are fewer."""
-    confidences: Floats
-    """[L, K]"""
 
 
 def read_lists(frame: pl.DataFrame, catalogue: Catalogue, *, max_history: int) -> Lists:
@@ -50,10 +46,6 @@ def read_lists(frame: pl.DataFrame, catalogue: Catalogue, *, max_history: int) -
     candidates = _padded(frame["item_ids"], catalogue)
     places = frame["clicks"].list.arg_max().cast(pl.Int64).to_numpy()
     newest_first = _padded(frame["history_item_ids"].list.head(max_history), catalogue)
-    inferred = _padded(frame["inferred_item_ids"].list.head(NUM_LISTED), catalogue, width=NUM_LISTED)
-    scores = np.zeros(inferred.shape, np.float32)
-    shares = frame["inferred_scores"].list.head(NUM_LISTED)
-    scores[inferred != NO_ITEM] = shares.explode().drop_nulls().to_numpy()
     return Lists(
         candidates=candidates,
         mask=candidates != NO_ITEM,
@@ -61,8 +53,6 @@ def read_lists(frame: pl.DataFrame, catalogue: Catalogue, *, max_history: int) -
         users=(frame["user_id"].rank("dense").cast(pl.Int64) - 1).to_numpy(),
         histories=_oldest_first(newest_first),
         sequences=_sequences(frame, catalogue, max_history),
-        inferred=inferred,
-        confidences=scores,
     )
 
 
@@ -74,14 +64,27 @@ class Judges:
     vectors: Floats
     """[N, d] of unit norm."""
 
-    def listed(self, items: Ints) -> list[Floats]:
-        """What a list of items, with the confidences of the inferred ones, says of each candidate.
+    def infer(self, decoder: Decoder) -> tuple[Ints, Floats]:
+        """The items inferred at the time of each list and their confidences, [L, K] each, best first."""
+        items = np.full((len(self.lists.candidates), NUM_LISTED), NO_ITEM, dtype=np.int64)
+        confidences = np.zeros(items.shape, np.float32)
+        for rows, _ in self._blocks():
+            batch = to_batch(self.lists.sequences.rows(rows))
+            logged = torch.zeros(len(batch.items_bt), len(self.vectors), dtype=torch.bool)
+            row, column = batch.valid_bt.nonzero(as_tuple=True)
+            logged[row, batch.items_bt[row, column]] = True
+            found = decoder.confidences(batch, logged).topk(NUM_LISTED, dim=1)
+            items[rows], confidences[rows] = found.indices.numpy(), found.values.numpy()
+        return items, confidences
+
+    def listed(self, items: Ints, confidences: Floats) -> list[Floats]:
+        """What a list of items with confidences says of each candidate.
 
         The candidate's confidence if it is listed, its largest cosine to the listed items and their mean by confidence.
         """
         found = [np.zeros(self.lists.candidates.shape, np.float32) for _ in range(3)]
         for rows, candidates in self._blocks():
-            chosen, weights = items[rows], self.lists.confidences[rows] * (items[rows] != NO_ITEM)
+            chosen, weights = items[rows], confidences[rows] * (items[rows] != NO_ITEM)
             same = (candidates[:, :, None] == chosen[:, None]) & (chosen != NO_ITEM)[:, None]
             cosines = np.einsum("lcd,lkd->lck", self.vectors[candidates], self.vectors[chosen])
             shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
@@ -117,10 +120,10 @@ class Judges:
         return [(rows, self.lists.candidates[rows]) for rows in slices]
 
 
-def _padded(ids: pl.Series, catalogue: Catalogue, *, width: int | None = None) -> Ints:
-    """Item numbers [L, width], `NO_ITEM` behind the last; ids without an embedding are `NO_ITEM` too."""
+def _padded(ids: pl.Series, catalogue: Catalogue) -> Ints:
+    """Item numbers, `NO_ITEM` behind the last; ids without an embedding are `NO_ITEM` too."""
     counts = ids.list.len().fill_null(0).to_numpy()
-    filled = np.arange(width or max(int(counts.max()), 1)) < counts[:, None]
+    filled = np.arange(max(int(counts.max()), 1)) < counts[:, None]
     names = pl.Enum(catalogue.item_ids)
     numbers = ids.filter(ids.list.len() > 0).explode().cast(names, strict=False).to_physical().cast(pl.Int64)
     found = np.full(filled.shape, NO_ITEM, dtype=np.int64)

@@ -99,7 +99,7 @@ def run_job(job: Job) -> dict[str, Lists]:
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
     code = (
-        _peer_code(bench.task, job.models)
+        peer_code(bench.task, job.models)
         if is_peer
         else digest_value([behavior_code(), VARIANTS.get(job.models), DECODINGS])
     )
@@ -161,7 +161,8 @@ def behavior_model(bench: Bench, variant: str) -> Path:
     return out
 
 
-def _peer_code(task: Task, name: str) -> str:
+def peer_code(task: Task, name: str) -> str:
+    """Digest of a peer's sources and settings."""
     untrained = _PEERS / "linear.py"
     used = {untrained, _PEERS / "log.py"} if name == "linear" else set(_PEERS.glob("*.py")) - {untrained}
     sources = [digest_file(path) for path in sorted(used)]

@@ -3,8 +3,8 @@
 `scientific`, contemporaneous lists. The base is the product's ranker on the history alone (knowledge, no inferred
 behaviours). A listwise re-ranker is fitted on the validation lists to the base's score, the candidate's popularity and
 the length of the history; the rows differ only in what else it may read. Placebo lists stand where the inferred items
-stood: random items, or the most popular ones that the user has not logged. All models of behaviour learnt from what
-lies before the validation lists; the history at the time of a list is what they read.
+stood, with their confidences: random items, or the most popular ones that the user has not logged. All models of
+behaviour learnt from what lies before the validation lists; the history at the time of a list is what they read.
 """
 
 import os
@@ -18,13 +18,13 @@ import polars as pl
 import torch
 
 from benchmarks.behavior_candidates import NUM_LISTED, Judges, Lists, read_lists
-from benchmarks.behavior_models import behavior_code, open_decoder, open_to_the_end
+from benchmarks.behavior_models import behavior_code, open_decoder, open_to_the_end, peer_code
 from benchmarks.behavior_protocol import Ints, Reals, Task, read_task, write_visible
 from benchmarks.behavior_quality import COMMAND, ratio
 from benchmarks.behavior_tasks import make_space, raw_vectors
 from benchmarks.peers import linear
 from benchmarks.peers.bert4rec import bert4rec
-from benchmarks.peers.log import NO_ITEM, Floats, make_log
+from benchmarks.peers.log import NO_ITEM, Floats, PeerLog, make_log
 from benchmarks.peers.training import PeerConfig
 from benchmarks.reranker import fit_reranker, ndcg10, score
 from benchmarks.results import ROOT, Row, make_row
@@ -36,6 +36,7 @@ from contracts.tables import ITEMS, TRAINING_SET
 from feature_repo.build import build_features
 from feature_repo.join import join_features
 from models.behavior.catalogue import read_catalogue
+from models.behavior.decode import Decoder
 from models.behavior.infer import infer_behaviors
 from models.behavior.train import train_behavior_model
 from models.ranker.bootstrap import compare
@@ -89,7 +90,7 @@ def measure(*, quick: bool) -> list[Row]:
     os.chdir(ROOT.parent)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     folder = prepare()
-    parts = {name: Part(lists, features) for name, lists, features in _parts(folder)}
+    parts = _parts(folder)
     found: dict[str, list[Reals]] = {name: [] for name in FEATURES}
     for seed in range(1 if quick else _SEEDS):
         for name, values in _seed(folder, parts, seed).items():
@@ -174,32 +175,48 @@ def _train_base(folder: Prepared, seed: int, scratch: Path) -> dict[str, Floats]
     return found
 
 
-def _parts(folder: Prepared) -> Iterator[tuple[str, Lists, dict[str, list[Floats]]]]:
+def _parts(folder: Prepared) -> dict[str, Part]:
     """The lists of validation and test with everything but the ranker's score."""
     config = load_config(Path(f"configs/{_DATASET}.yaml"))
     catalogue = read_catalogue(read_table(folder.dataset / "items.parquet", ITEMS), folder.space)
     task = _past(folder.dataset)
-    log = make_log(task, raw_vectors(config, task.dataset, folder.dataset.parent), catalogue.codes)
-    peers = {"ease": linear.ease(log), "bert4rec_text": bert4rec(log, PeerConfig(), text=True)}
-    decoding = config.behavior.decoding.model_copy(update={"popularity_weight": 1.0})
     behaviors = read_dataset(task.dataset).behaviors
-    decoder, _ = open_decoder(folder.behavior_model, catalogue, behaviors, decoding, alone=False)
+    decoder, _ = open_decoder(folder.behavior_model, catalogue, behaviors, config.behavior.decoding, alone=False)
     table = read_table(folder.training_set / TRAINING_SET_FILE, TRAINING_SET)
+    judges = {}
     for part in (VALIDATION, TEST):
         rows = table.filter((pl.col("protocol") == _PROTOCOL) & (pl.col("split") == part))
-        lists = read_lists(rows, catalogue, max_history=config.behavior.max_visible)
-        judges = Judges(lists, catalogue.vectors)
-        counts = np.log1p(task.visible_counts).astype(np.float32)[np.maximum(lists.candidates, 0)]
-        lengths = (lists.histories != NO_ITEM).sum(axis=1, keepdims=True)
-        features = {
-            "popularity": [counts],
-            "length": [np.broadcast_to(np.log1p(lengths), counts.shape).astype(np.float32)],
-            "random": judges.listed(_random_lists(lists, len(catalogue))),
-            "popular": judges.listed(_popular_lists(lists, task.visible_counts)),
-            "inferred": judges.listed(lists.inferred),
-            "log_probability": [judges.log_probability(decoder)],
-        }
-        yield part, lists, features | {name: [judges.scored(scorer)] for name, scorer in peers.items()}
+        judges[part] = Judges(read_lists(rows, catalogue, max_history=config.behavior.max_visible), catalogue.vectors)
+    log = make_log(task, raw_vectors(config, task.dataset, folder.dataset.parent), catalogue.codes)
+    peers = _peer_scores(folder, log, judges)
+    return {part: Part(judge.lists, _features(judge, decoder, task) | peers[part]) for part, judge in judges.items()}
+
+
+def _features(judges: Judges, decoder: Decoder, task: Task) -> dict[str, list[Floats]]:
+    lists, counts = judges.lists, task.visible_counts
+    popularity = np.log1p(counts).astype(np.float32)[np.maximum(lists.candidates, 0)]
+    lengths = (lists.histories != NO_ITEM).sum(axis=1, keepdims=True)
+    inferred, confidences = judges.infer(decoder)
+    random = np.random.default_rng(0).integers(0, len(counts), inferred.shape)
+    return {
+        "popularity": [popularity],
+        "length": [np.broadcast_to(np.log1p(lengths), popularity.shape).astype(np.float32)],
+        "random": judges.listed(random, confidences),
+        "popular": judges.listed(_popular_lists(lists, counts), confidences),
+        "inferred": judges.listed(inferred, confidences),
+        "log_probability": [judges.log_probability(decoder)],
+    }
+
+
+def _peer_scores(folder: Prepared, log: PeerLog, judges: dict[str, Judges]) -> dict[str, dict[str, list[Floats]]]:
+    """Part -> peer -> its scores; kept, since a peer trains for minutes."""
+    path = folder.training_set.parent / f"peers-{peer_code(log.task, 'bert4rec_text')}.npz"
+    if not path.is_file():
+        peers = {"ease": linear.ease(log), "bert4rec_text": bert4rec(log, PeerConfig(), text=True)}
+        found = {f"{part} {name}": judge.scored(peers[name]) for part, judge in judges.items() for name in peers}
+        np.savez(path, allow_pickle=False, **found)
+    stored = np.load(path)
+    return {part: {name: [stored[f"{part} {name}"]] for name in _OTHERS} for part in judges}
 
 
 def _past(dataset: Path) -> Task:
@@ -212,12 +229,6 @@ def _past(dataset: Path) -> Task:
     frame = hidden.agg(pl.col("timestamp").min()).sort("user_id", "item_id")
     write_visible(whole, frame, kind="time", out=dataset.parent / "past")
     return read_task(_DATASET, dataset.parent / "past", frame, seed=0)
-
-
-def _random_lists(lists: Lists, num_items: int) -> Ints:
-    """As many random items as were inferred."""
-    drawn = np.random.default_rng(0).integers(0, num_items, lists.inferred.shape)
-    return np.where(lists.inferred == NO_ITEM, NO_ITEM, drawn)
 
 
 def _popular_lists(lists: Lists, counts: Ints) -> Ints:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.behavior_candidates import NUM_LISTED, Judges, Lists, read_lists
+from benchmarks.behavior_candidates import Judges, Lists, read_lists
 from benchmarks.peers.log import NO_ITEM
 from contracts.tables import TRAINING_SET
 from models.behavior.catalogue import Catalogue
@@ -33,8 +33,6 @@ def lists(catalogue: Catalogue) -> Lists:
         "history_event_types": [["order", "click", "click"], []],
         "history_ages_s": [[10, 20, 30], []],
         "history_as_of": [NOW - timedelta(seconds=5), None],
-        "inferred_item_ids": [["i2", "i5"], None],
-        "inferred_scores": [[0.5, 0.25], None],
     }
     frame = pl.DataFrame(rows, schema={name: TRAINING_SET.schema[name] for name in rows})
     return read_lists(frame, catalogue, max_history=4)
@@ -52,8 +50,8 @@ def test_lists_are_read_oldest_first_with_ages_at_the_time_of_the_list(lists: Li
 
 
 def test_a_listed_candidate_has_its_confidence_and_a_full_cosine(lists: Lists, catalogue: Catalogue) -> None:
-    confidence, nearest, mean = Judges(lists, catalogue.vectors).listed(lists.inferred)
-    assert lists.inferred.shape == (2, NUM_LISTED)
+    items, confidences = np.array([[2, 5], [NO_ITEM, NO_ITEM]]), np.array([[0.5, 0.25], [0, 0]], np.float32)
+    confidence, nearest, mean = Judges(lists, catalogue.vectors).listed(items, confidences)
     assert confidence[0].tolist() == [0, 0.5, 0]
     assert nearest[0].tolist() == [0, 1, 0]
     assert mean[0] == pytest.approx([0, 2 / 3, 0])
