@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.behavior_models import PEERS, VARIANTS, Job, Lists, run_all
+from benchmarks.behavior_models import DECODINGS, PEERS, VARIANTS, Job, Lists, run_all
 from benchmarks.behavior_protocol import Ints, Kind, Reals, Scores, excluded, measure_lists
 from benchmarks.behavior_tasks import Bench, prepare
 from benchmarks.results import ROOT, Row, make_row
@@ -22,6 +22,8 @@ SECONDARY: dict[str, tuple[str, Kind]] = {
     "electronics_future": ("electronics", "time"),
 }
 FEW = ["linear", "model"]
+TIMED = {"model", "shipped", *DECODINGS}
+"""Models whose inference is timed: ways of decoding of one network."""
 ONLY_ON = {"pretrained": ("scientific",)}
 """Trainings that are too slow on a processor for every data set."""
 _KEPT = {
@@ -103,7 +105,10 @@ def _task_rows(name: str, bench: Bench, lists: dict[str, Lists]) -> Iterator[Row
                 error = float(np.nanstd(values) / np.sqrt(np.count_nonzero(~np.isnan(values))))
                 row = _row(f"behavior.{name}.{model}.{prefix}{metric}", float(np.nanmean(values)), data=data)
                 yield row.model_copy(update={"sd": error})
-        yield from _list_rows(f"behavior.{name}.{model}", bench, made, data)
+        yield from _list_rows(f"behavior.{name}.{model}", bench, made.items, data)
+        if model in TIMED:
+            what = f"{name}, lists of 50, processor time of one thread"
+            yield _row(f"behavior.{name}.{model}.users_per_s", made.users_per_s, data=what, unit="users/s")
     for ours, others in _OVER.items():
         for theirs in others:
             best = {part: scores[_TUNED_FOR.get((theirs, part), theirs)][part] for part in scores[theirs]}
@@ -123,7 +128,7 @@ def _ratio_rows(prefix: str, ours: Scores, theirs: Scores, is_test: np.ndarray, 
         )
 
 
-def _list_rows(prefix: str, bench: Bench, made: Lists, data: str) -> Iterator[Row]:
+def _list_rows(prefix: str, bench: Bench, items: Ints, data: str) -> Iterator[Row]:
     """What lists are like, whether they hit or not: of the first ten items of all asked users."""
     task = bench.task
     vectors = np.load(bench.folder / "raw.npy")
@@ -132,16 +137,8 @@ def _list_rows(prefix: str, bench: Bench, made: Lists, data: str) -> Iterator[Ro
     information = -np.log2((counts + 1) / (counts.sum() + len(counts)))
     yield _row(f"{prefix}.novelty", float(information[top][top >= 0].mean()), data=data, unit="bits")
     yield _row(f"{prefix}.diversity", _diversity(vectors, top), data=data, unit="1 - cosine")
-    valid = ~excluded(task, task.asked)[np.arange(len(top))[:, None], made.items[task.asked]]
-    yield _row(f"{prefix}.validity", float(valid[made.items[task.asked] >= 0].mean()), data=data, unit="share")
-    yield _row(
-        f"{prefix}.users_per_s", made.users_per_s, data=f"{name_of(prefix)}, one thread, lists of 50", unit="users/s"
-    )
-
-
-def name_of(prefix: str) -> str:
-    """Data set in a row's id."""
-    return prefix.split(".")[1]
+    valid = ~excluded(task, task.asked)[np.arange(len(top))[:, None], items[task.asked]]
+    yield _row(f"{prefix}.validity", float(valid[items[task.asked] >= 0].mean()), data=data, unit="share")
 
 
 def _diversity(vectors: np.ndarray, top: Ints) -> float:
