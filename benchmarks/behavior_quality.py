@@ -132,7 +132,7 @@ def _list_rows(prefix: str, bench: Bench, items: Ints, data: str) -> Iterator[Ro
     """What lists are like, whether they hit or not: of the first ten items of all asked users."""
     task = bench.task
     vectors = np.load(bench.folder / "raw.npy")
-    top = made.items[task.asked, :_TOP]
+    top = items[task.asked, :_TOP]
     counts = task.visible_counts
     information = -np.log2((counts + 1) / (counts.sum() + len(counts)))
     yield _row(f"{prefix}.novelty", float(information[top][top >= 0].mean()), data=data, unit="bits")
