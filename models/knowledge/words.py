@@ -23,6 +23,8 @@ _MAX_SHARE = 0.2
 _MIN_ITEMS = 2
 _FITTED_ITEMS = 200_000
 """Larger catalogues are fitted on an even sample."""
+_MIN_SINGULAR = 1e-4
+"""Directions with a smaller share of the largest singular value are noise, which evening out would blow up."""
 
 
 class Words(NamedTuple):
@@ -48,7 +50,8 @@ class Words(NamedTuple):
         if size < 1:
             return cls((), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
         found = TruncatedSVD(size, random_state=seed).fit(counts)
-        scale = np.maximum(found.singular_values_, 1e-6) ** -0.5
+        values = found.singular_values_
+        scale = np.where(values > _MIN_SINGULAR * values[0], np.maximum(values, 1e-12) ** -0.5, 0)
         axes = np.ascontiguousarray(found.components_.T * scale, dtype=np.float32)
         return cls(tuple(vectorizer.get_feature_names_out()), vectorizer.idf_.astype(np.float32), axes)
 

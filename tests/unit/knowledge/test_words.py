@@ -25,6 +25,11 @@ def test_a_new_title_is_placed_by_the_words_that_are_known() -> None:
     assert not strange.any()
 
 
+def test_directions_that_no_title_has_are_not_blown_up() -> None:
+    axes = Words.fit(TITLES * 2, AspectsConfig(words=20), seed=0).axes
+    assert np.abs(axes).max() < 10, "equal titles leave fewer directions than are asked for"
+
+
 def test_words_survive_being_stored() -> None:
     words = Words.fit(TITLES, AspectsConfig(words=8), seed=0)
     np.testing.assert_array_equal(Words.from_tensors(words.tensors()).apply(TITLES), words.apply(TITLES))
