@@ -1,8 +1,8 @@
 """`python -m benchmarks.behavior`: every figure of latent reasoning; writes benchmarks/results/behavior.json.
 
 Parts: `quality` (hidden behaviours of two real logs, against the peers), `ranker` (what a ranker gains), `shop` (true
-purchases elsewhere), `speed` (users a second, growth with catalogue and users), `secondary` (behaviours hidden by
-time). Each writes its rows at its end. `--quick`: fewer data sets and models, a few minutes.
+purchases elsewhere), `speed` (users a second, growth with the catalogue), `memory` (growth with the users),
+`secondary` (behaviours hidden by time). Each writes its rows at its end. `--quick`: fewer data sets and models, a few minutes.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from importlib import import_module
 
 from benchmarks.results import write_rows
 
-PARTS = ("quality", "shop", "ranker", "speed", "secondary")
+PARTS = ("quality", "shop", "ranker", "speed", "memory", "secondary")
 
 
 def main() -> int:

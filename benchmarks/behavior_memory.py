@@ -27,8 +27,10 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CUTOFF = START + timedelta(days=100)
 
 
-def measure() -> list[Row]:
-    """The row of this part."""
+def measure(*, quick: bool = False) -> list[Row]:
+    """The row of this part; nothing is `quick` about it."""
+    if quick:
+        return []
     with TemporaryDirectory() as name:
         peaks = [measure_peak_mib(Path(name), num_users) for num_users in NUM_USERS]
     users = " over ".join(f"{num_users:,}" for num_users in NUM_USERS[::-1])

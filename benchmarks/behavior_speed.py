@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks import behavior_memory
 from benchmarks.behavior_protocol import Bools, Task
 from benchmarks.behavior_quality import COMMAND
 from benchmarks.peers.generative import CodeDecoder, beam_search
@@ -42,11 +41,11 @@ _FOUND = 100
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """All rows of speed; `quick`: fewer users, without the largest catalogue and the memory."""
+    """All rows of speed; `quick`: fewer users, without the largest catalogue."""
     torch.set_num_threads(1)
     rows = [*_against_generative(500 if quick else 2_000)]
-    rows += _growth({name: size for name, size in _SIZES.items() if not quick or size < 500_000}, 100 if quick else 400)
-    return rows if quick else [*rows, *behavior_memory.measure()]
+    sizes = {name: size for name, size in _SIZES.items() if not quick or size < 500_000}
+    return [*rows, *_growth(sizes, 100 if quick else 400)]
 
 
 def _against_generative(num_users: int) -> Iterator[Row]:
