@@ -2,7 +2,8 @@
 
 Parts: `quality` (hidden behaviours of two real logs, against the peers), `ranker` (what a ranker gains), `shop` (true
 purchases elsewhere), `speed` (users a second, growth with the catalogue), `memory` (growth with the users),
-`secondary` (behaviours hidden by time). Each writes its rows at its end. `--quick`: fewer data sets and models, a few minutes.
+`secondary` (behaviours hidden by time). Each writes its rows at its end. `--quick`: fewer data
+sets and models, a few minutes.
 """
 
 import argparse
