@@ -17,7 +17,8 @@ from models.knowledge.config import AspectsConfig
 from models.knowledge.encoder import Floats
 from models.knowledge.views import unit
 
-_WORD = r"[a-z0-9]+(?:[-.][a-z0-9]+)*|brand:\S+"
+_WORD = r"brand:\S+|[^\W_]+(?:[-.][^\W_]+)*"
+"""A brand, or letters and digits of any script, joined by dots and hyphens as in `9.7` or `usb-c`."""
 _MAX_SHARE = 0.2
 """Words of more items than this tell nothing."""
 _MIN_ITEMS = 2

@@ -45,3 +45,12 @@ def test_too_few_words_make_no_aspect() -> None:
 def test_a_brand_is_one_word_and_may_be_missing() -> None:
     rows = [{"item_id": "a", "title": "Fan", "brand": "Big  Wind Co"}, {"item_id": "b", "title": "Fan", "brand": None}]
     assert word_texts(pl.DataFrame(rows, schema=ITEMS.schema)) == ["Fan brand:big_wind_co", "Fan"]
+
+
+def test_brands_and_words_of_all_scripts_count_as_one() -> None:
+    texts = ["Kühlschrank A+ brand:big_wind_co", "Kühlschrank usb-c brand:big_wind_co", "風扇 usb-c", "風扇 9.7"] + [
+        "x"
+    ] * 20
+    vocabulary = Words.fit(texts, AspectsConfig(words=4), seed=0).vocabulary
+    assert {"kühlschrank", "brand:big_wind_co", "風扇", "usb-c"} <= set(vocabulary)
+    assert not {"brand", "hlschrank", "wind"} & set(vocabulary)
