@@ -240,16 +240,18 @@ def _knowledge_lines(found: dict[str, Row]) -> list[str]:
     datasets, metrics = ("electronics", "scientific"), ("ndcg10", "cold_ndcg10")
     lines = [
         f"**Knowledge over raw text** (NDCG@10, test part, contemporaneous candidates, no inferred behaviours; "
-        f"`{first.command}`, {len(first.seeds)} paired seeds for raw text and knowledge, 3 for the others, "
-        f"commit {first.commit}, {first.hardware}):\n",
+        f"`{first.command}`, commit {first.commit}, {first.hardware}; in brackets the number of paired seeds; rows of "
+        "another commit say so in docs/results.md):\n",
         "| item vectors | " + " | ".join(f"{name}, {part}" for name in datasets for part in ("all", "cold")) + " |",
         "|---|" + "---|" * 4,
     ]
     for name, title in VECTORS.items():
-        cells = [_value(found[f"knowledge.{data}.{name}.{metric}"]) for data in datasets for metric in metrics]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    ratios = [_value(found[f"knowledge.{data}.over_text.{metric}_ratio"]) for data in datasets for metric in metrics]
-    return [*lines, "| **knowledge over raw text** | " + " | ".join(ratios) + " |", ""]
+        rows = [found.get(f"knowledge.{data}.{name}.{metric}") for data in datasets for metric in metrics]
+        if any(rows):
+            lines.append(f"| {title} | " + " | ".join(_value(row) if row else "" for row in rows) + " |")
+    ratios = [found[f"knowledge.{data}.over_text.{metric}_ratio"] for data in datasets for metric in metrics]
+    cells = [f"{_value(row)} ({len(row.seeds)})" for row in ratios]
+    return [*lines, "| **knowledge over raw text** | " + " | ".join(cells) + " |", ""]
 
 
 def _behavior_lines(found: dict[str, Row]) -> list[str]:
