@@ -21,7 +21,7 @@ from models.behavior.neighbors import Neighbors, keep_largest, stack
 from models.behavior.tensors import item_counts
 
 _BLOCK = 1024
-_FILE = "cooccurrence.parquet"
+FILE = "cooccurrence.parquet"
 _SCHEMA = {"item_id": pl.String(), "other_id": pl.String(), "weight": pl.Float32()}
 
 
@@ -61,12 +61,12 @@ def save_cooccurrence(folder: Path, table: Neighbors, item_ids: pl.Series) -> No
         },
         schema=_SCHEMA,
     )
-    frame.write_parquet(folder / _FILE)
+    frame.write_parquet(folder / FILE)
 
 
 def load_cooccurrence(folder: Path, catalogue: Catalogue) -> Neighbors:
     """Reads the table for a catalogue; items that are not in it are left out, new ones say nothing."""
-    frame = pl.read_parquet(folder / _FILE, schema=_SCHEMA)
+    frame = pl.read_parquet(folder / FILE, schema=_SCHEMA)
     places = pl.DataFrame({"item_id": catalogue.item_ids}).with_row_index("place")
     known = frame.join(places, on="item_id", how="inner", maintain_order="left").join(
         places.select(other_id="item_id", other="place"), on="other_id", how="inner", maintain_order="left"

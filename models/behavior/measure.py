@@ -18,6 +18,8 @@ from models.behavior.tensors import to_batch
 RECALL_AT = (10, 20, 50)
 _MAX_TUNING_SCORES = 5_000_000
 """Users times items that the weights are fitted on: bounds memory and time."""
+_MIN_TUNING_USERS = 50
+"""Fewer would fit noise, however large the catalogue."""
 _NONHEAD_AT = 20
 _HIDDEN_SHARE = 0.3
 _HEAD = 20
@@ -32,7 +34,9 @@ class Tuned(NamedTuple):
 
 
 def tune_weights(decoder: Decoder, moment: Moment, held_out: pl.DataFrame, config: BehaviorConfig) -> Tuned:
-    """The weights that make the latest 30 % of the held-out users' behaviours likeliest; the usual ones without any.
+    """The weights that make the latest 30 % of the held-out users' behaviours likeliest.
+
+    Without such users the parts of the denoiser count 1 each; co-occurrence counts as configured in any case.
 
     Args:
         decoder: what infers; its co-occurrences have not seen the held-out users.
@@ -44,9 +48,9 @@ def tune_weights(decoder: Decoder, moment: Moment, held_out: pl.DataFrame, confi
     is_hidden = from_end < (pl.len().over("user_id") * _HIDDEN_SHARE).ceil()
     marked = held_out.with_columns(is_hidden=is_hidden & (pl.len().over("user_id") > 1))
     users = marked.filter("is_hidden")["user_id"].unique().sort()
-    users = users.head(_MAX_TUNING_SCORES // len(moment.catalogue))
+    users = users.head(max(_MAX_TUNING_SCORES // len(moment.catalogue), _MIN_TUNING_USERS))
     if users.is_empty():
-        return Tuned(Weights(), Weights())
+        return Tuned(Weights(cooccurrence=config.cooccurrence.weight), Weights())
     seen, hidden = (
         to_batch(user_histories(marked.filter(mask), users, moment.as_of, config.max_visible))
         for mask in (~pl.col("is_hidden"), pl.col("is_hidden"))

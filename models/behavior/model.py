@@ -13,6 +13,7 @@ from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
 from models.behavior.catalogue import Catalogue
 from models.behavior.config import DecodingConfig
+from models.behavior.cooccurrence import FILE as COOCCURRENCE_FILE
 from models.behavior.cooccurrence import load_cooccurrence, save_cooccurrence
 from models.behavior.decode import Decoder
 from models.behavior.mixture import Weights
@@ -58,7 +59,8 @@ def save_model(folder: Path, model: BehaviorModel, catalogue: Catalogue) -> Beha
     state = model.denoiser.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / _WEIGHTS)
     save_cooccurrence(folder, model.cooccurrences, catalogue.item_ids)
-    digests = [digest_file(folder / _WEIGHTS), digest_value([model.card.weights.values])]
+    content = [model.card.weights.values, model.card.model_weights.values]
+    digests = [digest_file(folder / _WEIGHTS), digest_file(folder / COOCCURRENCE_FILE), digest_value(content)]
     card = model.card.model_copy(update={"version": f"behavior-{digest_value(digests)[:8]}"})
     write_json(folder / _CARD, card.model_dump(mode="json"))
     return model._replace(card=card)
