@@ -12,8 +12,7 @@ from components.distill_changed_items.component import distill_changed_items
 from components.embed_new_items.component import embed_new_items
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
-from components.merge_knowledge.component import merge_knowledge
-from pipelines.inference import infer_in_shards
+from pipelines.shards import distill_in_shards, infer_in_shards
 from pipelines.steps import side_effect, with_secrets, with_workspace
 
 
@@ -145,29 +144,15 @@ def refresh_catalogue(
     ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
     data = ingested.outputs["dataset"]
     previous = dsl.importer(artifact_uri=knowledge_uri, artifact_class=dsl.Dataset, reimport=False)
-    with dsl.ParallelFor(items=knowledge_shards, name="shards") as shard:
-        distilled = with_secrets(
-            with_workspace(
-                distill_changed_items(
-                    dataset=data,
-                    previous=previous.output,
-                    config=knowledge_config,
-                    shard=shard,
-                    workspace=workspace,
-                    code_version=code_version,
-                )
-            )
-        )
-    merged = with_workspace(
-        merge_knowledge(
-            dataset=data,
-            shards=dsl.Collected(distilled.outputs["knowledge"]),
-            config=knowledge_config,
-            workspace=workspace,
-            code_version=code_version,
-        )
+    knowledge = distill_in_shards(
+        distill_changed_items,
+        dataset=data,
+        config=knowledge_config,
+        shards=knowledge_shards,
+        workspace=workspace,
+        code_version=code_version,
+        previous=previous.output,
     )
-    knowledge = merged.outputs["knowledge"]
     space = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
     embedded = with_workspace(
         embed_new_items(

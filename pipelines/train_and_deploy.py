@@ -13,10 +13,9 @@ from components.evaluate_ranker.component import evaluate_ranker
 from components.find_champion.component import find_champion
 from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
-from components.merge_knowledge.component import merge_knowledge
 from components.train_behavior_model.component import train_behavior_model
 from components.train_ranker.component import train_ranker
-from pipelines.inference import infer_in_shards
+from pipelines.shards import distill_in_shards, infer_in_shards
 from pipelines.steps import side_effect, with_secrets, with_workspace
 
 
@@ -76,24 +75,14 @@ def train_and_deploy(
     """
     ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
     data = ingested.outputs["dataset"]
-    with dsl.ParallelFor(items=knowledge_shards, name="shards") as shard:
-        distilled = with_secrets(
-            with_workspace(
-                distill_knowledge(
-                    dataset=data, config=knowledge_config, shard=shard, workspace=workspace, code_version=code_version
-                )
-            )
-        )
-    merged = with_workspace(
-        merge_knowledge(
-            dataset=data,
-            shards=dsl.Collected(distilled.outputs["knowledge"]),
-            config=knowledge_config,
-            workspace=workspace,
-            code_version=code_version,
-        )
+    knowledge = distill_in_shards(
+        distill_knowledge,
+        dataset=data,
+        config=knowledge_config,
+        shards=knowledge_shards,
+        workspace=workspace,
+        code_version=code_version,
     )
-    knowledge = merged.outputs["knowledge"]
     embedding = with_workspace(
         embed_items(
             dataset=data, knowledge=knowledge, config=embedding_config, workspace=workspace, code_version=code_version

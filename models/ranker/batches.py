@@ -117,19 +117,13 @@ def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
     num_candidates = batch.candidates_BC.shape[1]
     similar = inferred = inferred_similar = None
     if features.similarity:
-        similar = similarities(
-            _look_up(catalogue, batch.candidates_BC, batch.fold),
-            _look_up(catalogue, batch.history_BH, batch.fold),
-            network.aspects,
-        )
+        vectors_BCR = _look_up(catalogue, batch.candidates_BC, batch.fold)
+        similar = similarities(vectors_BCR, _look_up(catalogue, batch.history_BH, batch.fold), network.aspects)
+        if features.inferred:
+            inferred_BKR = _look_up(catalogue, batch.inferred_BK, batch.fold)
+            inferred_similar = similarities(vectors_BCR, inferred_BKR, network.aspects[:1])
     if features.inferred:
         inferred = _represent(network, catalogue, batch.inferred_BK, batch.fold, only_ids=True)
-    if features.inferred and features.similarity:
-        inferred_similar = similarities(
-            _look_up(catalogue, batch.candidates_BC, batch.fold),
-            _look_up(catalogue, batch.inferred_BK, batch.fold),
-            network.aspects[:1],
-        )
     return Views(
         candidates_BCE=items_BIE[:, :num_candidates],
         history_BHE=items_BIE[:, num_candidates:],

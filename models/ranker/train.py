@@ -67,13 +67,11 @@ def train_ranker(
         tempfile.TemporaryDirectory() as scratch,
         new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
     ):
-        rows = _read_rows(training_set / TRAINING_SET_FILE, table, config, Path(scratch))
+        protocol = training_protocol(training_set / TRAINING_SET_FILE)
+        rows = _read_rows(training_set / TRAINING_SET_FILE, protocol, table, config, Path(scratch))
         run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
         own = user_folds(
-            training_set / TRAINING_SET_FILE,
-            split=TRAIN,
-            protocol=training_protocol(training_set / TRAINING_SET_FILE),
-            num_folds=len(catalogue.folds),
+            training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds)
         )
         trainer = Trainer(
             network, catalogue, rows.train, rows.validation, config, checkpoints=checkpoints, run=run, folds=own
@@ -111,8 +109,7 @@ class _Rows(NamedTuple):
     """Validation lists of the training's own regime: their probabilities are the ones that are served."""
 
 
-def _read_rows(training_set: Path, table: ItemTable, config: RankerConfig, scratch: Path) -> _Rows:
-    protocol = training_protocol(training_set)
+def _read_rows(training_set: Path, protocol: str, table: ItemTable, config: RankerConfig, scratch: Path) -> _Rows:
     lengths = (config.history_length, config.inferred_length)
     train, validation, calibration = (
         encode_rows(training_set, table.names, split=part, protocol=kind, lengths=lengths, scratch=scratch / name)

@@ -15,7 +15,7 @@ from contracts.artifacts import read_lineage
 from models.behavior.config import BehaviorConfig
 from models.behavior.infer import infer_behaviors
 from models.behavior.train import train_behavior_model
-from pipelines.inference import infer_in_shards
+from pipelines.shards import infer_in_shards
 from pipelines.local import run_package
 
 pytestmark = pytest.mark.integration
