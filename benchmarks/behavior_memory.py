@@ -5,7 +5,6 @@ of its own; the log is made in another. `measure` takes about two minutes.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,10 +14,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
+from benchmarks.memory import peak_kib
 from benchmarks.results import Row, make_row
 from contracts.artifacts import new_artifact, write_json, write_table
 from contracts.dataset import EVENT_ORDER
-from contracts.tables import EVENT_TYPES, EVENTS, ITEM_EMBEDDINGS, ITEMS
+from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS
 
 COMMAND = "make bench-behavior"
 NUM_USERS = (10_000, 100_000)
@@ -59,13 +59,11 @@ def measure_peak_mib(folder: Path, num_users: int) -> float:
 
 def make_inputs(folder: Path, num_users: int) -> None:
     """Writes a random log, random embeddings and a random model."""
-    import torch
-
     from models.behavior.catalogue import read_catalogue
     from models.behavior.config import BehaviorConfig
     from models.behavior.cooccurrence import nothing
     from models.behavior.model import BehaviorModel, ModelCard, associate, save_model
-    from models.behavior.network import Denoiser, NetworkSpec, code_sizes
+    from models.behavior.network import build_denoiser
 
     rng = np.random.default_rng(0)
     with new_artifact(folder / "dataset", kind="dataset", inputs={}) as artifact:
@@ -79,18 +77,9 @@ def make_inputs(folder: Path, num_users: int) -> None:
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, _embeddings(rng))
     catalogue = read_catalogue(_items(), folder / "item_embeddings")
     config = BehaviorConfig()
-    spec = NetworkSpec(
-        network=config.network,
-        code_sizes=code_sizes(catalogue.codes),
-        vector_length=VECTOR_LENGTH,
-        max_length=config.max_history,
-        num_event_types=len(EVENT_TYPES),
-    )
-    torch.manual_seed(0)
-    denoiser = Denoiser(spec)
-    denoiser.start_from(catalogue)
+    denoiser = build_denoiser(catalogue, config)
     model = BehaviorModel(
-        ModelCard(space="random", network=spec, trained_until=CUTOFF),
+        ModelCard(space="random", network=denoiser.spec, trained_until=CUTOFF),
         denoiser,
         associations=associate(denoiser, catalogue, config.decoding),
         cooccurrences=nothing(NUM_ITEMS),
@@ -158,7 +147,7 @@ def main() -> None:
         make_inputs(given.folder, given.num_users)
     else:
         infer(given.folder)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(peak_kib())
 
 
 if __name__ == "__main__":

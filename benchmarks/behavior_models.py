@@ -98,12 +98,10 @@ def run_job(job: Job) -> dict[str, Lists]:
     torch.set_num_threads(1)
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
-    code = (
-        peer_code(bench.task, job.models)
-        if is_peer
-        else digest_value([behavior_code(), VARIANTS.get(job.models), DECODINGS])
-    )
-    folder = bench.folder / "lists" / f"{job.models}-{code}"
+    made_of = [peer_code(bench.task, job.models)] if is_peer else [behavior_code(), VARIANTS[job.models], DECODINGS]
+    if not is_peer or job.models == "generative":
+        made_of.append(bench.space.name)
+    folder = bench.folder / "lists" / f"{job.models}-{digest_value(made_of)}"
     if not (folder / "speed.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         found = _peer(bench, job.models) if is_peer else _behavior(bench, job.models)
@@ -123,7 +121,7 @@ def run_all(jobs: list[Job]) -> list[dict[str, Lists]]:
 
 def peer_log(bench: Bench) -> PeerLog:
     """What peers learn from. The generative one reads residual codes of the same space as the behaviour model."""
-    catalogue = read_catalogue(read_table(bench.task.dataset / "items.parquet", ITEMS), bench.folder / "space")
+    catalogue = read_catalogue(read_table(bench.task.dataset / "items.parquet", ITEMS), bench.space)
     assert catalogue.item_ids.equals(bench.task.item_ids)
     config = SemanticIdConfig(method="residual")
     names = bench.task.item_ids.to_numpy().astype(str)
@@ -153,12 +151,16 @@ def open_to_the_end(config: BehaviorConfig, changes: dict[str, Any]) -> Behavior
 def behavior_model(bench: Bench, variant: str) -> Path:
     """The trained artifact of a variant; made once per code and configuration."""
     config = behavior_config(bench, variant)
-    space = bench.folder / ("space_shuffled" if variant == "without_knowledge" else "space")
+    space = _space(bench, variant)
     made_of = digest_value([behavior_code(), config.model_dump(mode="json"), space.name])
     out = bench.folder / f"behavior-{variant}-{made_of}"
     if not out.exists():
         train_behavior_model(bench.task.dataset, space, config, checkpoints=bench.folder / "checkpoints", out=out)
     return out
+
+
+def _space(bench: Bench, variant: str) -> Path:
+    return bench.shuffled if variant == "without_knowledge" else bench.space
 
 
 def peer_code(task: Task, name: str) -> str:
@@ -199,15 +201,13 @@ def _linear(log: PeerLog) -> Iterator[tuple[str, Recommender]]:
 
 def _behavior(bench: Bench, variant: str) -> dict[str, Lists]:
     """The model alone and as it ships; of the full model the other ways of decoding too."""
-    artifact = behavior_model(bench, variant)
-    config = behavior_config(bench, variant)
     shipped = "shipped" if variant == "model" else f"{variant}_shipped"
     found = {
-        variant: _infer(bench, artifact, config, {}, alone=True),
-        shipped: _infer(bench, artifact, config, {}, alone=False),
+        variant: _infer(bench, variant, {}, alone=True),
+        shipped: _infer(bench, variant, {}, alone=False),
     }
     if variant == "model":
-        found |= {name: _infer(bench, artifact, config, how, alone=True) for name, how in DECODINGS.items()}
+        found |= {name: _infer(bench, variant, how, alone=True) for name, how in DECODINGS.items()}
     return found
 
 
@@ -220,10 +220,9 @@ def open_decoder(
     return make_decoder(model, catalogue, trend_prior(moment, decoding.trend_days), decoding, alone=alone), moment
 
 
-def _infer(bench: Bench, artifact: Path, config: BehaviorConfig, how: dict[str, Any], *, alone: bool) -> Lists:
-    task = bench.task
-    space = bench.folder / ("space_shuffled" if "without_knowledge" in artifact.name else "space")
-    catalogue = read_catalogue(read_table(task.dataset / "items.parquet", ITEMS), space)
+def _infer(bench: Bench, variant: str, how: dict[str, Any], *, alone: bool) -> Lists:
+    task, config, artifact = bench.task, behavior_config(bench, variant), behavior_model(bench, variant)
+    catalogue = read_catalogue(read_table(task.dataset / "items.parquet", ITEMS), _space(bench, variant))
     decoding = config.decoding.model_copy(update=how)
     behaviors = read_dataset(task.dataset).behaviors
     decoder, moment = open_decoder(artifact, catalogue, behaviors, decoding, alone=alone)

@@ -106,24 +106,32 @@ def prepare() -> Prepared:
     data, behavior = config.data, open_to_the_end(config.behavior, {"decoding.num_snapshots": 3})
     key = digest_value([data.model_dump(mode="json"), config.embedding.model_dump(mode="json")])
     folder = config.home / "bench_behavior" / f"ranker-{key}"
-    made = folder / digest_value([behavior_code(), behavior.model_dump(mode="json")])
-    dataset, space, lists, model = folder / "dataset", folder / "space", folder / "lists", made / "behavior_model"
-    inferred, features, joined = made / "inferred", made / "features", made / "training_set"
+    dataset, lists = folder / "dataset", folder / "lists"
+    _run({dataset: lambda: ingest(data, out=dataset), lists: lambda: build_lists(dataset, config.lists, out=lists)})
+    space = make_space(config, dataset, folder, config.embedding)
+    made = folder / digest_value([behavior_code(), behavior.model_dump(mode="json"), space.name])
     made.mkdir(parents=True, exist_ok=True)
-    steps: dict[Path, Callable[[], object]] = {
-        dataset: lambda: ingest(data, out=dataset),
-        lists: lambda: build_lists(dataset, config.lists, out=lists),
-        space: lambda: make_space(config, dataset, folder, config.embedding),
-        model: lambda: train_behavior_model(dataset, space, behavior, checkpoints=folder / "checkpoints", out=model),
-        inferred: lambda: infer_behaviors(dataset, space, model, behavior, out=inferred),
-        features: lambda: build_features(dataset, space, inferred, config.features, out=features),
-        joined: lambda: join_features(lists, features, config.features, out=joined),
-    }
-    for out, run in steps.items():
+    model, inferred = made / "behavior_model", made / "inferred"
+    features, joined = made / "features", made / "training_set"
+    _run(
+        {
+            model: lambda: train_behavior_model(
+                dataset, space, behavior, checkpoints=folder / "checkpoints", out=model
+            ),
+            inferred: lambda: infer_behaviors(dataset, space, model, behavior, out=inferred),
+            features: lambda: build_features(dataset, space, inferred, config.features, out=features),
+            joined: lambda: join_features(lists, features, config.features, out=joined),
+        }
+    )
+    return Prepared(dataset, space, model, joined)
+
+
+def _run(steps: dict[Path, Callable[[], object]]) -> None:
+    """Runs the steps whose artifacts are not there yet."""
+    for out, step in steps.items():
         if not out.exists():
             print(f"ranker: {out.name}", flush=True)
-            run()
-    return Prepared(dataset, space, model, joined)
+            step()
 
 
 def _seed(folder: Prepared, parts: dict[str, Part], seed: int) -> dict[str, Reals]:

@@ -28,7 +28,7 @@ from models.behavior.catalogue import Catalogue
 from models.behavior.config import BehaviorConfig
 from models.behavior.model import BehaviorModel, ModelCard, associate, make_decoder
 from models.behavior.neighbors import Everything, Neighbors
-from models.behavior.network import Denoiser, NetworkSpec, code_sizes
+from models.behavior.network import Denoiser, build_denoiser
 from models.behavior.recommend import Moment, TopItems, top_items, top_of_shortlists, trend_prior
 from models.behavior.shortlist import make_shortlists
 
@@ -113,17 +113,8 @@ def simulate(num_items: int, num_users: int, *, seed: int = 0) -> tuple[Catalogu
 def refresher(catalogue: Catalogue, behaviors: pl.DataFrame) -> Callable[[], TopItems]:
     """Infers the lists of all users, the way the product does for a catalogue of this size."""
     config = BehaviorConfig()
-    spec = NetworkSpec(
-        network=config.network,
-        code_sizes=code_sizes(catalogue.codes),
-        vector_length=catalogue.vectors.shape[1],
-        max_length=config.max_history,
-        num_event_types=len(EVENT_TYPES),
-    )
-    torch.manual_seed(0)
-    denoiser = Denoiser(spec)
-    denoiser.start_from(catalogue)
-    card = ModelCard(space=catalogue.space, network=spec, trained_until=_AS_OF)
+    denoiser = build_denoiser(catalogue, config)
+    card = ModelCard(space=catalogue.space, network=denoiser.spec, trained_until=_AS_OF)
     also = _random_table(len(catalogue), config.cooccurrence.num_neighbors)
     moment = Moment(_AS_OF, behaviors, catalogue)
     prior = trend_prior(moment, config.decoding.trend_days)

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 
 from benchmarks.behavior_protocol import Kind, Task, make_task, read_task, write_visible
+from benchmarks.results import ROOT
 from contracts.artifacts import new_artifact, read_table, write_table
 from contracts.aspects import SPACE_FILE
 from contracts.dataset import before, read_dataset
-from contracts.digests import digest_value
+from contracts.digests import digest_file, digest_value
 from contracts.ingestion.ingest import ingest
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS
 from models.knowledge.config import EmbeddingConfig
@@ -24,6 +25,8 @@ from pipelines.config import RunConfig, load_config
 from pipelines.data import shop_data
 from simulation.shop import TRUTH_FOLDER, write_shop
 
+_SOURCES = {".py", ".yaml", ".md"}
+
 
 class Bench(NamedTuple):
     """A task with all that models read beside it."""
@@ -31,6 +34,10 @@ class Bench(NamedTuple):
     config: RunConfig
     task: Task
     folder: Path
+    space: Path
+    """The item embeddings that behaviour models read."""
+    shuffled: Path
+    """The same dealt to the items at random."""
 
 
 def prepare(dataset: str, kind: Kind = "random") -> Bench:
@@ -39,11 +46,12 @@ def prepare(dataset: str, kind: Kind = "random") -> Bench:
     task = make_shop_task(config) if kind == "elsewhere" else make_task(config, kind=kind)
     folder = task.dataset.parent
     unfolded = config.embedding.contrast.model_copy(update={"num_folds": 0})  # folds are for a ranker's training
-    make_space(config, task.dataset, folder, config.embedding.model_copy(update={"contrast": unfolded}))
+    space = make_space(config, task.dataset, folder, config.embedding.model_copy(update={"contrast": unfolded}))
     raw_vectors(config, task.dataset, folder)
-    if not (folder / "space_shuffled").exists():
-        _shuffle_space(folder / "space", out=folder / "space_shuffled")
-    return Bench(config, task, folder)
+    shuffled = space.with_name(f"{space.name}-shuffled")
+    if not shuffled.exists():
+        _shuffle_space(space, out=shuffled)
+    return Bench(config, task, folder, space, shuffled)
 
 
 def raw_vectors(config: RunConfig, dataset: Path, folder: Path) -> Floats:
@@ -56,13 +64,24 @@ def raw_vectors(config: RunConfig, dataset: Path, folder: Path) -> Floats:
     return np.asarray(np.load(path), dtype=np.float32)
 
 
-def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: EmbeddingConfig) -> None:
-    """The artifacts `knowledge` and `space` of a dataset; what was asked and encoded is kept between data sets."""
-    if not (folder / "knowledge").exists():
-        distill_knowledge(dataset, config.knowledge, cache=_cache(config, "knowledge"), out=folder / "knowledge")
-    if not (folder / "space").exists():
-        cache = _cache(config, "vectors")
-        embed_items(dataset, folder / "knowledge", embedding, cache=cache, out=folder / "space")
+def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: EmbeddingConfig) -> Path:
+    """The item embeddings of a dataset, made once per code and configuration of `models/knowledge`.
+
+    What was asked and encoded is kept between data sets.
+    """
+    knowledge, space = (folder / f"{name}-{_made_by(embedding)}" for name in ("knowledge", "space"))
+    if not knowledge.exists():
+        distill_knowledge(dataset, config.knowledge, cache=_cache(config, "knowledge"), out=knowledge)
+    if not space.exists():
+        embed_items(dataset, knowledge, embedding, cache=_cache(config, "vectors"), out=space)
+    return space
+
+
+def _made_by(embedding: EmbeddingConfig) -> str:
+    """Digest of the knowledge room's sources (its handbook and prompts are some) and of a configuration."""
+    files = (ROOT.parent / "models" / "knowledge").rglob("*")
+    sources = sorted(path for path in files if path.suffix in _SOURCES and path.name != "README.md")
+    return digest_value([*map(digest_file, sources), embedding.model_dump(mode="json")])
 
 
 def make_shop_task(config: RunConfig, *, seed: int = 0) -> Task:

@@ -19,6 +19,7 @@ from unittest.mock import patch
 import polars as pl
 
 from benchmarks.catalogue import write_catalogue
+from benchmarks.memory import peak_kib
 from benchmarks.results import Row, make_row, write_rows
 from benchmarks.stub_teacher import StubServer, reply, run_stub
 from contracts.shards import Shard
@@ -202,17 +203,11 @@ def _distil(url: str, dataset: str, folder: str) -> None:
 def _print_peak(num_items: int, folder: Path) -> None:
     """Peak memory (KiB) of distilling so many items, then of doing so again from the cache."""
     dataset = folder / f"memory_{num_items}"
-    base = _peak_kib()
+    base = peak_kib()
     for name in ("first", "again"):
         seconds = _run(dataset, KnowledgeConfig(), folder / f"out_{num_items}", name, _Instant)
         print(f"{name}: {seconds:.1f} s, started at {base} KiB")
-    print(_peak_kib())
-
-
-def _peak_kib() -> int:
-    """Peak memory of this process since it began; `ru_maxrss` would start from that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0])
+    print(peak_kib())
 
 
 def _row(

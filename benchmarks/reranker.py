@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from models.ranker.metrics import Reals, list_metrics
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 _HIDDEN, _EPOCHS, _BATCH, _RATE, _DECAY = 32, 30, 128, 3e-3, 1e-3
@@ -81,8 +83,8 @@ def score(model: Reranker, features_lcf: Tensor, mask_lc: Tensor) -> Tensor:
     return scores
 
 
-def ndcg10(scores: Floats, clicked: Ints) -> npt.NDArray[np.float64]:
-    """NDCG@10 of each list with one target, [L]; equal scores count half."""
-    own = np.take_along_axis(scores, clicked[:, None], axis=1)
-    rank = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
-    return np.asarray(np.where(rank < 10, 1 / np.log2(rank + 2), 0.0))
+def ndcg10(scores: Floats, clicked: Ints) -> Reals:
+    """NDCG@10 of each list with one target, [L]."""
+    labels = np.arange(scores.shape[1]) == clicked[:, None]
+    offsets = np.arange(len(scores) + 1, dtype=np.int64) * scores.shape[1]
+    return list_metrics(scores.ravel(), labels.ravel(), offsets).ndcg

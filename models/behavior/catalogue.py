@@ -64,7 +64,7 @@ def read_catalogue(items: pl.DataFrame, item_embeddings: Path) -> Catalogue:
     return Catalogue(
         item_ids=known["item_id"],
         codes=_matrix(known["semantic_id"]).astype(np.int64),
-        vectors=np.ascontiguousarray(vectors[:, :learnt], dtype=np.float32),
+        vectors=np.array(vectors[:, :learnt], dtype=np.float32),
         available_us=available.to_numpy(),
         space=known["space"][0],
     )

@@ -118,7 +118,7 @@ class InferenceConfig(Config):
 class BehaviorConfig(Config):
     """Everything about the behaviour model."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Of initialisation, masking, dropout, the choice of held-out users, and draws of items (`temperature`)."""
     max_history: int = Field(default=50, ge=2)
     """Behaviours (distinct items) per sequence; longer histories are cut into several training sequences."""

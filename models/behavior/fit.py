@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.errors import UserError
 from models.behavior.catalogue import IntArray
 from models.behavior.checkpoint import Progress, load_progress, save_progress
 from models.behavior.config import DiffusionTrainingConfig
@@ -67,6 +68,9 @@ def fit(
         seed: of everything random.
         checkpoint: file to resume from and to save to; all workers see the same.
         worker: which of the processes that train together this one is.
+
+    Raises:
+        UserError: the loss is no longer a number.
     """
     denoiser.to(worker.device)
     trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
@@ -83,12 +87,22 @@ def fit(
             for _ in _train_epoch(optimizer, objective, train, progress, config, seed, worker):
                 save()
             progress.validation_losses.append(objective.validate(validation))
+            _refuse_divergence(progress, has_validation=len(validation.items) > 0)
             if len(validation.items) == 0 or progress.validation_losses[-1] == min(progress.validation_losses):
                 progress.best = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
             save()
     denoiser.load_state_dict(progress.best)
     denoiser.cpu()
     return Fitted(progress.train_losses, progress.validation_losses)
+
+
+def _refuse_divergence(progress: Progress, *, has_validation: bool) -> None:
+    last = progress.validation_losses[-1] if has_validation else progress.train_losses[-1]
+    if not math.isfinite(last):
+        raise UserError(
+            f"the loss of epoch {len(progress.train_losses)} is {last}: training diverged; lower "
+            "behavior.training.learning_rate, or set behavior.training.precision to float32"
+        )
 
 
 def batches(lengths: IntArray, batch_size: int, generator: np.random.Generator) -> Iterator[IntArray]:

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from contracts.config import Config
+from contracts.tables import EVENT_TYPES
 from models.behavior.associations import Associations
-from models.behavior.backbone import Architecture, Pretrained, build_backbone
+from models.behavior.backbone import Architecture, Pretrained, build_backbone, read_architecture
 from models.behavior.catalogue import Catalogue, FloatArray, IntArray
-from models.behavior.config import NetworkConfig
+from models.behavior.config import BehaviorConfig, NetworkConfig
 from models.behavior.tensors import Batch
 
 _NUM_AGE_BUCKETS = 26
@@ -144,6 +145,27 @@ class Denoiser(nn.Module):
 
     def _code_embeddings(self) -> list[nn.Embedding]:
         return [module for module in self.code_embeddings if isinstance(module, nn.Embedding)]
+
+
+def build_denoiser(catalogue: Catalogue, config: BehaviorConfig) -> Denoiser:
+    """The network for a catalogue, ready to be trained; the same for the same seed.
+
+    Raises:
+        UserError: the pretrained checkpoint is not usable.
+    """
+    spec = NetworkSpec(
+        network=config.network,
+        code_sizes=code_sizes(catalogue.codes),
+        vector_length=catalogue.vectors.shape[1],
+        max_length=config.max_history,
+        num_event_types=len(EVENT_TYPES),
+        architecture=read_architecture(config.network, config.max_history),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        denoiser = Denoiser(spec)
+        denoiser.start_from(catalogue)
+    return denoiser
 
 
 def principal_components(vectors: FloatArray, num_components: int) -> tuple[FloatArray, FloatArray]:

@@ -100,12 +100,15 @@ def _each(tensors: TensorsLike, change: Callable[[Tensor], Tensor]) -> TensorsLi
 def sample_items(items: ItemTensors, batch: Batch, size: int, generator: torch.Generator) -> tuple[ItemTensors, Batch]:
     """Replaces the catalogue by the batch's own items and a uniform sample of `size` others.
 
-    The others stand for the whole rest: their log prior is raised by log(rest / size) (importance weights).
+    The others stand for the whole rest: their log prior is raised by log(rest / size) (importance weights). Where no
+    other is left the catalogue stays as it is.
     """
     own, positions_bt = torch.unique(batch.items_bt, return_inverse=True)
     rest = torch.ones(len(items.log_prior_n), dtype=torch.bool)
     rest[own] = False
     others = rest.nonzero()[:, 0]
+    if len(others) == 0:
+        return items, batch
     drawn = others[torch.randint(len(others), (size,), generator=generator)]
     chosen = torch.cat([own, drawn])
     log_prior_n = items.log_prior_n[chosen]

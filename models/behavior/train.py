@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import torch
 
 from contracts.artifacts import new_artifact, read_lineage
 from contracts.dataset import Dataset, before, read_dataset
 from contracts.digests import code_version, digest_value
 from contracts.errors import UserError
-from contracts.tables import EVENT_TYPES
-from models.behavior.backbone import read_architecture
 from models.behavior.catalogue import Catalogue, read_catalogue
 from models.behavior.config import BehaviorConfig
 from models.behavior.cooccurrence import fit_cooccurrence
@@ -23,7 +20,7 @@ from models.behavior.fit import Fitted, fit
 from models.behavior.histories import distinct_behaviors, training_sequences
 from models.behavior.measure import future_metrics, tune_weights
 from models.behavior.model import BehaviorModel, ModelCard, associate, item_tensors, make_decoder, save_model
-from models.behavior.network import Denoiser, NetworkSpec, code_sizes
+from models.behavior.network import Denoiser, build_denoiser
 from models.behavior.recommend import Moment, trend_prior
 from models.behavior.tensors import item_counts, log_prior
 from models.behavior.workers import join_workers, launch
@@ -144,18 +141,7 @@ def training_end(log: Dataset, train_fraction: float) -> datetime:
 def fit_denoiser(data: TrainingData, config: BehaviorConfig, checkpoint: Path) -> tuple[Denoiser, Fitted]:
     """Builds the network and trains it."""
     catalogue = data.catalogue
-    spec = NetworkSpec(
-        network=config.network,
-        code_sizes=code_sizes(catalogue.codes),
-        vector_length=catalogue.vectors.shape[1],
-        max_length=config.max_history,
-        num_event_types=len(EVENT_TYPES),
-        architecture=read_architecture(config.network, config.max_history),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        denoiser = Denoiser(spec)
-        denoiser.start_from(catalogue)
+    denoiser = build_denoiser(catalogue, config)
     prior = log_prior(item_counts(data.train["item"].to_numpy(), len(catalogue)))
     with join_workers(config.training.precision) as worker:
         fitted = fit(

@@ -62,7 +62,7 @@ def join_workers(precision: Precision) -> Iterator[Worker]:
         yield Worker(0, 1, device, half)
         return
     if device.type == "cpu":
-        cores, workers_here = os.cpu_count() or 1, int(os.environ["LOCAL_WORLD_SIZE"])
+        cores, workers_here = os.cpu_count() or 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, cores // workers_here))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

@@ -113,6 +113,12 @@ def test_nothing_to_train_on_is_the_users_error(config: BehaviorConfig, tmp_path
         train(shop, config, tmp_path)
 
 
+def test_a_training_that_diverges_is_told(shop: Shop, config: BehaviorConfig, tmp_path: Path) -> None:
+    wild = config.model_copy(update={"training": config.training.model_copy(update={"learning_rate": 1e30})})
+    with pytest.raises(UserError, match="training diverged"):
+        train(shop, wild, tmp_path)
+
+
 def test_mixed_spaces_are_refused(config: BehaviorConfig, tmp_path: Path) -> None:
     mixed = pl.concat([shop_embeddings().head(20), shop_embeddings("space-b").tail(20)])
     with pytest.raises(UserError, match="space-a, space-b"):

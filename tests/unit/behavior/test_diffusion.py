@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,14 @@ def test_sampled_items_stand_for_the_rest() -> None:
     sampled, moved = sample_items(items, batch, 50, torch.Generator().manual_seed(0))
     assert sampled.log_prior_n.exp().sum().item() == pytest.approx(1, abs=1e-4)
     assert (sampled.log_prior_n[moved.items_bt] == prior[batch.items_bt]).all()
+
+
+def test_a_batch_of_the_whole_catalogue_is_not_sampled() -> None:
+    items = ItemTensors(torch.zeros(3, 1).long(), torch.zeros(3, 2), torch.zeros(3, 2), log_prior(np.ones(3)), ())
+    batch = replace(batch_of([3], 3), items_bt=torch.tensor([[2, 0, 1]]))
+    sampled, moved = sample_items(items, batch, 2, torch.Generator().manual_seed(0))
+    assert sampled is items
+    assert moved is batch
 
 
 def test_batches_hold_every_sequence_once() -> None:
