@@ -1,9 +1,15 @@
 """The parts of the ranker that read behaviours with a candidate in mind.
 
-Shape legend: B batch, C candidates, H behaviours, E width, A heads, G gates, N kernels, S aspects of similarity.
+Behaviours come before candidates in the shapes: what is computed per pair then lies together for all candidates, as
+the vector units of a processor want it.
+
+Shape legend: B batch, C candidates, H behaviours, E width, e width of a head, A heads, G gates, N kernels, S aspects of
+similarity, F features.
 """
 
 # ruff: noqa: N803, N806 (shape suffixes)
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,41 +17,45 @@ from models.ranker.encoding import NUM_EVENT_TYPES
 
 _AGE_EDGES_S = (60, 300, 1800, 7200, 28800, 86400, 3 * 86400, 7 * 86400, 14 * 86400, 30 * 86400, 60 * 86400)
 _AGE_EDGES_LONG_S = (120 * 86400, 240 * 86400, 365 * 86400, 730 * 86400)
-_MASKED = -1e4
+MASKED = -1e4
 _STEEPEST = 0.6
 _LEAST_MASS = -10.0
 _FIRST_WEIGHTS = (4.0, 16.0)
 _WEIGHT_UNIT = 10.0
 """Cosines need weights far above the optimiser's step."""
+_LOWEST, _HIGHEST, _NUM_KERNELS = -0.1, 1.0, 12
 
 
 class BehaviorBias(nn.Module):
-    """What the age and the kind of a behaviour add to its weight: [B, H] -> [B, H, outputs]."""
+    """What the age and the kind of a behaviour add to its weight, for several readers at once."""
 
     edges: Tensor
 
-    def __init__(self, outputs: int, *, recency: bool, event_type: bool) -> None:
+    def __init__(self, outputs: Sequence[int], *, recency: bool, event_type: bool) -> None:
+        """Makes `outputs[n]` biases for reader n."""
         super().__init__()
+        self.outputs = list(outputs)
         edges = torch.tensor(_AGE_EDGES_S + _AGE_EDGES_LONG_S, dtype=torch.float32)
         self.register_buffer("edges", edges, persistent=False)
-        self.age = nn.Embedding(len(edges) + 1, outputs) if recency else None
-        self.kind = nn.Embedding(NUM_EVENT_TYPES, outputs) if event_type else None
+        self.age = nn.Embedding(len(edges) + 1, sum(outputs)) if recency else None
+        self.kind = nn.Embedding(NUM_EVENT_TYPES, sum(outputs)) if event_type else None
         if self.age is not None:
-            self.age.weight.data = _power_law(edges, outputs)
+            self.age.weight.data = torch.cat([_power_law(edges, count) for count in outputs], 1)
         if self.kind is not None:
             nn.init.zeros_(self.kind.weight)
 
-    def forward(self, ages_s_BH: Tensor | None, types_BH: Tensor | None) -> Tensor | None:
-        """Learnt bias, or None where both switches are off."""
-        bias = None
+    def forward(self, mask_BH: Tensor, ages_s_BH: Tensor | None, types_BH: Tensor | None) -> tuple[Tensor, ...]:
+        """The readers' biases, each [B, H, outputs]; far below all others where there is no behaviour."""
+        bias = ((1 - mask_BH) * MASKED).unsqueeze(-1)
+        if self.age is None and self.kind is None:
+            bias = bias.expand(-1, -1, sum(self.outputs))
         if self.age is not None:
             assert ages_s_BH is not None
-            bias = self.age((ages_s_BH.unsqueeze(-1) >= self.edges).sum(-1))
+            bias = bias + self.age((ages_s_BH.unsqueeze(-1) >= self.edges).sum(-1))
         if self.kind is not None:
             assert types_BH is not None
-            kind = self.kind(types_BH)
-            bias = kind if bias is None else bias + kind
-        return bias
+            bias = bias + self.kind(types_BH)
+        return torch.split(bias, self.outputs, -1)
 
 
 def _power_law(edges_s: Tensor, outputs: int) -> Tensor:
@@ -72,7 +82,7 @@ class TargetAttention(nn.Module):
         self.similarity_weight = nn.Parameter(_first_aspect_weight(num_aspects, num_heads)) if num_aspects else None
 
     def forward(
-        self, c_BCE: Tensor, h_BHE: Tensor, mask_BH: Tensor, *, similarity_SBCH: Tensor | None, bias_BHA: Tensor | None
+        self, c_BCE: Tensor, h_BHE: Tensor, bias_BHA: Tensor, similarity_BSHC: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What the behaviours say about each candidate [B, C, E], and how loudly: log of the summed weights [B, C, A].
 
@@ -80,21 +90,22 @@ class TargetAttention(nn.Module):
         """
         q_BACe, k_BAHe, v_BAHe = (
             part.unflatten(-1, (self.num_heads, self.head_width)).transpose(1, 2)
-            for part in (self.query(c_BCE), self.key(h_BHE), self.value(h_BHE))
+            for part in (self.query(c_BCE), self.key(h_BHE) * self.head_width**-0.5, self.value(h_BHE))
         )
-        logits_BACH = q_BACe @ k_BAHe.transpose(-1, -2) * self.head_width**-0.5
+        logits_BAHC = k_BAHe @ q_BACe.transpose(-1, -2) + bias_BHA.transpose(1, 2).unsqueeze(-1)
         if self.similarity_weight is not None:
-            assert similarity_SBCH is not None
-            weight_SA = _WEIGHT_UNIT * self.similarity_weight
-            logits_BACH = logits_BACH + torch.einsum("sa,sbch->bach", weight_SA, similarity_SBCH)
-        if bias_BHA is not None:
-            logits_BACH = logits_BACH + bias_BHA.transpose(1, 2).unsqueeze(2)
-        logits_BACH = logits_BACH + (1 - mask_BH)[:, None, None, :] * _MASKED
-        read_BACe = torch.softmax(logits_BACH, -1) @ v_BAHe
-        known_B = (mask_BH.sum(-1) > 0).to(read_BACe.dtype)
-        read_BCE = read_BACe.transpose(1, 2).flatten(-2) * known_B[:, None, None]
-        mass_BCA = torch.logsumexp(logits_BACH, -1).clamp(min=_LEAST_MASS).transpose(1, 2)
-        return read_BCE, mass_BCA
+            assert similarity_BSHC is not None
+            weight_AS = _WEIGHT_UNIT * self.similarity_weight.T
+            steer = weight_AS @ similarity_BSHC.flatten(2)
+            logits_BAHC = logits_BAHC + steer.view_as(logits_BAHC)
+        # Softmax and log-sum-exp share their exponentials.
+        most_BA1C = logits_BAHC.detach().amax(2, keepdim=True)
+        weights_BAHC = torch.exp(logits_BAHC - most_BA1C)
+        total_BAC1 = weights_BAHC.sum(2).unsqueeze(-1)
+        is_known_B = (most_BA1C > 0.5 * MASKED).to(c_BCE.dtype).transpose(-1, -2)
+        read_BACe = weights_BAHC.transpose(-1, -2) @ v_BAHe * (is_known_B / total_BAC1)
+        mass_BAC = (torch.log(total_BAC1) + most_BA1C.transpose(-1, -2)).clamp(min=_LEAST_MASS).squeeze(-1)
+        return read_BACe.transpose(1, 2).flatten(-2), mass_BAC.transpose(1, 2)
 
 
 def _first_aspect_weight(num_aspects: int, num_heads: int) -> Tensor:
@@ -107,49 +118,43 @@ def _first_aspect_weight(num_aspects: int, num_heads: int) -> Tensor:
 class UserReader(nn.Module):
     """Sums a history up without a candidate in mind: the mean of its items, weighted by age and kind."""
 
-    def __init__(self, width: int, *, recency: bool, event_type: bool) -> None:
-        super().__init__()
-        self.bias = BehaviorBias(2, recency=recency, event_type=event_type)
-        self.project = nn.Linear(2 * width, width)
+    NUM_MEMORIES = 2
 
-    def forward(self, h_BHE: Tensor, mask_BH: Tensor, *, ages_s_BH: Tensor | None, types_BH: Tensor | None) -> Tensor:
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(self.NUM_MEMORIES * width, width)
+
+    def forward(self, h_BHE: Tensor, mask_BH: Tensor, bias_BH2: Tensor) -> Tensor:
         """The user, [B, E]: a long and a short memory, joined."""
-        bias_BH2 = self.bias(ages_s_BH, types_BH)
-        masked_BH1 = ((1 - mask_BH) * _MASKED).unsqueeze(-1)
-        logits_BH2 = masked_BH1.expand(-1, -1, 2) if bias_BH2 is None else bias_BH2 + masked_BH1
-        memory_B2E = torch.softmax(logits_BH2, 1).transpose(1, 2) @ h_BHE
+        memory_B2E = torch.softmax(bias_BH2, 1).transpose(1, 2) @ h_BHE
         user_BE: Tensor = self.project(memory_B2E.flatten(1))
-        return user_BE * (mask_BH.sum(-1, keepdim=True) > 0).to(user_BE.dtype)
+        return user_BE * mask_BH.amax(-1, keepdim=True)
 
 
 class SimilarityHistogram(nn.Module):
     """How many behaviours are how similar to each candidate (paper, section 3.1: similarity distribution).
 
-    A soft histogram (kernel pooling, arXiv 1706.06613), once per learnt gate over age and kind of the behaviours.
+    A soft histogram per aspect (kernel pooling, arXiv 1706.06613), once per gate over age and kind of the behaviours.
     """
 
-    centres: Tensor
+    exponents: Tensor
+    heights: Tensor
 
-    def __init__(self, *, num_kernels: int, num_gates: int, recency: bool, event_type: bool) -> None:
+    def __init__(self, *, num_aspects: int, num_gates: int) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.linspace(-0.1, 1.0, num_kernels), persistent=False)
-        self.sharpness = 0.5 / (1.1 / (num_kernels - 1)) ** 2
-        self.gates = BehaviorBias(num_gates, recency=recency, event_type=event_type)
-        self.width = num_kernels * (num_gates if recency or event_type else 1) + 1
+        centres = torch.linspace(_LOWEST, _HIGHEST, _NUM_KERNELS)
+        sharpness = 0.5 / (centres[1] - centres[0]) ** 2
+        # exp(-s (x - c)^2) = exp(-s x^2 + 2 s c x) exp(-s c^2): the exponents of all kernels are one matrix product.
+        exponents = torch.stack([(-sharpness).expand(_NUM_KERNELS), 2 * sharpness * centres], 1)
+        self.register_buffer("exponents", exponents, persistent=False)
+        self.register_buffer("heights", torch.exp(-sharpness * centres**2)[:, None, None], persistent=False)
+        self.width = num_aspects * (_NUM_KERNELS * num_gates + 1)
 
-    def forward(
-        self,
-        similarity_BCH: Tensor,
-        weight_BH: Tensor,
-        *,
-        ages_s_BH: Tensor | None = None,
-        types_BH: Tensor | None = None,
-    ) -> Tensor:
-        """Log counts per kernel and gate, and the greatest similarity: [B, C, N * G + 1]."""
-        kernels_BCHN = torch.exp(-self.sharpness * (similarity_BCH.unsqueeze(-1) - self.centres) ** 2)
-        bias_BHG = self.gates(ages_s_BH, types_BH)
-        weight_BH1 = weight_BH.unsqueeze(-1)
-        gate_BHG = weight_BH1 if bias_BHG is None else torch.exp(bias_BHG) * weight_BH1
-        counts_BCNG = kernels_BCHN.transpose(-1, -2) @ gate_BHG.unsqueeze(1)
-        best_BC1 = (similarity_BCH * (weight_BH > 0).to(similarity_BCH.dtype).unsqueeze(1)).amax(-1, keepdim=True)
-        return torch.cat([torch.log1p(counts_BCNG).flatten(-2), best_BC1], -1)
+    def forward(self, similarity_BSHC: Tensor, mask_BH: Tensor, gate_BSHG: Tensor) -> Tensor:
+        """Log counts per aspect, kernel and gate, then the greatest similarity of each aspect: [B, F, C]."""
+        powers = torch.stack([similarity_BSHC * similarity_BSHC, similarity_BSHC], 2).flatten(3)
+        kernels = torch.exp(self.exponents @ powers)
+        kernels_BSNHC = kernels.view(*kernels.shape[:3], *similarity_BSHC.shape[2:])
+        counts_BSNGC = gate_BSHG.transpose(-1, -2).unsqueeze(2) @ kernels_BSNHC * self.heights
+        best_BSC = (similarity_BSHC * mask_BH[:, None, :, None]).amax(2)
+        return torch.cat([torch.log1p(counts_BSNGC).flatten(1, 3), best_BSC], 1)

@@ -130,10 +130,10 @@ def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
         history_mask_BH=(batch.history_BH > 0).to(torch.float32),
         ages_s_BH=batch.ages_s_BH,
         types_BH=batch.types_BH,
-        similarity_SBCH=similar,
+        similarity_BSHC=similar,
         inferred_BKE=inferred,
         scores_BK=batch.scores_BK,
-        inferred_similarity_SBCK=inferred_similar,
+        inferred_similarity_BSKC=inferred_similar,
     )
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from contracts.digests import digest_file, digest_value
 from models.ranker.config import RankerConfig
 from models.ranker.encoding import Feed, ItemEncoder
 from models.ranker.network import Ranker
+from models.ranker.shapes import settle_shapes
 from models.ranker.spec import (
     DYNAMIC,
     GOLDEN_FILE,
@@ -30,6 +32,8 @@ from models.ranker.spec import (
 
 _OPSET = 18
 _TOLERANCE = 1e-4
+_SIZES = ((2, 3), (5, 7))
+"""Batch and candidates of the feeds that tell which dimensions of a graph vary."""
 
 
 class _Graph(nn.Module):
@@ -72,11 +76,12 @@ def export_ranker(
         price_edges=edges,
     )
     write_text(folder / SPEC_FILE, spec.model_dump_json(indent=1))
-    _write_graph(network, spec, folder / MODEL_FILE)
+    write_graph(network, spec, folder / MODEL_FILE)
     return spec
 
 
-def _write_graph(network: Ranker, spec: RankerSpec, path: Path) -> None:
+def write_graph(network: Ranker, spec: RankerSpec, path: Path) -> None:
+    """Writes the network as an ONNX graph with the inputs and outputs that the spec names."""
     names = tuple(tensor.name for tensor in spec.inputs)
     outputs = [tensor.name for tensor in spec.outputs]
     axes = {tensor.name: _dynamic_axes(tensor) for tensor in (*spec.inputs, *spec.outputs)}
@@ -85,7 +90,7 @@ def _write_graph(network: Ranker, spec: RankerSpec, path: Path) -> None:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Graph(network, names),
-            tuple(_example(tensor) for tensor in spec.inputs),
+            tuple(torch.from_numpy(values) for values in _example(spec, batch=2, candidates=3).values()),
             str(path),
             input_names=list(names),
             output_names=outputs,
@@ -93,15 +98,18 @@ def _write_graph(network: Ranker, spec: RankerSpec, path: Path) -> None:
             opset_version=_OPSET,
             dynamo=False,
         )
+    settle_shapes(path, [_example(spec, batch=batch, candidates=candidates) for batch, candidates in _SIZES])
 
 
 def _dynamic_axes(tensor: TensorSpec) -> dict[int, str]:
     return {0: "batch"} | {axis: "candidates" for axis, size in enumerate(tensor.dims, start=1) if size == DYNAMIC}
 
 
-def _example(tensor: TensorSpec) -> Tensor:
-    shape = [2, *(3 if size == DYNAMIC else size for size in tensor.dims)]
-    return torch.ones(shape, dtype=torch.int64 if tensor.dtype == "int64" else torch.float32)
+def _example(spec: RankerSpec, *, batch: int, candidates: int) -> Feed:
+    def ones(tensor: TensorSpec) -> npt.NDArray[Any]:
+        return np.ones([batch, *(candidates if size == DYNAMIC else size for size in tensor.dims)], tensor.dtype)
+
+    return {tensor.name: ones(tensor) for tensor in spec.inputs}
 
 
 def write_golden_rows(network: Ranker, spec: RankerSpec, feed: Feed, folder: Path) -> None:

@@ -10,22 +10,25 @@ Notable:
 - the same two readings of the inferred behaviours, weighted by their confidence;
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
 
-Shape legend: B batch, C candidates, H history, K inferred, D vector, E width, S aspects.
+Shape legend: B batch, C candidates, H history, K inferred, D vector, E width, S aspects,
+F features, M memories, A heads, G gates.
 """
 
 # ruff: noqa: N803, N806, N815 (shape suffixes)
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from models.ranker.attention import BehaviorBias, SimilarityHistogram, TargetAttention, UserReader
+from models.ranker.attention import MASKED, BehaviorBias, SimilarityHistogram, TargetAttention, UserReader
 from models.ranker.config import RankerConfig
 from models.ranker.encoding import UNKNOWN
 from models.ranker.lens import Lens
 
-_NUM_KERNELS, _NUM_GATES = 12, 4
+_NUM_GATES = 4
 _NUM_POSITIONS = 64
 _ID_STD, _PROJECTION_STD = 0.01, 0.1
 
@@ -39,10 +42,10 @@ class Views(NamedTuple):
     """1 where there is a behaviour, else 0."""
     ages_s_BH: Tensor | None
     types_BH: Tensor | None
-    similarity_SBCH: Tensor | None
+    similarity_BSHC: Tensor | None
     inferred_BKE: Tensor | None
     scores_BK: Tensor | None
-    inferred_similarity_SBCK: Tensor | None
+    inferred_similarity_BSKC: Tensor | None
     """Of the first aspect alone."""
 
 
@@ -94,6 +97,29 @@ class ItemTower(nn.Module):
         return torch.where(dropped & (indices > UNKNOWN), UNKNOWN, indices)
 
 
+class Tower(nn.Module):
+    """From all that was read of a candidate to its two logits."""
+
+    def __init__(self, read: int, distribution: int, width: int, dropout: float) -> None:
+        """Takes `read` features that lie along the last axis and `distribution` features that lie before it."""
+        super().__init__()
+        self.read = read
+        self.first = nn.Linear(read + distribution, 2 * width)
+        self.rest = nn.Sequential(
+            nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2)
+        )
+
+    def forward(self, parts: Sequence[Tensor], distributions_BFC: Sequence[Tensor]) -> Tensor:
+        """Logits [B, C, 2]."""
+        weight = self.first.weight
+        hidden = linear(torch.cat(list(parts), -1), weight[:, : self.read], self.first.bias)
+        if distributions_BFC:
+            # One product takes the turned axes as they are: no copy is made.
+            hidden = hidden + torch.cat(list(distributions_BFC), 1).transpose(-1, -2) @ weight[:, self.read :].T
+        logits: Tensor = self.rest(hidden)
+        return logits
+
+
 class Ranker(nn.Module):
     """The network; `score_views` for training, `forward` for the exported graph."""
 
@@ -111,31 +137,33 @@ class Ranker(nn.Module):
         self.features, self.order_weight = config.features, config.order_weight
         features, width = config.features, config.dim
         self.scale = width**-0.5
-        steer = {"recency": features.recency, "event_type": features.event_type}
         self.lens = Lens(sum(aspects), config.lens_dim) if features.vectors and config.lens_dim else None
         self.aspects = (self.lens.rank,) if self.lens else tuple(aspects)
         num_aspects = len(self.aspects) if features.similarity else 0
         self.items = ItemTower(config, sizes, self.aspects[0])
         self.attention = TargetAttention(width, config.num_heads, num_aspects=num_aspects)
-        self.attention_bias = BehaviorBias(config.num_heads, **steer)
         read = 3 * width + (config.num_heads if features.evidence else 0)
-        self.user = UserReader(width, **steer) if features.user_summary else None
+        self.user = UserReader(width) if features.user_summary else None
         if self.user is not None:
             read += width + 1
-        histograms = [
-            SimilarityHistogram(num_kernels=_NUM_KERNELS, num_gates=_NUM_GATES, **steer) for _ in range(num_aspects)
-        ]
-        self.histograms = nn.ModuleList(histograms)
-        read += sum(histogram.width for histogram in histograms)
+        # Without age and kind all gates would be alike.
+        num_gates = _NUM_GATES if features.recency or features.event_type else 1
+        self.bias = BehaviorBias(
+            (config.num_heads, UserReader.NUM_MEMORIES, *[num_gates] * num_aspects),
+            recency=features.recency,
+            event_type=features.event_type,
+        )
+        distribution = 0
+        if features.similarity:
+            self.histogram = SimilarityHistogram(num_aspects=num_aspects, num_gates=num_gates)
+            distribution += self.histogram.width
         if features.inferred:
             self.inferred_attention = TargetAttention(width, config.num_heads, num_aspects=min(num_aspects, 1))
             read += 2 * width + (config.num_heads if features.evidence else 0)
         if features.inferred and features.similarity:
-            self.inferred_histogram = SimilarityHistogram(
-                num_kernels=_NUM_KERNELS, num_gates=1, recency=False, event_type=False
-            )
-            read += self.inferred_histogram.width
-        self.tower = _tower(read, width, config.dropout)
+            self.inferred_histogram = SimilarityHistogram(num_aspects=1, num_gates=1)
+            distribution += self.inferred_histogram.width
+        self.tower = Tower(read, distribution, width, config.dropout)
         # What a click owes to the place on the page: learnt, and left out of the graph.
         self.position = nn.Parameter(torch.zeros(_NUM_POSITIONS)) if config.position_bias else None
         # Rows: click, order. Columns: scale, shift of the logit.
@@ -143,16 +171,21 @@ class Ranker(nn.Module):
 
     def score_views(self, views: Views) -> Logits:
         """Scores represented items."""
-        parts = self._read_history(views)
-        user_BE = None
+        c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
+        bias_BHA, bias_BHM, *gates_BHG = self.bias(mask_BH, views.ages_s_BH, views.types_BH)
+        parts = [c_BCE, *self._attend(self.attention, views.history_BHE, bias_BHA, c_BCE, views.similarity_BSHC)]
+        distributions, user_BE = [], None
         if self.user is not None:
-            steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
-            user_BE = self.user(views.history_BHE, views.history_mask_BH, **steer)
-            both_BCE = views.candidates_BCE * user_BE.unsqueeze(1)
+            user_BE = self.user(views.history_BHE, mask_BH, bias_BHM)
+            both_BCE = c_BCE * user_BE.unsqueeze(1)
             parts += [both_BCE, both_BCE.sum(-1, keepdim=True) * self.scale]
+        if views.similarity_BSHC is not None:
+            gate_BSHG = torch.exp(torch.stack(gates_BHG, 1))
+            distributions.append(self.histogram(views.similarity_BSHC, mask_BH, gate_BSHG))
         if self.features.inferred:
-            parts += self._read_inferred(views)
-        click, conversion = self.tower(torch.cat(parts, -1)).unbind(-1)
+            read, distribution = self._read_inferred(views)
+            parts, distributions = [*parts, *read], [*distributions, *distribution]
+        click, conversion = self.tower(parts, distributions).unbind(-1)
         return Logits(click, conversion, user_BE)
 
     def with_position(self, logits: Logits) -> Logits:
@@ -162,32 +195,29 @@ class Ranker(nn.Module):
         place = torch.arange(logits.click.shape[1]).clamp(max=_NUM_POSITIONS - 1)
         return logits._replace(click=logits.click + self.position[place])
 
-    def _read_history(self, views: Views) -> list[Tensor]:
-        c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
-        bias_BHA = self.attention_bias(views.ages_s_BH, views.types_BH)
-        read_BCE, mass_BCA = self.attention(
-            c_BCE, views.history_BHE, mask_BH, similarity_SBCH=views.similarity_SBCH, bias_BHA=bias_BHA
-        )
-        parts = [c_BCE, read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
-        if views.similarity_SBCH is not None:
-            steer = {"ages_s_BH": views.ages_s_BH, "types_BH": views.types_BH}
-            for histogram, similarity_BCH in zip(self.histograms, views.similarity_SBCH.unbind(0), strict=True):
-                parts.append(histogram(similarity_BCH, mask_BH, **steer))
-        return parts
+    def _attend(
+        self,
+        attention: TargetAttention,
+        others_BHE: Tensor,
+        bias_BHA: Tensor,
+        c_BCE: Tensor,
+        similarity_BSHC: Tensor | None,
+    ) -> list[Tensor]:
+        read_BCE, mass_BCA = attention(c_BCE, others_BHE, bias_BHA, similarity_BSHC)
+        return [read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
 
-    def _read_inferred(self, views: Views) -> list[Tensor]:
-        c_BCE, scores_BK, similarity_SBCK = views.candidates_BCE, views.scores_BK, views.inferred_similarity_SBCK
+    def _read_inferred(self, views: Views) -> tuple[list[Tensor], list[Tensor]]:
+        scores_BK, similarity_BSKC = views.scores_BK, views.inferred_similarity_BSKC
         assert scores_BK is not None
-        mask_BK = (scores_BK > 0).to(c_BCE.dtype)
+        assert views.inferred_BKE is not None
+        mask_BK = (scores_BK > 0).to(scores_BK.dtype)
         # Adding log confidence to a logit multiplies the attention weight by the confidence.
-        confidence_BKA = torch.log(scores_BK.clamp(min=1e-6)).unsqueeze(-1).expand(-1, -1, self.attention.num_heads)
-        read_BCE, mass_BCA = self.inferred_attention(
-            c_BCE, views.inferred_BKE, mask_BK, similarity_SBCH=similarity_SBCK, bias_BHA=confidence_BKA
-        )
-        parts = [read_BCE, c_BCE * read_BCE, *([mass_BCA] if self.features.evidence else [])]
-        if similarity_SBCK is not None:
-            parts.append(self.inferred_histogram(similarity_SBCK[0], scores_BK))
-        return parts
+        bias_BK = torch.log(scores_BK.clamp(min=1e-6)) + (1 - mask_BK) * MASKED
+        c_BCE = views.candidates_BCE
+        read = self._attend(self.inferred_attention, views.inferred_BKE, bias_BK.unsqueeze(-1), c_BCE, similarity_BSKC)
+        if similarity_BSKC is None:
+            return read, []
+        return read, [self.inferred_histogram(similarity_BSKC, mask_BK, scores_BK[:, None, :, None])]
 
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Calibrated `click` and `order` probabilities and the `score` to sort by, each [B, C]."""
@@ -218,10 +248,10 @@ class Ranker(nn.Module):
             history_mask_BH=(inputs["history_ids"] > 0).to(torch.float32),
             ages_s_BH=inputs.get("history_ages_s"),
             types_BH=inputs.get("history_types"),
-            similarity_SBCH=similar,
+            similarity_BSHC=similar,
             inferred_BKE=self.items(sides["inferred"]) if self.features.inferred else None,
             scores_BK=inputs.get("inferred_scores"),
-            inferred_similarity_SBCK=inferred_similar,
+            inferred_similarity_BSKC=inferred_similar,
         )
 
 
@@ -242,27 +272,13 @@ def side_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
 
 
 def similarities(candidates_BCD: Tensor, others_BHD: Tensor, aspects: Sequence[int]) -> Tensor:
-    """Cosines of each aspect, [S, B, C, H]; what the vectors hold beyond these aspects is not looked at."""
-    found, start = [], 0
-    for length in aspects:
-        part = slice(start, start + length)
-        found.append(candidates_BCD[..., part] @ others_BHD[..., part].transpose(-1, -2))
-        start += length
-    return torch.stack(found)
+    """Cosines of each aspect, [B, S, H, C]; what the vectors hold beyond these aspects is not looked at."""
+    bounds = pairwise(accumulate(aspects, initial=0))
+    found = [others_BHD[..., a:b] @ candidates_BCD[..., a:b].transpose(-1, -2) for a, b in bounds]
+    return torch.stack(found, 1)
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
     table = nn.Embedding(rows, width)
     nn.init.normal_(table.weight, std=_ID_STD)
     return table
-
-
-def _tower(inputs: int, width: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, 2 * width),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(2 * width, width),
-        nn.GELU(),
-        nn.Linear(width, 2),
-    )

@@ -86,10 +86,10 @@ def test_training_looks_at_the_folds_vectors_and_scoring_does_not(
     seen, plain = (view(network, catalogue, make_batch(rows, chosen, fold)) for fold in (1, None))
     batch = make_batch(rows, chosen)
     learnt = torch.from_numpy(folds[1])
-    expected = similarities(learnt[batch.candidates_BC], learnt[batch.history_BH], (FIRST_ASPECT,))[0]
-    torch.testing.assert_close(seen.similarity_SBCH[0], expected)
-    torch.testing.assert_close(seen.similarity_SBCH[1], plain.similarity_SBCH[1])
-    assert not torch.allclose(plain.similarity_SBCH[0], expected)
+    expected = similarities(learnt[batch.candidates_BC], learnt[batch.history_BH], (FIRST_ASPECT,))[:, 0]
+    torch.testing.assert_close(seen.similarity_BSHC[:, 0], expected)
+    torch.testing.assert_close(seen.similarity_BSHC[:, 1], plain.similarity_BSHC[:, 1])
+    assert not torch.allclose(plain.similarity_BSHC[:, 0], expected)
     assert not torch.allclose(seen.candidates_BCE, plain.candidates_BCE)
 
 
