@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -75,10 +76,14 @@ PEERS: dict[str, PeerConfig] = {
 """Trained peers -> their settings, chosen on validation users of `scientific`."""
 _MAX_BEHAVIORS_SEEN = 45_000
 """Behaviours of an epoch: a larger log gets fewer epochs, so that each peer takes about as many steps everywhere."""
+ELSEWHERE = {"kinds.weight": 0.8, "kinds.satiation": 2.0, "decoding.popularity_weight": 0.4}
+"""What suits behaviours elsewhere; chosen on the truth of a shop of another seed."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "model": {},
     "without_knowledge": {},
     "pretrained": {"network.pretrained": MINILM},
+    "elsewhere": ELSEWHERE,
+    "elsewhere_without_pseudo": ELSEWHERE | {"kinds.pseudo_users": 0.0},
 }
 """Trainings of the behaviour model -> what differs from its configuration. `without_knowledge` is given the vectors and
 semantic ids of other items at random."""
@@ -91,6 +96,11 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "popularity0": {"popularity_weight": 0.0},
 }
 """Ways of decoding of the full model -> what differs from its configuration."""
+PARTIAL: dict[str, dict[str, float]] = {
+    "without_associations": {"association": 0.0},
+    "without_context": {"context": 0.0},
+}
+"""The full model alone without a part of its score -> the weights that differ."""
 
 
 def run_job(job: Job) -> dict[str, Lists]:
@@ -98,7 +108,9 @@ def run_job(job: Job) -> dict[str, Lists]:
     torch.set_num_threads(1)
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
-    made_of = [peer_code(bench.task, job.models)] if is_peer else [behavior_code(), VARIANTS[job.models], DECODINGS]
+    made_of = (
+        [peer_code(bench.task, job.models)] if is_peer else [behavior_code(), VARIANTS[job.models], DECODINGS, PARTIAL]
+    )
     if not is_peer or job.models == "generative":
         made_of.append(bench.space.name)
     folder = bench.folder / "lists" / f"{job.models}-{digest_value(made_of)}"
@@ -155,7 +167,14 @@ def behavior_model(bench: Bench, variant: str) -> Path:
     made_of = digest_value([behavior_code(), config.model_dump(mode="json"), space.name])
     out = bench.folder / f"behavior-{variant}-{made_of}"
     if not out.exists():
-        train_behavior_model(bench.task.dataset, space, config, checkpoints=bench.folder / "checkpoints", out=out)
+        train_behavior_model(
+            bench.task.dataset,
+            space,
+            config,
+            checkpoints=bench.folder / "checkpoints",
+            out=out,
+            knowledge=bench.knowledge,
+        )
     return out
 
 
@@ -208,6 +227,7 @@ def _behavior(bench: Bench, variant: str) -> dict[str, Lists]:
     }
     if variant == "model":
         found |= {name: _infer(bench, variant, how, alone=True) for name, how in DECODINGS.items()}
+        found |= {name: _infer(bench, variant, {}, alone=True, weights=left) for name, left in PARTIAL.items()}
     return found
 
 
@@ -220,12 +240,15 @@ def open_decoder(
     return make_decoder(model, catalogue, trend_prior(moment, decoding.trend_days), decoding, alone=alone), moment
 
 
-def _infer(bench: Bench, variant: str, how: dict[str, Any], *, alone: bool) -> Lists:
+def _infer(
+    bench: Bench, variant: str, how: dict[str, Any], *, alone: bool, weights: dict[str, float] | None = None
+) -> Lists:
     task, config, artifact = bench.task, behavior_config(bench, variant), behavior_model(bench, variant)
     catalogue = read_catalogue(read_table(task.dataset / "items.parquet", ITEMS), _space(bench, variant))
     decoding = config.decoding.model_copy(update=how)
     behaviors = read_dataset(task.dataset).behaviors
     decoder, moment = open_decoder(artifact, catalogue, behaviors, decoding, alone=alone)
+    decoder = replace(decoder, weights=decoder.weights.model_copy(update=weights))
 
     def infer(users: Ints) -> Ints:
         length = config.max_history - decoding.num_slots

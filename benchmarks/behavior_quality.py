@@ -24,8 +24,12 @@ SECONDARY: dict[str, tuple[str, Kind]] = {
 FEW = ["linear", "model"]
 TIMED = {"model", "shipped", *DECODINGS}
 """Models whose inference is timed: ways of decoding of one network."""
-ONLY_ON = {"pretrained": ("scientific",)}
-"""Trainings that are too slow on a processor for every data set."""
+ONLY_ON: dict[str, tuple[str, ...]] = {
+    "pretrained": ("scientific",),  # too slow on a processor for every data set
+    "elsewhere": (),
+    "elsewhere_without_pseudo": (),
+}
+"""Trainings that are not made on every data set."""
 _KEPT = {
     "all": ("recall10", "recall20", "recall50", "ndcg10"),
     "nonhead": ("recall10", "recall20", "recall50"),

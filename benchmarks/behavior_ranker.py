@@ -108,7 +108,7 @@ def prepare() -> Prepared:
     folder = config.home / "bench_behavior" / f"ranker-{key}"
     dataset, lists = folder / "dataset", folder / "lists"
     _run({dataset: lambda: ingest(data, out=dataset), lists: lambda: build_lists(dataset, config.lists, out=lists)})
-    space = make_space(config, dataset, folder, config.embedding)
+    knowledge, space = make_space(config, dataset, folder, config.embedding)
     made = folder / digest_value([behavior_code(), behavior.model_dump(mode="json"), space.name])
     made.mkdir(parents=True, exist_ok=True)
     model, inferred = made / "behavior_model", made / "inferred"
@@ -116,7 +116,7 @@ def prepare() -> Prepared:
     _run(
         {
             model: lambda: train_behavior_model(
-                dataset, space, behavior, checkpoints=folder / "checkpoints", out=model
+                dataset, space, behavior, checkpoints=folder / "checkpoints", out=model, knowledge=knowledge
             ),
             inferred: lambda: infer_behaviors(dataset, space, model, behavior, out=inferred),
             features: lambda: build_features(dataset, space, inferred, config.features, out=features),

@@ -34,6 +34,7 @@ class Bench(NamedTuple):
     config: RunConfig
     task: Task
     folder: Path
+    knowledge: Path
     space: Path
     """The item embeddings that behaviour models read."""
     shuffled: Path
@@ -46,12 +47,13 @@ def prepare(dataset: str, kind: Kind = "random") -> Bench:
     task = make_shop_task(config) if kind == "elsewhere" else make_task(config, kind=kind)
     folder = task.dataset.parent
     unfolded = config.embedding.contrast.model_copy(update={"num_folds": 0})  # folds are for a ranker's training
-    space = make_space(config, task.dataset, folder, config.embedding.model_copy(update={"contrast": unfolded}))
+    embedding = config.embedding.model_copy(update={"contrast": unfolded})
+    knowledge, space = make_space(config, task.dataset, folder, embedding)
     raw_vectors(config, task.dataset, folder)
     shuffled = space.with_name(f"{space.name}-shuffled")
     if not shuffled.exists():
         _shuffle_space(space, out=shuffled)
-    return Bench(config, task, folder, space, shuffled)
+    return Bench(config, task, folder, knowledge, space, shuffled)
 
 
 def raw_vectors(config: RunConfig, dataset: Path, folder: Path) -> Floats:
@@ -64,8 +66,8 @@ def raw_vectors(config: RunConfig, dataset: Path, folder: Path) -> Floats:
     return np.asarray(np.load(path), dtype=np.float32)
 
 
-def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: EmbeddingConfig) -> Path:
-    """The item embeddings of a dataset, made once per code and configuration of `models/knowledge`.
+def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: EmbeddingConfig) -> tuple[Path, Path]:
+    """Knowledge and item embeddings of a dataset, made once per code and configuration of `models/knowledge`.
 
     What was asked and encoded is kept between data sets.
     """
@@ -74,7 +76,7 @@ def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: Embedd
         distill_knowledge(dataset, config.knowledge, cache=_cache(config, "knowledge"), out=knowledge)
     if not space.exists():
         embed_items(dataset, knowledge, embedding, cache=_cache(config, "vectors"), out=space)
-    return space
+    return knowledge, space
 
 
 def _made_by(embedding: EmbeddingConfig) -> str:

@@ -93,6 +93,7 @@ def train_and_deploy(
         train_behavior_model(
             dataset=data,
             item_embeddings=embedded,
+            knowledge=knowledge,
             config=behavior_config,
             workspace=workspace,
             code_version=code_version,

@@ -9,6 +9,7 @@ from components.images import MAIN_IMAGE
 def train_behavior_model(
     dataset: dsl.Input[dsl.Dataset],
     item_embeddings: dsl.Input[dsl.Dataset],
+    knowledge: dsl.Input[dsl.Dataset],
     config: str,
     workspace: str,
     code_version: str,
@@ -20,6 +21,7 @@ def train_behavior_model(
     Args:
         dataset: the dataset artifact.
         item_embeddings: the item embeddings (semantic ids are the model's tokens).
+        knowledge: the knowledge artifact; read where `kinds` count.
         config: JSON of `models.behavior.config.BehaviorConfig`.
         workspace: folder that outlives the step; checkpoints lie in it.
         code_version: version of the library; part of the cache key.
@@ -38,5 +40,6 @@ def train_behavior_model(
         BehaviorConfig.model_validate_json(config),
         checkpoints=Path(workspace) / "checkpoints" / "behavior",
         out=Path(behavior_model.path),
+        knowledge=Path(knowledge.path),
     )
     log_lineage(behavior_model, metrics)

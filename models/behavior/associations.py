@@ -1,8 +1,9 @@
 """What single behaviours call for: items that lie near *something* in the history.
 
 A sequence's summary blurs what its parts have nothing to do with each other. So beside the transformer's answer each
-visible behaviour answers for itself, log mean_j exp(s (cos(j, i) - 1)), and the answers compete (the form of
-multiple-instance learning, Miech et al., arXiv 1912.06430, section 3.2).
+visible behaviour answers for itself, log mean_j p(i | j) with p(i | j) in proportion to exp(s cos(j, i)), and the
+answers compete (the form of multiple-instance learning, Miech et al., arXiv 1912.06430, section 3.2). Each behaviour
+has one vote, shared among all other items: else those among many alike ones would outvote the others.
 
 Shape letters: B sequences, T positions, R visible behaviours of all of them, N items, V length of the knowledge vector.
 """
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 _SHARPNESS_START = 10.0
+_LEAST = 1e-6
 
 
 class Associations(nn.Module):
@@ -37,9 +39,15 @@ class Associations(nn.Module):
             visible_bt: which of them are seen.
         """
         row, column = visible_bt.nonzero(as_tuple=True)
-        answers_rn = torch.exp(self.sharpness * (vectors_nv[items_bt[row, column]] @ vectors_nv.T - 1))
+        answers_rn = votes(vectors_nv[items_bt[row, column]] @ vectors_nv.T, self.sharpness)
         total_bn = answers_rn.new_zeros(len(items_bt), len(vectors_nv)).index_add(0, row, answers_rn)
         return self.strength * log_mean(total_bn, visible_bt.sum(1))
+
+
+def votes(cosines_rn: Tensor, sharpness: Tensor | float) -> Tensor:
+    """What behaviours say of all items, [R, N]; those of the items that are not the behaviour's own add up to 1."""
+    answers_rn = torch.exp(sharpness * (cosines_rn - 1))
+    return answers_rn / (answers_rn.sum(1, keepdim=True) - 1).clamp_min(_LEAST)
 
 
 def log_mean(total_bn: Tensor, count_b: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class DiffusionTrainingConfig(Config):
 class CooccurrenceConfig(Config):
     """The linear co-occurrence model that joins the shipped score."""
 
-    weight: float = Field(default=0.7, ge=0)
+    weight: float = Field(default=0.33, ge=0)
     """Of its logarithm in the score, where a log-probability of the model counts about 1. Chosen on held-out behaviours
     that the item space had not seen either; the held-out users of a run cannot fit it, since the space knows them."""
     ridge: float = Field(default=200.0, gt=0)
@@ -72,6 +72,22 @@ class CooccurrenceConfig(Config):
     """The most frequent items take part (the closed form inverts a matrix of them: 3 x 4 bytes x this squared)."""
     num_neighbors: int = Field(default=100, ge=1)
     """Others kept per item."""
+
+
+class KindsConfig(Config):
+    """What the kinds of a history's items say of other kinds; the part of the score in which world knowledge pays where
+    behaviours are sought that the log does not show at all."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Of the logarithm of what the kinds say; 0: none. It pays on the embedded shop's purchases elsewhere (0.8, with
+    `satiation` 2 and `decoding.popularity_weight` 0.4); on behaviours hidden from real logs it changes nothing."""
+    satiation: float = Field(default=0.0, ge=0)
+    """Nats that an item loses when the history holds others of its kind, times log(1 + their number): above 0 for what
+    users do elsewhere, since a need that is met here is not met elsewhere too."""
+    pseudo_users: float = Field(default=100.0, ge=0)
+    """How many users each pseudo-user of a claim counts as, shared among its kinds; 0: the log alone."""
+    ridge: float = Field(default=20.0, gt=0)
+    """Of the closed form: larger trusts rare pairs less."""
 
 
 class DecodingConfig(Config):
@@ -131,6 +147,8 @@ class BehaviorConfig(Config):
     """Its training."""
     cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
     """A part of the shipped score that the network does not have."""
+    kinds: KindsConfig = KindsConfig()
+    """Another part, of knowledge."""
     decoding: DecodingConfig = DecodingConfig()
     """Inference."""
     inference: InferenceConfig = InferenceConfig()

@@ -1,7 +1,7 @@
 """Who did this also did that: EASE, a linear model of co-occurrence in closed form.
 
 B = I - P diag(P)^-1 with P = (X^T X + ridge I)^-1, X the users x items matrix of behaviours (Steck, "Embarrassingly
-shallow autoencoders for sparse data", WWW 2019, formula 8).
+shallow autoencoders for sparse data", WWW 2019, formula 8). Of its positive weights each item has one vote to share.
 
 Shape letters: N items, M items that occur often enough, K neighbours kept per item.
 """
@@ -21,6 +21,8 @@ from models.behavior.neighbors import Neighbors, keep_largest, stack
 from models.behavior.tensors import item_counts
 
 _BLOCK = 1024
+_DOUBT = 0.05
+"""Weight that an item must exceed in all for its vote to count in full."""
 FILE = "cooccurrence.parquet"
 _SCHEMA = {"item_id": pl.String(), "other_id": pl.String(), "weight": pl.Float32()}
 
@@ -36,9 +38,10 @@ def fit_cooccurrence(behaviors: pl.DataFrame, num_items: int, config: Cooccurren
     counts = item_counts(behaviors["item"].to_numpy(), num_items)
     often = np.sort(np.argsort(-counts, kind="stable")[: config.max_items])
     often = often[counts[often] > 0]
-    weights_mm = torch.from_numpy(_closed_form(_gram(behaviors, often, num_items), config.ridge))
+    weights_mm = torch.from_numpy(closed_form(_gram(behaviors, often, num_items), config.ridge)).clamp_min_(0)
+    weights_mm /= weights_mm.sum(1, keepdim=True) + _DOUBT
     parts = [
-        keep_largest(weights_mm[first : first + _BLOCK].clamp_min(0), first, config.num_neighbors, keep_rest=False)
+        keep_largest(weights_mm[first : first + _BLOCK], first, config.num_neighbors, keep_rest=False)
         for first in range(0, len(often), _BLOCK)
     ]
     return _spread(stack(parts), torch.from_numpy(often), num_items) if parts else nothing(num_items)
@@ -93,7 +96,7 @@ def _gram(behaviors: pl.DataFrame, often: IntArray, num_items: int) -> FloatArra
     return gram
 
 
-def _closed_form(gram_mm: FloatArray, ridge: float) -> FloatArray:
+def closed_form(gram_mm: FloatArray, ridge: float) -> FloatArray:
     """EASE's weights; row j holds what item j says of the others. Inverts in place, by Cholesky."""
     gram_mm[np.diag_indices_from(gram_mm)] += ridge
     factor, failed = lapack.spotrf(gram_mm, lower=0, overwrite_a=1)

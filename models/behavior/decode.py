@@ -5,11 +5,11 @@ Shape letters: B users, T behaviours, G slots, S positions of behaviours and slo
 In one denoising step each slot gets a hidden state; their mean is the user's state. Where the weights are 1 the score
 
     score(item) = popularity log P(item) + context (state . item vector) + association log mean_j near(j, item)
-                + cooccurrence log(sum_j EASE(j, item) + 0.01)
+                + cooccurrence log(mean_j also(j, item) + 0.0005) + kinds (`kinds.py`)
 
-is the denoiser's own log-probability (averaged over slots in log space) but for the last part, which it does not have;
-the weights are fitted on held-out users (`mixture.py`). The confidences are the scores normalised over the items that
-may be inferred. With several steps the surest slots are filled first and the others, masked again, see them.
+is the denoiser's own log-probability (averaged over slots in log space) but for the last two parts, which it does not
+have; the weights are fitted on held-out users (`mixture.py`). The confidences are the scores normalised over the items
+that may be inferred. With several steps the surest slots are filled first and the others, masked again, see them.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.behavior.associations import log_mean
+from models.behavior.config import KindsConfig
+from models.behavior.kinds import Kinds
 from models.behavior.mixture import Weights
 from models.behavior.neighbors import Everything, Neighbors
 from models.behavior.network import Denoiser
@@ -28,8 +29,9 @@ from models.behavior.tensors import Batch, ItemTensors
 
 LEAST_CONFIDENCE = 1e-12
 """Keeps the confidence of a possible item above zero in single precision."""
-COOCCURRENCE_FLOOR = 0.01
+_COOCCURRENCE_FLOOR = 0.0005
 """Keeps the logarithm of what never occurred together; the same for all such items."""
+_NO_KINDS = KindsConfig()
 
 
 class Parts(NamedTuple):
@@ -57,6 +59,10 @@ class Decoder:
     weights: Weights
     popularity_weight: float
     """Factor of the popularity: 1 gives the likeliest items, 0 what the user adds to it."""
+    kinds: Kinds | None = None
+    """What says which kinds go together; None: nothing."""
+    kinds_config: KindsConfig = _NO_KINDS
+    """How much that counts."""
 
     def confidences(self, histories: Batch, excluded_bn: Tensor) -> Tensor:
         """Confidence of every item for every user, [B, N]: in (0, 1], and 0 where excluded.
@@ -83,6 +89,8 @@ class Decoder:
         for weight, part_bn in zip(weights[1:], parts[2:], strict=True):
             if weight:
                 scores_bn.add_(part_bn, alpha=weight)
+        if self.kinds is not None:
+            scores_bn.add_(self.kinds.score(histories, self.kinds_config)[:, self.kinds.kind_n])
         return scores_bn.add_(self.prior)
 
     @torch.no_grad()
@@ -90,8 +98,8 @@ class Decoder:
         """What the scores are made of."""
         table_nd = self.table
         context_bn = self.states(histories, excluded_bn) @ table_nd.T
-        near_bn = log_mean(self.associations.sum_over(histories), histories.valid_bt.sum(1))
-        also_bn = self.cooccurrences.sum_over(histories).add_(COOCCURRENCE_FLOOR).log_()
+        near_bn = self._near(histories)
+        also_bn = log_cooccurrence(self.cooccurrences.sum_over(histories), histories)
         return Parts(self.items.log_prior_n, context_bn, near_bn, also_bn)
 
     @torch.no_grad()
@@ -124,6 +132,12 @@ class Decoder:
         """The popularity's part of the score, [N]."""
         return self.items.log_prior_n * (self.weights.popularity * self.popularity_weight)
 
+    def _near(self, histories: Batch) -> Tensor:
+        """`associations.log_mean` up to a constant per user, in place: of large catalogues the passes count."""
+        total_bn = self.associations.sum_over(histories)
+        total_bn[~histories.valid_bt.any(1)] = 1.0
+        return total_bn.log_()
+
     def _hidden(self, layout: SlotLayout, items_bg: Tensor, table_nd: Tensor) -> Tensor:
         batch, masked_bs = layout.filled(items_bg)
         codes_bsl = self.items.codes_nl[batch.items_bt]
@@ -133,7 +147,7 @@ class Decoder:
 
     def _best(self, hidden_bgd: Tensor, histories: Batch, excluded_bn: Tensor | None) -> tuple[Tensor, Tensor]:
         """Best item and its confidence per slot by the denoiser alone, [B, G] each, no item twice."""
-        near_bn = log_mean(self.associations.sum_over(histories), histories.valid_bt.sum(1))
+        near_bn = self._near(histories)
         shared_bn = near_bn * self.weights.association + self.prior
         if excluded_bn is not None:
             shared_bn = shared_bn.masked_fill(excluded_bn, -torch.inf)
@@ -145,6 +159,11 @@ class Decoder:
             items.append(item_b)
             confidences.append(confidence_b.nan_to_num())  # nothing is left for this slot
         return torch.stack(items, 1), torch.stack(confidences, 1)
+
+
+def log_cooccurrence(total_bm: Tensor, histories: Batch) -> Tensor:
+    """The co-occurrence's part of scores, from its sums over the history's behaviours; in place."""
+    return total_bm.div_(histories.valid_bt.sum(1, keepdim=True).clamp_min(1)).add_(_COOCCURRENCE_FLOOR).log_()
 
 
 def _surest(confidence_bg: Tensor, open_bg: Tensor, valid_bg: Tensor, share: float) -> Tensor:

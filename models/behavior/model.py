@@ -12,10 +12,11 @@ from contracts.config import Config
 from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
 from models.behavior.catalogue import Catalogue
-from models.behavior.config import DecodingConfig
+from models.behavior.config import DecodingConfig, KindsConfig
 from models.behavior.cooccurrence import FILE as COOCCURRENCE_FILE
 from models.behavior.cooccurrence import load_cooccurrence, save_cooccurrence
 from models.behavior.decode import Decoder
+from models.behavior.kinds import KINDS_FILE, WEIGHTS_FILE, Kinds, load_kinds, save_kinds
 from models.behavior.mixture import Weights
 from models.behavior.neighbors import Everything, Neighbors, association_table
 from models.behavior.network import Denoiser, NetworkSpec
@@ -43,6 +44,8 @@ class ModelCard(Config):
     """Of the shipped score's parts, fitted on held-out users."""
     model_weights: Weights = Weights()
     """The same without co-occurrence: the denoiser alone."""
+    kinds: KindsConfig = KindsConfig()
+    """How much kinds count in the shipped score."""
 
 
 class BehaviorModel(NamedTuple):
@@ -52,6 +55,8 @@ class BehaviorModel(NamedTuple):
     denoiser: Denoiser
     associations: Everything | Neighbors
     cooccurrences: Neighbors
+    kinds: Kinds | None = None
+    """None: it knows no kinds."""
 
 
 def save_model(folder: Path, model: BehaviorModel, catalogue: Catalogue) -> BehaviorModel:
@@ -59,8 +64,11 @@ def save_model(folder: Path, model: BehaviorModel, catalogue: Catalogue) -> Beha
     state = model.denoiser.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / _WEIGHTS)
     save_cooccurrence(folder, model.cooccurrences, catalogue.item_ids)
-    content = [model.card.weights.values, model.card.model_weights.values]
+    content = [model.card.weights.values, model.card.model_weights.values, model.card.kinds.model_dump()]
     digests = [digest_file(folder / _WEIGHTS), digest_file(folder / COOCCURRENCE_FILE), digest_value(content)]
+    if model.kinds is not None:
+        save_kinds(folder, model.kinds, catalogue.item_ids)
+        digests += [digest_file(folder / name) for name in (KINDS_FILE, WEIGHTS_FILE)]
     card = model.card.model_copy(update={"version": f"behavior-{digest_value(digests)[:8]}"})
     write_json(folder / _CARD, card.model_dump(mode="json"))
     return model._replace(card=card)
@@ -89,7 +97,8 @@ def load_model(folder: Path, catalogue: Catalogue, config: DecodingConfig) -> Be
     denoiser = Denoiser(card.network)
     denoiser.load_state_dict(load_file(folder / _WEIGHTS))
     associations = associate(denoiser, catalogue, config)
-    return BehaviorModel(card, denoiser, associations, load_cooccurrence(folder, catalogue))
+    cooccurrences, kinds = load_cooccurrence(folder, catalogue), load_kinds(folder, catalogue)
+    return BehaviorModel(card, denoiser, associations, cooccurrences, kinds)
 
 
 @torch.no_grad()
@@ -126,7 +135,7 @@ def make_decoder(
         catalogue: what may be inferred.
         log_prior_n: log P(item) at that moment.
         config: the settings.
-        alone: the denoiser without co-occurrence, which the shipped score has.
+        alone: the denoiser without co-occurrence and kinds, which the shipped score has.
     """
     return Decoder(
         denoiser=model.denoiser,
@@ -137,4 +146,6 @@ def make_decoder(
         cooccurrences=model.cooccurrences,
         weights=model.card.model_weights if alone else model.card.weights,
         popularity_weight=config.popularity_weight,
+        kinds=None if alone else model.kinds,
+        kinds_config=model.card.kinds,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.behavior.associations import votes
 from models.behavior.tensors import Batch
 
 _BLOCK = 1024
@@ -74,7 +75,7 @@ def stack(parts: list[Neighbors]) -> Neighbors:
 
 
 def association_table(vectors_nv: Tensor, sharpness: float, *, count: int, max_exact: int) -> Everything | Neighbors:
-    """exp(sharpness x (cosine - 1)) between all items.
+    """What each item says of all items, from `associations.votes`.
 
     Args:
         vectors_nv: unit vectors.
@@ -82,11 +83,12 @@ def association_table(vectors_nv: Tensor, sharpness: float, *, count: int, max_e
         count: neighbours K kept per item of a large catalogue.
         max_exact: catalogues up to this many items are kept whole (4 bytes x this squared).
     """
-    if len(vectors_nv) <= max_exact:
-        values_nn = (vectors_nv @ vectors_nv.T).sub_(1).mul_(sharpness).exp_()
-        return Everything(values_nn)
-    parts = []
-    for first in range(0, len(vectors_nv), _BLOCK):
-        rows = torch.exp(sharpness * (vectors_nv[first : first + _BLOCK] @ vectors_nv.T - 1))
-        parts.append(keep_largest(rows, first, count, keep_rest=True))
-    return stack(parts)
+    num_items = len(vectors_nv)
+    blocks = ((first, vectors_nv[first : first + _BLOCK]) for first in range(0, num_items, _BLOCK))
+    rows = ((first, votes(block @ vectors_nv.T, sharpness)) for first, block in blocks)
+    if num_items > max_exact:
+        return stack([keep_largest(said, first, count, keep_rest=True) for first, said in rows])
+    values_nn = torch.empty(num_items, num_items)
+    for first, said in rows:
+        values_nn[first : first + _BLOCK] = said
+    return Everything(values_nn)

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from models.behavior.associations import log_mean
 from models.behavior.beam import NOTHING, CodeIndex, build_index
-from models.behavior.decode import COOCCURRENCE_FLOOR, LEAST_CONFIDENCE, Decoder
+from models.behavior.decode import LEAST_CONFIDENCE, Decoder, log_cooccurrence
 from models.behavior.neighbors import Neighbors, stack
 from models.behavior.tensors import Batch
 
@@ -88,8 +88,10 @@ class ShortlistDecoder:
         context_bw = torch.einsum("bd,bwd->bw", states_bd, self.index.table_nd[items_bw])
         rest_b = (self._associations.rest_n[histories.items_bt] * histories.valid_bt).sum(1)
         near_bw = log_mean(candidates.near_bw + rest_b[:, None], histories.valid_bt.sum(1))
-        also_bw = (candidates.also_bw + COOCCURRENCE_FLOOR).log()
+        also_bw = log_cooccurrence(candidates.also_bw, histories)
         parts = weights.context * context_bw + weights.association * near_bw + weights.cooccurrence * also_bw
+        if (kinds := self.decoder.kinds) is not None:
+            parts += kinds.score(histories, self.decoder.kinds_config).gather(1, kinds.kind_n[items_bw])
         return (parts + self.index.prior_n[items_bw]).masked_fill(candidates.items_bw == NOTHING, -torch.inf)
 
 
@@ -125,7 +127,7 @@ def find_associations(vectors_nv: Tensor, codes_nl: Tensor, sharpness: float, co
     Args:
         vectors_nv: unit vectors.
         codes_nl: semantic ids of the items.
-        sharpness: of exp(sharpness x (cosine - 1)).
+        sharpness: what a cosine is multiplied by.
         count: neighbours K kept per item; the mean of the rest is estimated from a sample.
     """
     num_items = len(vectors_nv)
@@ -143,8 +145,9 @@ def find_associations(vectors_nv: Tensor, codes_nl: Tensor, sharpness: float, co
         others = torch.exp(sharpness * (vectors_nv[own] @ sample_sv.T - 1))
         is_rest = others < kept.masked_fill(none, torch.inf).amin(1, keepdim=True)
         rest = (others * is_rest).sum(1) / is_rest.sum(1).clamp_min(1)
-        values = (kept - rest[:, None]).masked_fill(none, 0.0)
-        parts.append(Neighbors(items.masked_fill(none, 0).int(), values, rest))
+        total = kept.masked_fill(none, 0.0).sum(1) + rest * (num_items - 1 - (~none).sum(1))
+        values = (kept - rest[:, None]).masked_fill(none, 0.0) / total[:, None]
+        parts.append(Neighbors(items.masked_fill(none, 0).int(), values, rest / total))
     width = max(part.items_nk.shape[1] for part in parts)
     return stack([_widened(part, width) for part in parts])
 

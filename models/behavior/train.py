@@ -8,16 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from contracts.artifacts import new_artifact, read_lineage
+from contracts.artifacts import new_artifact, read_lineage, read_table
 from contracts.dataset import Dataset, before, read_dataset
 from contracts.digests import code_version, digest_value
 from contracts.errors import UserError
+from contracts.tables import KNOWLEDGE
 from models.behavior.catalogue import Catalogue, read_catalogue
-from models.behavior.config import BehaviorConfig
+from models.behavior.config import BehaviorConfig, KindsConfig
 from models.behavior.cooccurrence import fit_cooccurrence
 from models.behavior.decode import Decoder
 from models.behavior.fit import Fitted, fit
 from models.behavior.histories import distinct_behaviors, training_sequences
+from models.behavior.kinds import fit_kinds
 from models.behavior.measure import future_metrics, tune_weights
 from models.behavior.model import BehaviorModel, ModelCard, associate, item_tensors, make_decoder, save_model
 from models.behavior.network import Denoiser, build_denoiser
@@ -38,7 +40,13 @@ class TrainingData(NamedTuple):
 
 
 def train_behavior_model(
-    dataset: Path, item_embeddings: Path, config: BehaviorConfig, *, checkpoints: Path, out: Path
+    dataset: Path,
+    item_embeddings: Path,
+    config: BehaviorConfig,
+    *,
+    checkpoints: Path,
+    out: Path,
+    knowledge: Path | None = None,
 ) -> None:
     """Trains on the first `train_fraction` of the behaviours before `train_end`; writes weights and `model.json`.
 
@@ -51,20 +59,24 @@ def train_behavior_model(
         config: the settings.
         checkpoints: folder in which training resumes after a kill; this run's file is removed when it is done.
         out: the artifact to write.
+        knowledge: knowledge artifact, which `config.kinds` needs.
 
     Raises:
-        UserError: there is nothing to train on, or the embeddings do not fit the dataset.
+        UserError: there is nothing to train on, the embeddings do not fit the dataset, or the knowledge is missing.
     """
     log = read_dataset(dataset)
     data = training_data(log, read_catalogue(log.items, item_embeddings), config)
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings}
+    claims = _read_knowledge(knowledge, config.kinds)
+    if knowledge is not None and claims is not None:
+        inputs["knowledge"] = knowledge
     checkpoint = checkpoint_file(dataset, item_embeddings, config, checkpoints)
     if config.training.num_processes > 1:
         launch(config.training.num_processes, fit_together, dataset, item_embeddings, config, checkpoints)
     with new_artifact(out, kind="behavior_model", inputs=inputs, config=config) as artifact:
         denoiser, fitted = fit_denoiser(data, config, checkpoint)
         moment = Moment(data.until, pl.concat([data.train, data.held_out]).sort("user_id", "time_us"), data.catalogue)
-        model, decoder = tune(denoiser, data, moment, config)
+        model, decoder = tune(denoiser, data, moment, config, claims)
         model = save_model(artifact.path, model, data.catalogue)
         weights = {f"weight_{name}": weight for name, weight in model.card.weights.model_dump().items()}
         artifact.metrics |= {**fitted.metrics, **weights, "train_behaviors": len(data.train)}
@@ -74,10 +86,10 @@ def train_behavior_model(
 
 
 def tune(
-    denoiser: Denoiser, data: TrainingData, moment: Moment, config: BehaviorConfig
+    denoiser: Denoiser, data: TrainingData, moment: Moment, config: BehaviorConfig, knowledge: pl.DataFrame | None
 ) -> tuple[BehaviorModel, Decoder]:
     """The trained network with the other parts of its score; their weights are fitted to the held-out users, who then
-    enter the co-occurrences too."""
+    enter the co-occurrences too. Kinds, whose weights are given, come last."""
     size = len(data.catalogue)
     model = BehaviorModel(
         card=ModelCard(space=data.catalogue.space, network=denoiser.spec, trained_until=data.until),
@@ -87,9 +99,20 @@ def tune(
     )
     prior = trend_prior(moment, config.decoding.trend_days)
     tuned = tune_weights(make_decoder(model, data.catalogue, prior, config.decoding), moment, data.held_out, config)
-    card = model.card.model_copy(update={"weights": tuned.shipped, "model_weights": tuned.alone})
-    model = model._replace(card=card, cooccurrences=fit_cooccurrence(moment.behaviors, size, config.cooccurrence))
+    card = model.card.model_copy(update={"weights": tuned.shipped, "model_weights": tuned.alone, "kinds": config.kinds})
+    kinds = None if knowledge is None else fit_kinds(moment.behaviors, knowledge, data.catalogue, config.kinds)
+    also = fit_cooccurrence(moment.behaviors, size, config.cooccurrence)
+    model = model._replace(card=card, cooccurrences=also, kinds=kinds)
     return model, make_decoder(model, data.catalogue, prior, config.decoding)
+
+
+def _read_knowledge(knowledge: Path | None, config: KindsConfig) -> pl.DataFrame | None:
+    """The KNOWLEDGE table where kinds count."""
+    if config.weight == 0 and config.satiation == 0:
+        return None
+    if knowledge is None:
+        raise UserError("behavior.kinds needs knowledge: give the knowledge artifact, or set its weights to 0")
+    return read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
 
 
 def fit_together(dataset: Path, item_embeddings: Path, config: BehaviorConfig, checkpoints: Path) -> None:
