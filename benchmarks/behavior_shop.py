@@ -25,6 +25,7 @@ _OVER_BEST = {
     "elsewhere_shipped": "true_offplatform_recall",
 }
 """Model -> name of its ratio to the best log-only peer; `elsewhere` is configured for behaviours elsewhere."""
+_WITHOUT = "elsewhere_without_pseudo_shipped"
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -55,6 +56,11 @@ def _rows(lists: dict[str, Lists]) -> Iterator[Row]:
         yield _row(
             f"behavior.shop.{name}_ratio_low", found.low, "ratio", over=f"{best}, lower end of the 95 % interval"
         )
+    if _WITHOUT in values:
+        found = ratio(values["elsewhere_shipped"], values[_WITHOUT])
+        what = "the same without pseudo-users of the knowledge's claims"
+        row = _row("behavior.shop.elsewhere_over_without_pseudo.recall20_ratio", found.value, "ratio", over=what)
+        yield row.model_copy(update={"sd": found.sd})
 
 
 def _row(row_id: str, value: float, unit: str, *, over: str | None = None) -> Row:

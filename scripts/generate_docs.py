@@ -54,6 +54,9 @@ BEHAVIOR_MODELS = {
     "bert4rec_text": "BERT4Rec with text",
     "generative": "generative, semantic ids, beam 50",
     "without_knowledge": "diffusion model, knowledge dealt at random",
+    "without_associations": "diffusion model without associations",
+    "without_context": "diffusion model without the transformer's answer",
+    "pretrained": "diffusion model started from MiniLM",
     "model": "**diffusion model alone**",
     "shipped": "**as it ships**",
 }
@@ -73,6 +76,7 @@ BEHAVIOR_FIGURES = (
     "ranker.over_history.ndcg10_ratio",
     "ranker.over_ease_bert.ndcg10_delta",
     "shop.true_offplatform_recall_ratio",
+    "shop.elsewhere_over_without_pseudo.recall20_ratio",
     "speed.users_per_s_core_10k",
     "speed.over_ar_ratio",
     "behavior.validity",
@@ -267,7 +271,8 @@ def _behavior_lines(found: dict[str, Row]) -> list[str]:
     ]
     for name, title in BEHAVIOR_MODELS.items():
         rows = [found.get(f"behavior.{data}.{name}.{metric}") for data, metric in map(_split, BEHAVIOR_COLUMNS)]
-        lines.append(f"| {title} | " + " | ".join(f"{row.value:.3f}" if row else "" for row in rows) + " |")
+        if any(rows):
+            lines.append(f"| {title} | " + " | ".join(f"{row.value:.3f}" if row else "" for row in rows) + " |")
     figures = [
         f"`{row_id.removeprefix('behavior.')}` {_value(row)}"
         for row_id, row in found.items()
