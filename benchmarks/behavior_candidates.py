@@ -108,6 +108,14 @@ class Judges:
 
         return self._gathered(confidences)
 
+    def parts(self, decoder: Decoder) -> list[Floats]:
+        """What the transformer, the associations and the co-occurrences say of each candidate."""
+
+        def part(number: int) -> Callable[[slice], Floats]:
+            return lambda rows: np.asarray(decoder.parts(to_batch(self.lists.sequences.rows(rows)))[number].numpy())
+
+        return [self._gathered(part(number)) for number in range(1, 4)]
+
     def _gathered(self, score: Callable[[slice], Floats]) -> Floats:
         found = np.zeros(self.lists.candidates.shape, np.float32)
         for rows, candidates in self._blocks():

@@ -56,12 +56,15 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "placebo_popular": (*_BASE, "popular"),
     "inferred_items": (*_BASE, "inferred"),
     "inferred": (*_BASE, "inferred", "log_probability"),
+    "inferred_parts": (*_BASE, "inferred", "log_probability", "parts"),
     "ease_bert": (*_BASE, *_OTHERS),
     "ease_bert_inferred": (*_BASE, *_OTHERS, "inferred", "log_probability"),
 }
-"""Row -> what the re-ranker reads. `random`, `popular` and `inferred` are what a list says of the candidate."""
+"""Row -> what the re-ranker reads. `random`, `popular` and `inferred` are what a list says of the candidate; `parts` is
+what the log-probability is made of."""
 _COMPARED = (
     ("over_history", "inferred", "history"),
+    ("parts_over_history", "inferred_parts", "history"),
     ("items_over_history", "inferred_items", "history"),
     ("over_placebo_random", "inferred", "placebo_random"),
     ("over_placebo_popular", "inferred", "placebo_popular"),
@@ -213,6 +216,7 @@ def _features(judges: Judges, decoder: Decoder, task: Task) -> dict[str, list[Fl
         "popular": judges.listed(_popular_lists(lists, counts), confidences),
         "inferred": judges.listed(inferred, confidences),
         "log_probability": [judges.log_probability(decoder)],
+        "parts": judges.parts(decoder),
     }
 
 
