@@ -37,9 +37,14 @@ def regressions(rows: list[Row], baselines: dict[str, Baseline]) -> list[str]:
     return found
 
 
+def read_baselines() -> dict[str, Baseline]:
+    """The committed baselines by id."""
+    return {key: Baseline.model_validate(value) for key, value in json.loads(BASELINES.read_text()).items()}
+
+
 def main(results: Path = RESULTS) -> int:
     """Compares every result file."""
-    baselines = {key: Baseline.model_validate(value) for key, value in json.loads(BASELINES.read_text()).items()}
+    baselines = read_baselines()
     rows = [row for path in sorted(results.glob("*.json")) for row in read_rows(path)]
     worse = regressions(rows, baselines)
     compared = sum(row.id in baselines for row in rows)

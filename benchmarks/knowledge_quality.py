@@ -6,13 +6,15 @@ seed on each, and on ids alone, from the same lists ("contemporaneous" candidate
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from benchmarks.results import ROOT, Row, make_row
@@ -31,10 +33,11 @@ from models.knowledge.views import view_texts
 from models.ranker.config import FeatureConfig, RankerConfig
 from models.ranker.lists import TEST, build_lists
 from models.ranker.measure import measure as measure_scores
-from models.ranker.rows import encode_rows, read_vectors
+from models.ranker.rows import RankingRows, encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker
 from models.ranker.train import TRAINING_SET_FILE, train_ranker
 from pipelines.config import RunConfig, load_config
+from pipelines.data import local_data
 
 COMMAND = "make bench-knowledge"
 DATASETS = ("electronics", "scientific")
@@ -80,11 +83,15 @@ def measure() -> list[Row]:
     return [*_ladder(found), *_student(folders)]
 
 
-def prepare(name: str) -> Path:
-    """Lists, features and spaces of a data set; reused as long as the code is the same."""
+def prepare(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge")) -> Path:
+    """Lists, features and spaces of a data set; reused as long as the code is the same.
+
+    Args:
+        name: Of its configuration.
+        spaces: Those that are wanted; `raw` is always made.
+    """
     config = load_config(Path(f"configs/{name}.yaml"))
-    assert config.data is not None
-    data = config.data
+    data = local_data(config)
     folder = config.home / "bench_knowledge" / digest_value([code_version(), config.model_dump(mode="json")])
     steps: dict[str, Callable[[Path], object]] = {
         "dataset": lambda out: ingest(data, out=out),
@@ -102,8 +109,11 @@ def prepare(name: str) -> Path:
         "training_set": lambda out: join_features(folder / "lists", folder / "features", config.features, out=out),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    unwanted = {f"space_{space}" for space in ("text", "knowledge") if space not in spaces}
+    if len(unwanted) == 2:
+        unwanted.add("knowledge")
     for step, run in steps.items():
-        if not (folder / step).exists():
+        if step not in unwanted and not (folder / step).exists():
             print(f"{name}: {step}", flush=True)
             run(folder / step)
     return folder
@@ -113,31 +123,50 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, float]:
     """Trains a ranker and measures it: `<protocol's prefix><metric>` -> value."""
     space, options, _ = RANKERS[trial.ranker]
     config = RankerConfig(seed=trial.seed, num_threads=1, **options)
-    inputs = (folder / "training_set", folder / "dataset", folder / f"space_{space}")
-    with TemporaryDirectory() as scratch:
-        out = Path(scratch) / "ranker"
-        train_ranker(*inputs, config, checkpoints=Path(scratch) / "checkpoints", out=out)
-        found = dict(_score(out, folder, folder / f"space_{space}", Path(scratch)))
+    inputs = RankerInputs(folder / "training_set", folder / "dataset", folder / f"space_{space}")
+    found = train_and_score(config, inputs)
     print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
     return found
 
 
-def _score(ranker: Path, folder: Path, space: Path, scratch: Path) -> Iterator[tuple[str, float]]:
-    items = read_dataset(folder / "dataset").items
-    vectors, name, _ = read_vectors(space)
+class RankerInputs(NamedTuple):
+    """Artifact folders that a ranker is trained from."""
+
+    training_set: Path
+    dataset: Path
+    space: Path
+
+
+def train_and_score(config: RankerConfig, inputs: RankerInputs) -> dict[str, float]:
+    """Trains a ranker and measures it on the test part: `<protocol's prefix><metric>` -> value."""
+    with TemporaryDirectory() as scratch:
+        out = Path(scratch) / "ranker"
+        train_ranker(*inputs, config, checkpoints=Path(scratch) / "checkpoints", out=out)
+        return dict(score_ranker(out, inputs, Path(scratch)))
+
+
+def score_ranker(ranker: Path, inputs: RankerInputs, scratch: Path) -> Iterator[tuple[str, float]]:
+    """Measures a trained ranker on the test lists of each protocol."""
+    items = read_dataset(inputs.dataset).items
+    vectors, name, _ = read_vectors(inputs.space)
     opened = ExportedRanker(ranker, items, vectors, space=name, num_threads=1)
-    table = folder / "training_set" / TRAINING_SET_FILE
+    table = inputs.training_set / TRAINING_SET_FILE
     for protocol, prefix in PROTOCOLS.items():
-        lengths = (opened.spec.history_length, opened.spec.inferred_length)
-        rows = encode_rows(
-            table, opened.table.names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch / protocol
-        )
-        chosen = (pl.col("split") == TEST) & (pl.col("protocol") == protocol)
-        number = pl.col("user_id").rank("dense").cast(pl.Int64) - 1
-        users = pl.scan_parquet(table).filter(chosen).select(number).collect()
-        summary = measure_scores(rows, opened.score(rows, batch_size=256), users.to_series().to_numpy()).summary
+        rows, users = read_test_lists(table, opened, protocol, scratch / protocol)
+        summary = measure_scores(rows, opened.score(rows, batch_size=256), users).summary
         yield f"{prefix}ndcg10", summary["ndcg10"]
         yield f"{prefix}auc", summary["auc"]
+
+
+def read_test_lists(
+    table: Path, ranker: ExportedRanker, protocol: str, scratch: Path
+) -> tuple[RankingRows, npt.NDArray[np.int64]]:
+    """The test lists of a protocol, and the user of each, counted from 0."""
+    lengths = (ranker.spec.history_length, ranker.spec.inferred_length)
+    rows = encode_rows(table, ranker.table.names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch)
+    chosen = (pl.col("split") == TEST) & (pl.col("protocol") == protocol)
+    number = pl.col("user_id").rank("dense").cast(pl.Int64) - 1
+    return rows, pl.scan_parquet(table).filter(chosen).select(number).collect().to_series().to_numpy()
 
 
 def _ladder(found: dict[Trial, dict[str, float]]) -> Iterator[Row]:

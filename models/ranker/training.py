@@ -53,6 +53,7 @@ class Trainer:
         self.average = _copy(network)
         self.best = _copy(network)
         self.saved_at = time.monotonic()
+        self.spent_s, self.samples = 0.0, 0
 
     def fit(self) -> Progress:
         """Trains to the end and leaves the best epoch's weights in the network."""
@@ -62,6 +63,11 @@ class Trainer:
             self._finish_epoch()
         self.network.load_state_dict(self.best)
         return self.progress
+
+    @property
+    def samples_per_s(self) -> float:
+        """Candidates trained on per second of processor time, since this process began; 0 where it had none to do."""
+        return self.samples / self.spent_s if self.spent_s else 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,8 +85,11 @@ class Trainer:
         lengths = np.count_nonzero(self.train.history, axis=1)
         batches = plan_epoch(self.folds, lengths, self.config.batch_size, rng)
         for step in range(self.progress.step, len(batches)):
+            started = time.process_time()
             batch = make_batch(self.train, batches[step], int(self.folds[batches[step][0]]))
             self._step(batch, self.progress.epoch * len(batches) + step)
+            self.spent_s += time.process_time() - started
+            self.samples += int(batch.mask_BC.sum())
             self.progress.step = step + 1
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
                 self._save()

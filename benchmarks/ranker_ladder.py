@@ -1,0 +1,176 @@
+"""The ladder: what each enhancement of the ranker adds to the others, and what it is worth on its own.
+
+All rungs of a data set are trained on the same lists, with the same seeds, and measured once on the test part:
+"contemporaneous" candidates over all items, and within-cold. What a rung adds is a ratio to another rung, seed by seed.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from benchmarks import behavior_ranker
+from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, prepare, train_and_score
+from benchmarks.results import Row, make_row
+from contracts.artifacts import new_artifact, read_table, write_table
+from contracts.aspects import FOLDS_FILE, describe_space, read_aspects
+from contracts.tables import ITEM_EMBEDDINGS
+from models.ranker.config import IDS_ONLY, WITHOUT_KNOWLEDGE, FeatureConfig, RankerConfig
+
+COMMAND = "make bench-ranker"
+DATASETS = ("electronics", "scientific")
+NUM_SEEDS = 3
+_INFERRED_ON = "scientific"
+"""The data set that `behavior_ranker` prepares."""
+_LOGGED = FeatureConfig(inferred=False)
+_ALONE = ("recency", "event_type", "evidence", "user_summary")
+_RAW = {"lens_dim": RAW_LENS}
+
+
+class Rung(NamedTuple):
+    """A ranker: the space of its item vectors, its switches, what else differs from the default."""
+
+    space: str
+    features: FeatureConfig
+    options: Mapping[str, Any] = {}
+
+
+RUNGS: dict[str, Rung] = {
+    "id_alone": Rung("raw", IDS_ONLY.model_copy(update={"category": False, "brand": False, "price": False})),
+    "ids": Rung("raw", IDS_ONLY),
+    **{f"ids_{name}": Rung("raw", IDS_ONLY.model_copy(update={name: True})) for name in _ALONE},
+    "no_knowledge": Rung("raw", WITHOUT_KNOWLEDGE),
+    "text_item": Rung("raw", WITHOUT_KNOWLEDGE.model_copy(update={"knowledge": True}), _RAW),
+    "text_similarity": Rung("raw", WITHOUT_KNOWLEDGE.model_copy(update={"similarity": True}), _RAW),
+    "text": Rung("raw", _LOGGED, _RAW),
+    "learnt_text": Rung("text_learnt", _LOGGED),
+    "learnt": Rung("knowledge_learnt", _LOGGED),
+    "full": Rung("knowledge", _LOGGED),
+    "inferred": Rung("inferred", FeatureConfig()),
+}
+"""From ids to everything. `..._learnt` is a space without the aspects beside the learnt one."""
+_OVER = {
+    "full_over_ids": ("full", "ids"),
+    "full_over_text": ("full", "text"),
+    "learnt_over_text": ("learnt", "text"),
+    "learnt_text_over_text": ("learnt_text", "text"),
+    "aspects": ("full", "learnt"),
+    "text_over_no_knowledge": ("text", "no_knowledge"),
+    "no_knowledge_over_ids": ("no_knowledge", "ids"),
+    "attributes": ("ids", "id_alone"),
+    "inferred": ("inferred", "full"),
+    **{name: (f"ids_{name}", "ids") for name in _ALONE},
+}
+"""Row -> rung over rung."""
+_QUICK = ("ids", "no_knowledge", "text")
+
+
+class Trial(NamedTuple):
+    """One rung of one data set with one seed."""
+
+    dataset: str
+    rung: str
+    seed: int
+
+
+Found = dict[Trial, dict[str, float]]
+"""Trial -> metric -> value."""
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """All rows of the ladder; `quick`: three rungs on the embedded shop."""
+    datasets, rungs, seeds = (("shop",), _QUICK, 1) if quick else (DATASETS, tuple(RUNGS), NUM_SEEDS)
+    folders = {name: _folders(name, rungs) for name in datasets}
+    trials = [Trial(name, rung, seed) for name in datasets for seed in range(seeds) for rung in folders[name]]
+    inputs = [folders[trial.dataset][trial.rung] for trial in trials]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        found: Found = dict(zip(trials, pool.map(run_trial, trials, inputs), strict=True))
+    rows = list(_rows(found))
+    print(render(found))
+    return rows
+
+
+def run_trial(trial: Trial, inputs: RankerInputs) -> dict[str, float]:
+    """Trains and measures one rung."""
+    rung = RUNGS[trial.rung]
+    config = RankerConfig(seed=trial.seed, num_threads=1, features=rung.features, **rung.options)
+    found = train_and_score(config, inputs)
+    print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+    return found
+
+
+def render(found: Found) -> str:
+    """The ladder as a table: means over the seeds."""
+    metrics = list(next(iter(found.values())))
+    lines = [f"{'':24}" + "".join(f"{metric:>14}" for metric in metrics)]
+    for dataset, rung in dict.fromkeys((trial.dataset, trial.rung) for trial in found):
+        mine = [values for trial, values in found.items() if (trial.dataset, trial.rung) == (dataset, rung)]
+        means = [np.mean([values[metric] for values in mine]) for metric in metrics]
+        lines.append(f"{dataset + ' ' + rung:24}" + "".join(f"{mean:14.4f}" for mean in means))
+    return "\n".join(lines)
+
+
+def _rows(found: Found) -> Iterator[Row]:
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for trial in found:
+        seeds.setdefault((trial.dataset, trial.rung), []).append(trial.seed)
+    metrics = list(next(iter(found.values())))
+    for (dataset, rung), numbers in seeds.items():
+        for metric in metrics:
+            values = [found[Trial(dataset, rung, seed)][metric] for seed in numbers]
+            yield _row(f"ranker.{dataset}.{rung}.{metric}", values, metric, dataset)
+    for dataset in {trial.dataset: None for trial in found}:
+        for name, (ours, theirs) in _OVER.items():
+            if not {(dataset, ours), (dataset, theirs)} <= seeds.keys():
+                continue
+            for metric in ("ndcg10", "cold_ndcg10"):
+                pairs = [
+                    (found[Trial(dataset, ours, seed)][metric], found[Trial(dataset, theirs, seed)][metric])
+                    for seed in seeds[dataset, ours]
+                ]
+                ratios = [a / b for a, b in pairs]
+                yield _row(f"ranker.{dataset}.{name}.{metric}_ratio", ratios, "ratio", dataset)
+
+
+def _row(row_id: str, values: list[float], unit: str, dataset: str) -> Row:
+    data = f"{dataset}, test part, contemporaneous candidates{' within cold items' if '.cold_' in row_id else ''}"
+    return make_row(row_id, values, unit=unit, better="higher", data=data, command=COMMAND, seeds=range(len(values)))
+
+
+def _folders(name: str, rungs: tuple[str, ...]) -> dict[str, RankerInputs]:
+    """Inputs of each rung that the data set allows."""
+    spaces = {RUNGS[rung].space for rung in rungs}
+    wanted = {space.partition("_")[0] for space in spaces}
+    folder = prepare(name, tuple(wanted))
+    found = {}
+    for rung in rungs:
+        space = RUNGS[rung].space
+        if space == "inferred":
+            # The behaviour model's own benchmark has trained one on this data set.
+            if name == _INFERRED_ON:
+                made = behavior_ranker.prepare()
+                found[rung] = RankerInputs(made.training_set, made.dataset, made.space)
+            continue
+        path = folder / f"space_{space}"
+        if space.endswith("_learnt") and not path.exists():
+            keep_first_aspect(folder / f"space_{space.removesuffix('_learnt')}", out=path)
+        found[rung] = RankerInputs(folder / "training_set", folder / "dataset", path)
+    return found
+
+
+def keep_first_aspect(space: Path, *, out: Path) -> None:
+    """The same space without the aspects beside the learnt one; folds are of that one alone."""
+    table = read_table(space / "item_embeddings.parquet", ITEM_EMBEDDINGS)
+    name, length = next(iter(read_aspects(space, length=len(table["embedding"][0])).items()))
+    first = table.with_columns(pl.col("embedding").list.head(length), space=pl.col("space") + "-first")
+    with new_artifact(out, kind="item_embeddings", inputs={"item_embeddings": space}) as artifact:
+        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, first)
+        describe_space(artifact.path, {"space": first["space"][0]}, {name: length})
+        for folds in space.glob(FOLDS_FILE):
+            shutil.copyfile(folds, artifact.path / folds.name)

@@ -1,0 +1,67 @@
+"""FuxiCTR's DIN (the library's network, optimizer and training step, with its own defaults but for the sizes)."""
+
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from fuxictr.features import FeatureMap
+from model_zoo.LongCTR.DIN.DIN import DIN
+
+from benchmarks.ranker_peers.batches import FIELDS, Ints, RowBatch
+from benchmarks.ranker_peers.run import EMBEDDING, Floats
+
+_LABEL = "label"
+_GRADIENT_NORM = 10.0
+
+
+class FuxiDin:
+    """The network with the item table that its inputs are looked up in."""
+
+    def __init__(self, fields: dict[str, Ints]) -> None:
+        folder = tempfile.gettempdir()
+        features = FeatureMap("rows", folder)
+        features.features = OrderedDict(
+            (name, {"source": "item", "type": "categorical", "vocab_size": int(values.max()) + 1, "padding_idx": 0})
+            for name, values in fields.items()
+        )
+        features.labels = [_LABEL]
+        features.num_fields, features.default_emb_dim = len(FIELDS), EMBEDDING
+        self.fields = {name: torch.from_numpy(values) for name, values in fields.items()}
+        self.model = DIN(
+            features,
+            embedding_dim=EMBEDDING,
+            optimizer="adam",
+            loss="binary_crossentropy",
+            verbose=0,
+            model_root=folder,
+            metrics=["AUC"],
+        )
+        self.model._max_gradient_norm = _GRADIENT_NORM
+
+    def train_epoch(self, batches: list[RowBatch]) -> None:
+        """Takes one step a batch."""
+        self.model.train()
+        for number, batch in enumerate(batches):
+            self.model._batch_index = number
+            self.model.train_step(self._inputs(batch))
+
+    def score(self, batches: Iterator[RowBatch]) -> Floats:
+        """Scores of all rows, in their order."""
+        self.model.eval()
+        with torch.inference_mode():
+            return np.concatenate([self.model(self._inputs(batch))["y_pred"].numpy().ravel() for batch in batches])
+
+    def _inputs(self, batch: RowBatch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+        # The target comes last, as the library's collator puts it.
+        items = torch.from_numpy(np.concatenate([batch.history_BH, batch.candidates_B[:, None]], 1).ravel())
+        mask = torch.from_numpy((batch.history_BH > 0).astype(np.float32))
+        label = {_LABEL: torch.from_numpy(batch.clicks_B)}
+        return label, {name: table[items] for name, table in self.fields.items()}, mask
+
+
+def build(fields: dict[str, Ints], history_length: int) -> FuxiDin:
+    """The peer; the library takes histories of any length."""
+    del history_length
+    return FuxiDin(fields)
