@@ -226,13 +226,22 @@ class AspectsConfig(Config):
     """What stands beside the learnt vector of an item: cosines that a ranker weighs on their own. 0 leaves one out."""
 
     words: int = Field(default=128, ge=0)
-    """Length of the vector of the title's exact words and the brand (`words.py`)."""
+    """Leading axes of the title's exact words, brand and category; at most `words.title_axes`."""
     knowledge: int = Field(default=64, ge=0)
     """Leading axes of the whitened knowledge view."""
     brand: int = Field(default=32, ge=0)
     """Leading axes of the whitened brand view."""
+
+
+class WordsConfig(Config):
+    """How an item's exact words are read (`words.py`), beside the text encoder's views of it. 0 leaves a kind out."""
+
+    title_axes: int = Field(default=384, ge=0)
+    """Directions kept of the title's words and word pairs, brand and category."""
+    page_axes: int = Field(default=256, ge=0)
+    """Directions kept of all words: title, brand, category and description."""
     max_words: int = Field(default=50_000, ge=1)
-    """Most frequent words and word pairs kept."""
+    """Most frequent words (and word pairs) kept of each kind."""
 
 
 class EmbeddingConfig(Config):
@@ -252,6 +261,8 @@ class EmbeddingConfig(Config):
     """Principal components kept of each view of the raw text."""
     knowledge_axes: int = Field(default=128, ge=2)
     """Principal components kept of the knowledge."""
+    words: WordsConfig = WordsConfig()
+    """The exact words, which the space learns from beside the views."""
     whitening: float = Field(default=0.25, ge=0, le=0.5)
     """How far a view's principal axes are evened out: 0 not at all, 0.5 to equal variance."""
     contrast: ContrastConfig = ContrastConfig()

@@ -27,7 +27,7 @@ from models.knowledge.semantic_ids import Codebooks, SemanticIds, extend, quanti
 from models.knowledge.space import Space, fit_space
 from models.knowledge.vectors import open_vectors
 from models.knowledge.views import Views, encode_views
-from models.knowledge.words import word_texts
+from models.knowledge.words import Texts, word_texts
 
 CODEBOOKS_FILE = "codebooks.safetensors"
 PROJECTION_FILE = "projection.safetensors"
@@ -117,8 +117,7 @@ class _Seen(NamedTuple):
     items: pl.DataFrame
     encoder: TextEncoder
     views: Views
-    texts: list[str]
-    """From `word_texts`."""
+    texts: Texts
 
 
 def _look(dataset: Path, knowledge: Path, config: EmbeddingConfig, cache: Path | None) -> _Seen:

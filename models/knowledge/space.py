@@ -3,14 +3,12 @@
 Text encoders put all texts of a shop into a narrow cone: a common mean and a few strong directions hide what tells
 products apart. So each view is centred, rotated onto its principal axes, cut, and the axes are evened out a little
 (partial whitening, as in Su et al. 2021, "Whitening sentence representations"). A projection trained on co-engagement
-(`contrast.py`) makes one vector of all views; where nothing is known of an item, a student (`student.py`) does so from
-its raw text. Beside this learnt vector stand what training blurs: exact words, knowledge and brand, each an aspect of
-unit norm that is compared on its own.
+(`contrast.py`) makes one vector of all views and of the item's exact words (`words.py`); where nothing is known of an
+item, a student (`student.py`) does so from its raw text. Beside this learnt vector stand what training blurs: exact
+words, knowledge and brand, each an aspect of unit norm that is compared on its own.
 
-Shape legend: N items, D encoder, W width of all views together, d dimension of the space.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -25,7 +23,7 @@ from models.knowledge.engagement import Engagement
 from models.knowledge.projection import Projection
 from models.knowledge.student import teach
 from models.knowledge.views import BRAND, KNOWLEDGE, Views, unit
-from models.knowledge.words import Words
+from models.knowledge.words import PAGE_WORDS, TITLE_WORDS, Texts, Words, fit_words
 
 _SHRINKAGE = 10.0
 """Items' worth of doubt in a mean: keeps a catalogue of one item, or of equal items, from being centred to nothing."""
@@ -59,82 +57,97 @@ class Whitening(NamedTuple):
         return seen
 
 
-def whiten(views: Views, whitenings: dict[str, Whitening]) -> tuple[Floats, Floats]:
-    """The raw-text views alone and all views, whitened, side by side: [N, W] each, the knowledge last."""
-    seen = {name: whitening.apply(views[name]) for name, whitening in whitenings.items()}
-    texts = np.concatenate([view for name, view in seen.items() if name != KNOWLEDGE], axis=1)
-    return texts, np.concatenate([texts, seen[KNOWLEDGE]], axis=1) if KNOWLEDGE in seen else texts
+class Reader(NamedTuple):
+    """Makes the inputs of projections out of views and words."""
+
+    whitenings: dict[str, Whitening]
+    """By view; the knowledge comes last."""
+    words: dict[str, Words]
+    """By kind."""
+
+    @classmethod
+    def fit(cls, views: Views, texts: Texts, config: EmbeddingConfig) -> Self:
+        """Fits to the views and texts of a catalogue."""
+        sizes = {name: config.knowledge_axes if name == KNOWLEDGE else config.text_axes for name in views}
+        whitenings = {
+            name: Whitening.fit(view, size=sizes[name], strength=config.whitening) for name, view in views.items()
+        }
+        wanted = {TITLE_WORDS: config.words.title_axes, PAGE_WORDS: config.words.page_axes}
+        return cls(whitenings, fit_words(texts, wanted, max_words=config.words.max_words, seed=config.seed))
+
+    def read(self, views: Views, texts: Texts) -> tuple[Floats, Floats]:
+        """What the raw texts say, and all there is to read: [N, W] each, the knowledge last."""
+        seen = {name: whitening.apply(views[name]) for name, whitening in self.whitenings.items()}
+        raw = [view for name, view in seen.items() if name != KNOWLEDGE]
+        said = np.concatenate([*raw, *(words.apply(texts[kind]) for kind, words in self.words.items())], axis=1)
+        return said, np.concatenate([said, seen[KNOWLEDGE]], axis=1) if KNOWLEDGE in seen else said
 
 
 class Space(NamedTuple):
     """Maps views and words to item vectors."""
 
-    whitenings: dict[str, Whitening]
-    """By view, in the order of the projection's inputs; the knowledge comes last."""
+    reader: Reader
     teacher: Projection
-    """Reads all views."""
+    """Reads all there is."""
     student: Projection | None
     """Reads the raw texts alone; None where the space knows no knowledge."""
-    words: Words
-    """Reads titles and brands word by word."""
     axes: dict[str, int]
-    """View -> its leading axes that stand beside the learnt vector."""
+    """View, or `words` -> its leading axes that stand beside the learnt vector."""
 
     @property
     def aspects(self) -> dict[str, int]:
         """Aspect -> length, in the order of an item's vector; an aspect without any length is none."""
-        learnt = self.teacher.linear.out_features
-        aspects = {"learnt": learnt, "words": self.words.axes.shape[1]} | self.axes
+        aspects = {"learnt": self.teacher.linear.out_features} | self.axes
         return {name: length for name, length in aspects.items() if length}
 
-    def project(self, views: Views, residuals: Floats, texts: Sequence[str]) -> Floats:
+    def project(self, views: Views, residuals: Floats, texts: Texts) -> Floats:
         """All aspects of items with residuals [N, d] and texts from `word_texts`, side by side."""
-        beside = [unit(self.whitenings[name].apply(views[name])[:, :size]) for name, size in self.axes.items()]
-        return np.concatenate([self.learn(views, residuals), self.words.apply(texts), *beside], axis=1)
+        beside = [self._look(name, views, texts) for name in self.axes]
+        return np.concatenate([unit(self.place(views, texts) + residuals), *beside], axis=1)
 
-    def learn(self, views: Views, residuals: Floats) -> Floats:
-        """The learnt aspect, unit vectors [N, d]; what is not known at all is placed by its raw text."""
-        return unit(self.place(views) + residuals)
+    def _look(self, name: str, views: Views, texts: Texts) -> Floats:
+        size = self.axes[name]
+        if name in self.reader.words:
+            return self.reader.words[name].apply(texts[name], size=size)
+        return unit(self.reader.whitenings[name].apply(views[name])[:, :size])
 
-    def place(self, views: Views) -> Floats:
-        """Points [N, d] where items stand by what is said and known of them."""
-        texts, full = whiten(views, self.whitenings)
+    def place(self, views: Views, texts: Texts) -> Floats:
+        """Points [N, d] where items stand by what is said and known of them; the unknown by their raw text."""
+        said, full = self.reader.read(views, texts)
         points = self.teacher.project(full)
         if self.student is not None:
             unknown = ~views[KNOWLEDGE].any(axis=1)
-            points[unknown] = self.student.project(texts[unknown])
+            points[unknown] = self.student.project(said[unknown])
         return points
 
     def save(self, path: Path) -> None:
         """Writes the maps as safetensors."""
         tensors = {
             f"view.{place:02d}.{name}.{part}": values
-            for place, (name, whitening) in enumerate(self.whitenings.items())
+            for place, (name, whitening) in enumerate(self.reader.whitenings.items())
             for part, values in whitening._asdict().items()
         }
         for role in ("teacher", "student"):
             projection = getattr(self, role)
             if projection is not None:
                 tensors |= {f"{role}.{name}": values.numpy() for name, values in projection.state_dict().items()}
-        tensors |= {f"words.{name}": values for name, values in self.words.tensors().items()}
-        tensors |= {f"axes.{name}": np.array([size]) for name, size in self.axes.items()}
+        for place, (kind, words) in enumerate(self.reader.words.items()):
+            tensors |= {f"words.{place:02d}.{kind}.{name}": values for name, values in words.tensors().items()}
+        tensors |= {
+            f"axes.{place:02d}.{name}": np.array([size]) for place, (name, size) in enumerate(self.axes.items())
+        }
         save_file(tensors, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads what `save` wrote."""
         tensors = load_file(path)
-        names = sorted({tuple(name.split(".")[1:3]) for name in tensors if name.startswith("view.")})
-        whitenings = {
-            name: Whitening(*(tensors[f"view.{place}.{name}.{part}"] for part in Whitening._fields))
-            for place, name in names
-        }
+        whitenings = {name: Whitening(**_part(tensors, f"view.{key}")) for key, name in _named(tensors, "view")}
+        words = {kind: Words.from_tensors(_part(tensors, f"words.{key}")) for key, kind in _named(tensors, "words")}
+        axes = {name: int(tensors[f"axes.{key}"][0]) for key, name in _named(tensors, "axes")}
         roles = {role: _part(tensors, role) for role in ("teacher", "student")}
         student = Projection.from_tensors(roles["student"]) if roles["student"] else None
-        words = Words.from_tensors(_part(tensors, "words"))
-        sizes = _part(tensors, "axes")
-        axes = {name: int(sizes[name][0]) for name in whitenings if name in sizes}
-        return cls(whitenings, Projection.from_tensors(roles["teacher"]), student, words, axes)
+        return cls(Reader(whitenings, words), Projection.from_tensors(roles["teacher"]), student, axes)
 
 
 class FittedSpace(NamedTuple):
@@ -148,35 +161,35 @@ class FittedSpace(NamedTuple):
     metrics: dict[str, float]
 
 
-def fit_space(views: Views, texts: Sequence[str], engagement: Engagement, config: EmbeddingConfig) -> FittedSpace:
+def fit_space(views: Views, texts: Texts, engagement: Engagement, config: EmbeddingConfig) -> FittedSpace:
     """Fits the space to a catalogue's views, to its texts from `word_texts` and to the log before the training end.
 
     Raises:
         UserError: the wanted dimension is larger than all views together.
     """
-    sizes = {name: config.knowledge_axes if name == KNOWLEDGE else config.text_axes for name in views}
-    whitenings = {
-        name: Whitening.fit(view, size=sizes[name], strength=config.whitening) for name, view in views.items()
-    }
-    width = sum(whitening.axes.shape[1] for whitening in whitenings.values())
-    if config.dimension > width:
-        raise UserError(f"embedding.dimension: {config.dimension} is more than the {width} dimensions of all views")
-    raw, full = whiten(views, whitenings)
+    reader = Reader.fit(views, texts, config)
+    said, full = reader.read(views, texts)
+    if config.dimension > full.shape[1]:
+        raise UserError(f"embedding.dimension: {config.dimension} is more than the {full.shape[1]} of all views")
     trained = train_projection(full, engagement, config.contrast, dimension=config.dimension, seed=config.seed)
     metrics = {"contrast_targets": float(len(engagement.targets))}
     student = None
     if KNOWLEDGE in views:
         points = trained.projection.project(full)
         catalogue = unit(points + trained.residuals)
-        taught = teach(trained.projection, raw, points, catalogue, config.student, seed=config.seed)
+        taught = teach(trained.projection, said, points, catalogue, config.student, seed=config.seed)
         student = taught.student
         if taught.recall10 is not None:
             metrics["student_recall10"] = taught.recall10
-    wanted = {KNOWLEDGE: config.aspects.knowledge, BRAND: config.aspects.brand}
-    axes = {name: min(wanted[name], whitenings[name].axes.shape[1]) for name in views if wanted.get(name)}
-    words = Words.fit(texts, config.aspects, seed=config.seed)
-    space = Space(whitenings, trained.projection, student, words, axes)
+    space = Space(reader, trained.projection, student, _axes_beside(reader, config))
     return FittedSpace(space, trained.residuals, _fit_folds(full, engagement, config), metrics)
+
+
+def _axes_beside(reader: Reader, config: EmbeddingConfig) -> dict[str, int]:
+    """What stands beside the learnt vector, and how much of each there is."""
+    wanted = {TITLE_WORDS: config.aspects.words, BRAND: config.aspects.brand, KNOWLEDGE: config.aspects.knowledge}
+    there = {name: map_.axes.shape[1] for name, map_ in (reader.words | reader.whitenings).items()}
+    return {name: min(size, there[name]) for name, size in wanted.items() if size and there.get(name)}
 
 
 def _fit_folds(full: Floats, engagement: Engagement, config: EmbeddingConfig) -> Floats:
@@ -189,5 +202,13 @@ def _fit_folds(full: Floats, engagement: Engagement, config: EmbeddingConfig) ->
     return folds
 
 
-def _part(tensors: dict[str, Floats], role: str) -> dict[str, Floats]:
-    return {name.removeprefix(f"{role}."): values for name, values in tensors.items() if name.startswith(f"{role}.")}
+def _part(tensors: dict[str, Floats], prefix: str) -> dict[str, Floats]:
+    return {
+        name.removeprefix(f"{prefix}."): values for name, values in tensors.items() if name.startswith(f"{prefix}.")
+    }
+
+
+def _named(tensors: dict[str, Floats], role: str) -> list[tuple[str, str]]:
+    """(`place.name`, `name`) of the parts of a role, in order."""
+    keys = sorted({".".join(name.split(".")[1:3]) for name in tensors if name.startswith(f"{role}.")})
+    return [(key, key.partition(".")[2]) for key in keys]

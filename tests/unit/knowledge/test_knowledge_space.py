@@ -10,12 +10,13 @@ import pytest
 from contracts.artifacts import new_artifact, write_json, write_table
 from contracts.shards import owners
 from contracts.tables import EVENTS, ITEMS
-from models.knowledge.config import AspectsConfig, ContrastConfig, EmbeddingConfig, StudentConfig
+from models.knowledge.config import AspectsConfig, ContrastConfig, EmbeddingConfig, StudentConfig, WordsConfig
 from models.knowledge.contrast import plan_steps
 from models.knowledge.engagement import NO_ITEM, Engagement, read_engagement
-from models.knowledge.space import Space, fit_space, whiten
+from models.knowledge.space import Space, fit_space
 from models.knowledge.student import neighbour_recall
 from models.knowledge.views import KNOWLEDGE
+from models.knowledge.words import PAGE_WORDS, TITLE_WORDS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NUM_ITEMS = 40
@@ -23,7 +24,13 @@ CONTRAST = ContrastConfig(epochs=30, batch_size=16, hidden=16, history_length=3,
 
 
 def config(**options) -> EmbeddingConfig:
-    defaults = {"dimension": 12, "contrast": CONTRAST, "student": StudentConfig(epochs=60, batch_size=16)}
+    words = WordsConfig(title_axes=4, page_axes=3)
+    defaults = {
+        "dimension": 12,
+        "contrast": CONTRAST,
+        "student": StudentConfig(epochs=60, batch_size=16),
+        "words": words,
+    }
     return EmbeddingConfig(**defaults | options)
 
 
@@ -41,7 +48,13 @@ def engaged(pairs: list[tuple[int, int]]) -> Engagement:
 
 
 NOTHING = Engagement(*(np.zeros(shape, np.int64) for shape in ((0,), (0,), (0, 3), (0,))))
-TEXTS = [f"thing number{item} kind{item % 5}" for item in range(200)]
+NO_WORDS = WordsConfig(title_axes=0, page_axes=0)
+
+
+def texts_of(num_items: int = NUM_ITEMS) -> dict[str, list[str]]:
+    return {
+        kind: [f"thing number{item} kind{item % 5}" for item in range(num_items)] for kind in (TITLE_WORDS, PAGE_WORDS)
+    }
 
 
 def test_items_of_the_same_histories_come_closer() -> None:
@@ -49,35 +62,36 @@ def test_items_of_the_same_histories_come_closer() -> None:
     partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4
     similar = {}
     for name, log in {"with": engaged(partners), "without": NOTHING}.items():
-        fitted = fit_space(views, TEXTS[:NUM_ITEMS], log, config())
-        vectors = fitted.space.learn(views, fitted.residuals)
+        fitted = fit_space(views, texts_of(), log, config())
+        vectors = fitted.space.project(views, fitted.residuals, texts_of())[:, :12]
         similar[name] = np.mean([vectors[item] @ vectors[item ^ 1] for item in range(NUM_ITEMS)])
     assert similar["with"] > similar["without"] + 0.3
 
 
 def test_the_same_seed_gives_the_same_space() -> None:
     views, log = random_views(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)])
-    first, second = (fit_space(views, TEXTS[:NUM_ITEMS], log, config()) for _ in range(2))
-    np.testing.assert_array_equal(first.space.place(views), second.space.place(views))
+    first, second = (fit_space(views, texts_of(), log, config()) for _ in range(2))
+    np.testing.assert_array_equal(first.space.place(views, texts_of()), second.space.place(views, texts_of()))
     np.testing.assert_array_equal(first.residuals, second.residuals)
 
 
 def test_without_a_log_the_space_is_a_principal_component_analysis() -> None:
     views = random_views()
-    fitted = fit_space(views, TEXTS[:NUM_ITEMS], NOTHING, config(dimension=36))
+    fitted = fit_space(views, texts_of(), NOTHING, config(dimension=36, words=NO_WORDS))
     assert not fitted.residuals.any()
-    _, full = whiten(views, fitted.space.whitenings)
+    _, full = fitted.space.reader.read(views, {})
+    placed = fitted.space.place(views, {})
     # All axes kept: a rotation, which changes no similarity.
-    np.testing.assert_allclose(fitted.space.place(views) @ fitted.space.place(views).T, full @ full.T, atol=1e-4)
+    np.testing.assert_allclose(placed @ placed.T, full @ full.T, atol=1e-4)
 
 
 def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
     views = random_views(num_items=200)
     # What is known follows from the text, so a student can learn it.
     views[KNOWLEDGE] = np.roll(views["text"], 3, axis=1)
-    fitted = fit_space(views, TEXTS, engaged([(item ^ 1, item) for item in range(200)]), config())
-    known = fitted.space.place(views)
-    unknown = fitted.space.place(views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])})
+    fitted = fit_space(views, texts_of(200), engaged([(item ^ 1, item) for item in range(200)]), config(words=NO_WORDS))
+    known = fitted.space.place(views, {})
+    unknown = fitted.space.place(views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])}, {})
     assert fitted.metrics["student_recall10"] > 0.6
     cosines = (known * unknown).sum(1) / np.linalg.norm(known, axis=1) / np.linalg.norm(unknown, axis=1)
     assert np.median(cosines) > 0.9
@@ -86,26 +100,26 @@ def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
 def test_a_space_of_raw_text_has_no_student() -> None:
     views = random_views()
     del views[KNOWLEDGE]
-    fitted = fit_space(views, TEXTS[:NUM_ITEMS], NOTHING, config())
+    fitted = fit_space(views, texts_of(), NOTHING, config())
     assert fitted.space.student is None
-    assert fitted.space.place(views).shape == (NUM_ITEMS, 12)
+    assert fitted.space.place(views, texts_of()).shape == (NUM_ITEMS, 12)
 
 
 def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
     views = random_views()
-    fitted = fit_space(views, TEXTS[:NUM_ITEMS], engaged([(item ^ 1, item) for item in range(NUM_ITEMS)]), config())
+    fitted = fit_space(views, texts_of(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)]), config())
     fitted.space.save(tmp_path / "space.safetensors")
     loaded = Space.load(tmp_path / "space.safetensors")
     views[KNOWLEDGE][:5] = 0
     assert loaded.aspects == fitted.space.aspects
-    texts, residuals = TEXTS[:NUM_ITEMS], fitted.residuals
+    texts, residuals = texts_of(), fitted.residuals
     np.testing.assert_array_equal(
         loaded.project(views, residuals, texts), fitted.space.project(views, residuals, texts)
     )
 
 
 def test_every_aspect_of_an_item_has_unit_norm() -> None:
-    views, texts = random_views(), TEXTS[:NUM_ITEMS]
+    views, texts = random_views(), texts_of()
     fitted = fit_space(views, texts, NOTHING, config(aspects=AspectsConfig(words=4, knowledge=3)))
     assert fitted.space.aspects == {"learnt": 12, "words": 4, KNOWLEDGE: 3}
     vectors = fitted.space.project(views, fitted.residuals, texts)
@@ -114,7 +128,7 @@ def test_every_aspect_of_an_item_has_unit_norm() -> None:
 
 
 def test_an_aspect_that_is_left_out_is_no_aspect() -> None:
-    views, texts = random_views(), TEXTS[:NUM_ITEMS]
+    views, texts = random_views(), texts_of()
     fitted = fit_space(views, texts, NOTHING, config(aspects=AspectsConfig(words=0, knowledge=0)))
     assert fitted.space.aspects == {"learnt": 12}
     assert fitted.space.project(views, fitted.residuals, texts).shape == (NUM_ITEMS, 12)
@@ -126,7 +140,7 @@ def test_a_single_fold_is_refused() -> None:
 
 
 def test_a_fold_has_learnt_nothing_from_its_own_users() -> None:
-    views, texts = random_views(), TEXTS[:NUM_ITEMS]
+    views, texts = random_views(), texts_of()
     partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4
     log = engaged(partners)._replace(folds=(np.array(partners)[:, 1] < NUM_ITEMS // 2).astype(np.int64))
     both = config(contrast=CONTRAST.model_copy(update={"num_folds": 2}))

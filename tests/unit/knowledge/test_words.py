@@ -4,53 +4,80 @@ import numpy as np
 import polars as pl
 
 from contracts.tables import ITEMS
-from models.knowledge.config import AspectsConfig
-from models.knowledge.words import Words, word_texts
+from models.knowledge.words import PAGE_WORDS, TITLE_WORDS, Words, fit_words, word_texts
 
 TITLES = [f"case for {device} in {colour}" for device in ("ipad-9.7", "kindle") for colour in ("red", "blue", "grey")]
 TITLES += [f"lamp {number}w {kind}" for number in (5, 9) for kind in ("desk", "floor", "wall")] * 2
 
 
+def fitted(texts: list[str], size: int = 8) -> Words:
+    return Words.fit(texts, longest_run=2, size=size, max_words=1000, seed=0)
+
+
 def test_titles_with_the_same_model_are_close() -> None:
-    vectors = Words.fit(TITLES, AspectsConfig(words=8), seed=0).apply(TITLES)
+    vectors = fitted(TITLES).apply(TITLES)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[3] + 0.2, "the same device in another colour"
     assert abs(vectors[0] @ vectors[8]) < 0.2
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 def test_a_new_title_is_placed_by_the_words_that_are_known() -> None:
-    words = Words.fit(TITLES, AspectsConfig(words=8), seed=0)
+    words = fitted(TITLES)
     new, strange = words.apply(["sleeve for ipad-9.7", "xylophone"])
     assert new @ words.apply(TITLES)[0] > 0.5
     assert not strange.any()
 
 
 def test_directions_that_no_title_has_are_not_blown_up() -> None:
-    axes = Words.fit(TITLES * 2, AspectsConfig(words=20), seed=0).axes
+    axes = fitted(TITLES * 2, 20).axes
     assert np.abs(axes).max() < 10, "equal titles leave fewer directions than are asked for"
 
 
 def test_words_survive_being_stored() -> None:
-    words = Words.fit(TITLES, AspectsConfig(words=8), seed=0)
+    words = fitted(TITLES)
     np.testing.assert_array_equal(Words.from_tensors(words.tensors()).apply(TITLES), words.apply(TITLES))
 
 
 def test_too_few_words_make_no_aspect() -> None:
     for titles in ([], ["one"], ["alpha", "beta"]):
-        words = Words.fit(titles, AspectsConfig(), seed=0)
+        words = fitted(titles)
         assert words.apply(titles).shape == (len(titles), 0)
         assert Words.from_tensors(words.tensors()).axes.size == 0
 
 
-def test_a_brand_is_one_word_and_may_be_missing() -> None:
-    rows = [{"item_id": "a", "title": "Fan", "brand": "Big  Wind Co"}, {"item_id": "b", "title": "Fan", "brand": None}]
-    assert word_texts(pl.DataFrame(rows, schema=ITEMS.schema)) == ["Fan brand:big_wind_co", "Fan"]
+def test_brand_and_category_are_one_word_each_and_may_be_missing() -> None:
+    rows = [
+        {
+            "item_id": "a",
+            "title": "Fan",
+            "brand": "Big  Wind Co",
+            "category": "Home > Air Care",
+            "description": "Cools.",
+        },
+        {"item_id": "b", "title": "Fan", "brand": None},
+    ]
+    texts = word_texts(pl.DataFrame(rows, schema=ITEMS.schema))
+    title = "Fan brand:big_wind_co category:home category:air_care"
+    assert texts == {TITLE_WORDS: [title, "Fan"], PAGE_WORDS: [f"{title} Cools.", "Fan"]}
+
+
+def test_only_titles_are_read_in_pairs_and_a_kind_can_be_left_out() -> None:
+    texts = {TITLE_WORDS: TITLES, PAGE_WORDS: TITLES}
+    words = fit_words(texts, {TITLE_WORDS: 4, PAGE_WORDS: 4}, max_words=1000, seed=0)
+    assert "9w desk" in words[TITLE_WORDS].vocabulary
+    assert not any(" " in word for word in words[PAGE_WORDS].vocabulary)
+    assert list(fit_words(texts, {TITLE_WORDS: 4, PAGE_WORDS: 0}, max_words=1000, seed=0)) == [TITLE_WORDS]
+
+
+def test_leading_directions_are_those_of_a_shorter_fit() -> None:
+    words = fitted(TITLES)
+    np.testing.assert_allclose(np.abs(words.apply(TITLES, size=2)), np.abs(fitted(TITLES, 2).apply(TITLES)), atol=1e-3)
 
 
 def test_brands_and_words_of_all_scripts_count_as_one() -> None:
     texts = ["Kühlschrank A+ brand:big_wind_co", "Kühlschrank usb-c brand:big_wind_co", "風扇 usb-c", "風扇 9.7"] + [
         "x"
     ] * 20
-    vocabulary = Words.fit(texts, AspectsConfig(words=4), seed=0).vocabulary
+    vocabulary = fitted(texts, 4).vocabulary
     assert {"kühlschrank", "brand:big_wind_co", "風扇", "usb-c"} <= set(vocabulary)
     assert not {"brand", "hlschrank", "wind"} & set(vocabulary)
