@@ -5,6 +5,7 @@ text alone; the learnt space with knowledge. Rankers of the same network, withou
 seed on each, and on ids alone, from the same lists ("contemporaneous" candidates), and measured once on the test part.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from benchmarks.results import ROOT, Row, make_row
-from contracts.artifacts import new_artifact, read_lineage, read_table, write_table
+from contracts.artifacts import new_artifact, read_lineage, read_table, write_json, write_table
 from contracts.dataset import read_dataset
 from contracts.digests import code_version, digest_value
 from contracts.ingestion.ingest import ingest
@@ -35,6 +36,7 @@ from models.ranker.lists import TEST, build_lists
 from models.ranker.measure import measure as measure_scores
 from models.ranker.rows import RankingRows, encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker
+from models.ranker.statistics import ItemLog
 from models.ranker.train import TRAINING_SET_FILE, train_ranker
 from pipelines.config import RunConfig, load_config
 from pipelines.data import local_data
@@ -108,7 +110,7 @@ def prepare(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge")) -> 
         ),
         "training_set": lambda out: join_features(folder / "lists", folder / "features", config.features, out=out),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
     unwanted = {f"space_{space}" for space in ("text", "knowledge") if space not in spaces}
     if len(unwanted) == 2:
         unwanted.add("knowledge")
@@ -120,13 +122,23 @@ def prepare(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge")) -> 
 
 
 def run_trial(trial: Trial, folder: Path) -> dict[str, float]:
-    """Trains a ranker and measures it: `<protocol's prefix><metric>` -> value."""
+    """Trains a ranker and measures it: `<protocol's prefix><metric>` -> value.
+
+    What was measured is kept in the data set's folder, so a benchmark that was stopped goes on where it was.
+    """
+    kept = folder / "trials" / f"{trial.ranker}-{trial.seed}.json"
+    if not kept.exists():
+        write_json(kept, _measure_trial(trial, folder))
+    found: dict[str, float] = json.loads(kept.read_text())
+    print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+    return found
+
+
+def _measure_trial(trial: Trial, folder: Path) -> dict[str, float]:
     space, options, _ = RANKERS[trial.ranker]
     config = RankerConfig(seed=trial.seed, num_threads=1, **options)
     inputs = RankerInputs(folder / "training_set", folder / "dataset", folder / f"space_{space}")
-    found = train_and_score(config, inputs)
-    print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
-    return found
+    return train_and_score(config, inputs)
 
 
 class RankerInputs(NamedTuple):
@@ -147,23 +159,26 @@ def train_and_score(config: RankerConfig, inputs: RankerInputs) -> dict[str, flo
 
 def score_ranker(ranker: Path, inputs: RankerInputs, scratch: Path) -> Iterator[tuple[str, float]]:
     """Measures a trained ranker on the test lists of each protocol."""
-    items = read_dataset(inputs.dataset).items
+    data = read_dataset(inputs.dataset)
     vectors, name, _ = read_vectors(inputs.space)
-    opened = ExportedRanker(ranker, items, vectors, space=name, num_threads=1)
+    opened = ExportedRanker(ranker, data.items, vectors, space=name, num_threads=1)
+    log = ItemLog.index(data.behaviors, opened.table.names) if opened.spec.features.statistics else None
     table = inputs.training_set / TRAINING_SET_FILE
     for protocol, prefix in PROTOCOLS.items():
-        rows, users = read_test_lists(table, opened, protocol, scratch / protocol)
+        rows, users = read_test_lists(table, opened, protocol, scratch / protocol, log)
         summary = measure_scores(rows, opened.score(rows, batch_size=256), users).summary
         yield f"{prefix}ndcg10", summary["ndcg10"]
         yield f"{prefix}auc", summary["auc"]
 
 
 def read_test_lists(
-    table: Path, ranker: ExportedRanker, protocol: str, scratch: Path
+    table: Path, ranker: ExportedRanker, protocol: str, scratch: Path, log: ItemLog | None = None
 ) -> tuple[RankingRows, npt.NDArray[np.int64]]:
     """The test lists of a protocol, and the user of each, counted from 0."""
     lengths = (ranker.spec.history_length, ranker.spec.inferred_length)
-    rows = encode_rows(table, ranker.table.names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch)
+    rows = encode_rows(
+        table, ranker.table.names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch, log=log
+    )
     chosen = (pl.col("split") == TEST) & (pl.col("protocol") == protocol)
     number = pl.col("user_id").rank("dense").cast(pl.Int64) - 1
     return rows, pl.scan_parquet(table).filter(chosen).select(number).collect().to_series().to_numpy()
