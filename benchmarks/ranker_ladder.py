@@ -29,7 +29,17 @@ NUM_SEEDS = 3
 _INFERRED_ON = "scientific"
 """The data set that `behavior_ranker` prepares."""
 _LOGGED = FeatureConfig(inferred=False)
-_ALONE = ("recency", "event_type", "evidence", "user_summary")
+_ALONE = (
+    "recency",
+    "event_type",
+    "evidence",
+    "user_summary",
+    "semantic_id",
+    "price_relation",
+    "context",
+    "statistics",
+)
+"""Enhancements that are measured on the plain DIN, each on its own."""
 _RAW = {"lens_dim": RAW_LENS}
 
 
@@ -44,20 +54,28 @@ class Rung(NamedTuple):
 RUNGS: dict[str, Rung] = {
     "id_alone": Rung("raw", IDS_ONLY.model_copy(update={"category": False, "brand": False, "price": False})),
     "ids": Rung("raw", IDS_ONLY),
-    **{f"ids_{name}": Rung("raw", IDS_ONLY.model_copy(update={name: True})) for name in _ALONE},
+    **{
+        # Raw vectors have no semantic ids.
+        f"ids_{name}": Rung("knowledge" if name == "semantic_id" else "raw", IDS_ONLY.model_copy(update={name: True}))
+        for name in _ALONE
+    },
     "no_knowledge": Rung("raw", WITHOUT_KNOWLEDGE),
     "text_item": Rung("raw", WITHOUT_KNOWLEDGE.model_copy(update={"knowledge": True}), _RAW),
     "text_similarity": Rung("raw", WITHOUT_KNOWLEDGE.model_copy(update={"similarity": True}), _RAW),
     "text": Rung("raw", _LOGGED, _RAW),
+    "text_stats": Rung("raw", _LOGGED.model_copy(update={"statistics": True}), _RAW),
     "learnt_text": Rung("text_learnt", _LOGGED),
     "learnt": Rung("knowledge_learnt", _LOGGED),
     "full": Rung("knowledge", _LOGGED),
+    "full_stats": Rung("knowledge", _LOGGED.model_copy(update={"statistics": True})),
     "inferred": Rung("inferred", FeatureConfig()),
 }
 """From ids to everything. `..._learnt` is a space without the aspects beside the learnt one."""
 _OVER = {
     "full_over_ids": ("full", "ids"),
     "full_over_text": ("full", "text"),
+    "full_over_text_stats": ("full", "text_stats"),
+    "full_statistics": ("full_stats", "full"),
     "learnt_over_text": ("learnt", "text"),
     "learnt_text_over_text": ("learnt_text", "text"),
     "aspects": ("full", "learnt"),

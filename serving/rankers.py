@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 from contracts.artifacts import read_lineage, verify_artifact
 from contracts.digests import LINEAGE_FILE
+from contracts.errors import UserError
 from models.ranker.encoding import ItemEncoder
 from models.ranker.spec import RankerSpec
 
@@ -43,9 +44,14 @@ def install_ranker(artifact: Path, rankers: Path) -> RankerSpec:
     """Copies a ranker artifact to where serving and later comparisons find it: it outlives the pipeline's folders.
 
     Raises:
-        UserError: the artifact is not a ranker, or is no longer what was evaluated.
+        UserError: the artifact is not a ranker, is no longer what was evaluated, or reads what serving does not have.
     """
     spec = RankerSpec.read(artifact)
+    if spec.features.statistics:
+        raise UserError(
+            f"ranker {spec.model_name} reads candidate_statistics, which the gateway does not have; train it with "
+            "ranker.features.statistics=false"
+        )
     place = rankers / spec.model_name
     lineage = verify_artifact(artifact)
     if (place / LINEAGE_FILE).is_file() and read_lineage(place).digest == lineage.digest:

@@ -168,6 +168,7 @@ class RankingService:
             history_ages_s=known.user.ages_at(now),
             inferred=_item_rows(known.inferred),
             inferred_scores=known.user.inferred_scores if ranker.spec.features.inferred else [],
+            timestamp=now,
         )
         outputs = await self._scorer.score(ranker.spec.model_name, feed, ranker.outputs, timeout_s=timeout_s)
         return {name: values[0] for name, values in outputs.items()}

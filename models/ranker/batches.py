@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from models.ranker.encoding import PADDING, Floats
+from models.ranker.encoding import PADDING, Floats, encode_moments
 from models.ranker.feed import candidate_grid
 from models.ranker.network import Ranker, Views, similarities
 from models.ranker.rows import ItemTable, RankingRows
@@ -52,6 +52,11 @@ class Batch(NamedTuple):
     ages_s_BH: Tensor
     inferred_BK: Tensor
     scores_BK: Tensor
+    hours_B1: Tensor
+    """UTC."""
+    weekdays_B1: Tensor
+    """Monday is 0."""
+    statistics_BCF: Tensor | None
     fold: int | None = None
     """The users' fold, in training: their items are seen as learnt without them."""
 
@@ -71,6 +76,7 @@ def make_batch(rows: RankingRows, chosen: Ints, fold: int | None = None) -> Batc
     places, filled = candidate_grid(rows, chosen)
     history, inferred = _trimmed(rows.history[chosen]), _trimmed(rows.inferred[chosen])
     length, inferred_length = history.shape[1], inferred.shape[1]
+    moment = {name: torch.from_numpy(values) for name, values in encode_moments(rows.times_s[chosen, None]).items()}
     return Batch(
         candidates_BC=torch.from_numpy(np.where(filled, rows.candidates[places], PADDING).astype(np.int64)),
         mask_BC=torch.from_numpy(filled.astype(np.float32)),
@@ -81,6 +87,9 @@ def make_batch(rows: RankingRows, chosen: Ints, fold: int | None = None) -> Batc
         ages_s_BH=torch.from_numpy(np.array(rows.history_ages_s[chosen, :length])),
         inferred_BK=torch.from_numpy(inferred),
         scores_BK=torch.from_numpy(np.array(rows.inferred_scores[chosen, :inferred_length])),
+        hours_B1=moment["context_hour"],
+        weekdays_B1=moment["context_weekday"],
+        statistics_BCF=torch.from_numpy(rows.statistics[places]) if len(rows.statistics) else None,
         fold=fold,
     )
 
@@ -134,6 +143,11 @@ def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
         inferred_BKE=inferred,
         scores_BK=batch.scores_BK,
         inferred_similarity_BSKC=inferred_similar,
+        candidate_prices_BC=catalogue.fields["price_buckets"][batch.candidates_BC],
+        history_prices_BH=catalogue.fields["price_buckets"][batch.history_BH],
+        hours_B1=batch.hours_B1,
+        weekdays_B1=batch.weekdays_B1,
+        statistics_BCF=batch.statistics_BCF,
     )
 
 

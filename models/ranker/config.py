@@ -49,6 +49,16 @@ class FeatureConfig(Config):
     """Knowledge similarity guides the attention and is read as a histogram over the history (paper, section 3.1)."""
     inferred: bool = True
     """Attention over the inferred behaviours, weighted by their confidence (paper, section 3.2)."""
+    semantic_id: bool = False
+    """Learnt embeddings of the semantic id's codes, which items with few events share with those alike. Items that
+    training did not see have none: what they are, their knowledge vector says."""
+    price_relation: bool = False
+    """How far a candidate's price lies from the prices of the history, as ranks."""
+    context: bool = False
+    """Hour and weekday (UTC) of the request, multiplied into each candidate."""
+    statistics: bool = False
+    """Popularity and newness of each candidate at its own time. Offline only: the gateway has no such features, and a
+    ranker that reads them is not deployed. On contemporaneous lists they say nothing, by construction."""
 
     @model_validator(mode="after")
     def _some_item_feature(self) -> Self:
@@ -57,6 +67,8 @@ class FeatureConfig(Config):
                 "features switches off every description of an item; leave at least one of item_id, category, brand, "
                 "price, knowledge on"
             )
+        if self.semantic_id and not self.item_id:
+            raise ValueError("features.semantic_id needs features.item_id: an item's codes are found by its id")
         if self.inferred and not (self.item_id or self.knowledge):
             raise ValueError("features.inferred needs features.item_id or features.knowledge to tell items apart")
         return self

@@ -7,6 +7,7 @@ Legend: B batch, C candidates, H history, K inferred, D vector.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -148,6 +149,7 @@ def encode_request(
     history_ages_s: Sequence[float],
     inferred: ItemRows,
     inferred_scores: Sequence[float],
+    timestamp: datetime,
 ) -> Feed:
     """Builds the graph's feed for one request (B = 1).
 
@@ -160,6 +162,7 @@ def encode_request(
         history_ages_s: age of each at the time of the request, seconds (not at the time of the stored feature).
         inferred: the user's inferred items, most confident first; longer ones are cut.
         inferred_scores: confidence of each, in (0, 1].
+        timestamp: time of the request.
     """
     length, inferred_length = spec.history_length, spec.inferred_length
     feed: Feed = {}
@@ -169,7 +172,14 @@ def encode_request(
     feed["history_types"] = _padded(encode_event_types(history_event_types[:length]), length)
     feed["history_ages_s"] = _padded(np.array(history_ages_s[:length], np.float32), length)
     feed["inferred_scores"] = _padded(np.array(inferred_scores[:inferred_length], np.float32), inferred_length)
+    feed |= encode_moments(np.array([int(timestamp.timestamp())]))
     return {name: values[None] for name, values in feed.items() if name in spec.input_names}
+
+
+def encode_moments(times_s: Ints) -> Feed:
+    """Hour (UTC) and weekday (Monday is 0) of moments in seconds since 1970, each as given."""
+    # 1970 began with a Thursday.
+    return {"context_hour": times_s // 3600 % 24, "context_weekday": (times_s // 86400 + 3) % 7}
 
 
 def _put(feed: Feed, side: str, items: EncodedItems, length: int) -> None:

@@ -22,6 +22,7 @@ from models.ranker.report import write_report
 from models.ranker.rows import RankingRows, encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker
 from models.ranker.spec import RankerSpec
+from models.ranker.statistics import ItemLog
 from models.ranker.train import TRAINING_SET_FILE, training_protocol
 
 
@@ -63,7 +64,7 @@ def evaluate_ranker(
         tempfile.TemporaryDirectory() as scratch,
         new_artifact(out, kind="evaluation", inputs=inputs, config=config) as made,
     ):
-        lists = _read_lists(training_set / TRAINING_SET_FILE, rankers, Path(scratch))
+        lists = _read_lists(training_set / TRAINING_SET_FILE, dataset, rankers, Path(scratch))
         if missing := {trained_on, gate} - lists.keys():
             raise UserError(
                 f"{training_set} holds no test list of protocol '{missing.pop()}'; give a longer test part, or another "
@@ -106,15 +107,19 @@ def _open(
     return rankers, notes
 
 
-def _read_lists(training_set: Path, rankers: dict[str, ExportedRanker], scratch: Path) -> dict[str, EvaluationLists]:
+def _read_lists(
+    training_set: Path, dataset: Path, rankers: dict[str, ExportedRanker], scratch: Path
+) -> dict[str, EvaluationLists]:
     specs = [ranker.spec for ranker in rankers.values()]
     lengths = max(spec.history_length for spec in specs), max(spec.inferred_length for spec in specs)
     names = rankers["challenger"].table.names
+    counted = any(spec.features.statistics for spec in specs)
+    log = ItemLog.index(read_dataset(dataset).behaviors, names) if counted else None
     test = pl.scan_parquet(training_set).filter(pl.col("split") == TEST).select("protocol", "user_id").collect()
     lists = {}
     for protocol in sorted(test["protocol"].unique()):
         rows = encode_rows(
-            training_set, names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch / protocol
+            training_set, names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch / protocol, log=log
         )
         users = test.filter(pl.col("protocol") == protocol)["user_id"].rank("dense").cast(pl.Int64) - 1
         lists[protocol] = EvaluationLists(rows, users.to_numpy())

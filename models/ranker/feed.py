@@ -6,7 +6,7 @@ It builds the same arrays as `encoding.encode_request` does for one request (a t
 import numpy as np
 import numpy.typing as npt
 
-from models.ranker.encoding import PADDING, Feed, Ints
+from models.ranker.encoding import PADDING, Feed, Ints, encode_moments
 from models.ranker.rows import ItemTable, RankingRows
 from models.ranker.spec import RankerSpec
 
@@ -34,6 +34,10 @@ def build_feed(spec: RankerSpec, table: ItemTable, rows: RankingRows, chosen: np
         "inferred_scores": np.array(rows.inferred_scores[chosen, :inferred_length]),
     }
     names = spec.input_names
+    feed |= encode_moments(rows.times_s[chosen, None])
+    if spec.features.statistics:
+        assert len(rows.statistics), "rows were encoded without the log, the ranker reads statistics"
+        feed["candidate_statistics"] = np.where(filled[..., None], rows.statistics[places], 0)
     for side, items in sides.items():
         for field, values in table.features._asdict().items():
             if f"{side}_{field}" in names:

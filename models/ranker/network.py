@@ -25,8 +25,10 @@ from torch.nn.functional import linear
 
 from models.ranker.attention import MASKED, BehaviorBias, SimilarityHistogram, TargetAttention, UserReader
 from models.ranker.config import RankerConfig
+from models.ranker.context import PriceRelation, RequestContext
 from models.ranker.encoding import UNKNOWN
 from models.ranker.lens import Lens
+from models.ranker.spec import NUM_STATISTICS
 
 _NUM_GATES = 4
 _NUM_POSITIONS = 64
@@ -47,6 +49,12 @@ class Views(NamedTuple):
     scores_BK: Tensor | None
     inferred_similarity_BSKC: Tensor | None
     """Of the first aspect alone."""
+    candidate_prices_BC: Tensor | None
+    """Buckets."""
+    history_prices_BH: Tensor | None
+    hours_B1: Tensor | None
+    weekdays_B1: Tensor | None
+    statistics_BCF: Tensor | None
 
 
 class Logits(NamedTuple):
@@ -61,9 +69,17 @@ class Logits(NamedTuple):
 class ItemTower(nn.Module):
     """Represents an item as the normalised sum of what is known of it."""
 
-    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], rank: int) -> None:
+    codes: Tensor
+
+    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], rank: int, codes: Tensor | None) -> None:
         super().__init__()
         features, width = config.features, config.dim
+        self.shared = None
+        if features.semantic_id:
+            assert codes is not None
+            # The graph holds them; weights are what was learnt.
+            self.register_buffer("codes", codes, persistent=False)
+            self.shared = _table(int(codes.max()) + 1, width)
         self.id_dropout = config.id_dropout
         used = {"ids": "item", "categories": "category", "brands": "brand", "price_buckets": "price"}
         self.tables = nn.ModuleDict(
@@ -81,7 +97,10 @@ class ItemTower(nn.Module):
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
         """Items [..., E] from the fields that are there."""
-        parts = [table(self._hidden(name, fields[name])) for name, table in self.tables.items() if name in fields]
+        seen = {name: self._hidden(name, fields[name]) for name in self.tables if name in fields}
+        parts = [self.tables[name](indices) for name, indices in seen.items()]
+        if self.shared is not None and "ids" in seen:
+            parts.append(self.shared(self.codes[seen["ids"]]).sum(-2))
         if self.project is not None and "vectors" in fields:
             parts.append(self.project(fields["vectors"][..., : self.project.in_features]))
         total = parts[0]
@@ -125,13 +144,16 @@ class Ranker(nn.Module):
 
     calibration: Tensor
 
-    def __init__(self, config: RankerConfig, sizes: Mapping[str, int], aspects: Sequence[int]) -> None:
+    def __init__(
+        self, config: RankerConfig, sizes: Mapping[str, int], aspects: Sequence[int], codes: Tensor | None = None
+    ) -> None:
         """Builds the network.
 
         Args:
             config: Its switches and sizes.
             sizes: Rows of each embedding table.
             aspects: Lengths of the aspects of an item vector; the first represents the item, all are compared.
+            codes: Rows of the table of codes, for each id (`rows.read_codes`); needed for `features.semantic_id`.
         """
         super().__init__()
         self.features, self.order_weight = config.features, config.order_weight
@@ -140,7 +162,7 @@ class Ranker(nn.Module):
         self.lens = Lens(sum(aspects), config.lens_dim) if features.vectors and config.lens_dim else None
         self.aspects = (self.lens.rank,) if self.lens else tuple(aspects)
         num_aspects = len(self.aspects) if features.similarity else 0
-        self.items = ItemTower(config, sizes, self.aspects[0])
+        self.items = ItemTower(config, sizes, self.aspects[0], codes)
         self.attention = TargetAttention(width, config.num_heads, num_aspects=num_aspects)
         read = 3 * width + (config.num_heads if features.evidence else 0)
         self.user = UserReader(width) if features.user_summary else None
@@ -163,6 +185,12 @@ class Ranker(nn.Module):
         if features.inferred and features.similarity:
             self.inferred_histogram = SimilarityHistogram(num_aspects=1, num_gates=1)
             distribution += self.inferred_histogram.width
+        self.context = RequestContext(width) if features.context else None
+        read += width if features.context else 0
+        read += NUM_STATISTICS if features.statistics else 0
+        self.prices = PriceRelation(config.num_price_buckets) if features.price_relation else None
+        if self.prices is not None:
+            distribution += self.prices.width
         self.tower = Tower(read, distribution, width, config.dropout)
         # What a click owes to the place on the page: learnt, and left out of the graph.
         self.position = nn.Parameter(torch.zeros(_NUM_POSITIONS)) if config.position_bias else None
@@ -185,6 +213,13 @@ class Ranker(nn.Module):
         if self.features.inferred:
             read, distribution = self._read_inferred(views)
             parts, distributions = [*parts, *read], [*distributions, *distribution]
+        if self.context is not None:
+            parts.append(self.context(c_BCE, views.hours_B1, views.weekdays_B1))
+        if self.features.statistics:
+            assert views.statistics_BCF is not None
+            parts.append(views.statistics_BCF)
+        if self.prices is not None:
+            distributions.append(self.prices(views.candidate_prices_BC, views.history_prices_BH))
         click, conversion = self.tower(parts, distributions).unbind(-1)
         return Logits(click, conversion, user_BE)
 
@@ -252,6 +287,11 @@ class Ranker(nn.Module):
             inferred_BKE=self.items(sides["inferred"]) if self.features.inferred else None,
             scores_BK=inputs.get("inferred_scores"),
             inferred_similarity_BSKC=inferred_similar,
+            candidate_prices_BC=inputs.get("candidate_price_buckets"),
+            history_prices_BH=inputs.get("history_price_buckets"),
+            hours_B1=inputs.get("context_hour"),
+            weekdays_B1=inputs.get("context_weekday"),
+            statistics_BCF=inputs.get("candidate_statistics"),
         )
 
 

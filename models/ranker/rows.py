@@ -34,6 +34,8 @@ from models.ranker.encoding import (
     ItemEncoder,
     ItemRows,
 )
+from models.ranker.spec import NUM_STATISTICS
+from models.ranker.statistics import ItemLog
 
 _ROWS_PER_BATCH = 8192
 
@@ -70,6 +72,10 @@ class RankingRows:
     """[N, K], most confident first."""
     inferred_scores: Floats
     """[N, K]"""
+    times_s: npt.NDArray[np.int64]
+    """[N], time of the list, seconds since 1970."""
+    statistics: Floats
+    """[M, 3], popularity and newness of the candidates (`statistics.py`); [0, 3] where nobody asked for them."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -102,6 +108,22 @@ def read_folds(item_embeddings: Path, item_ids: pl.Series) -> Floats:
     folds = np.zeros((len(stored), len(is_known), stored.shape[2]), np.float32)
     folds[:, is_known] = stored[:, places.drop_nulls().to_numpy()]
     return folds
+
+
+def read_codes(item_embeddings: Path, encoder: ItemEncoder) -> npt.NDArray[np.int64]:
+    """Semantic ids of the items that training saw, [rows of the id table, levels]: 1 + code, counted over the levels.
+
+    0 stands for no code: of padding, of unknown items and of those without an embedding.
+    """
+    table = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id", "semantic_id")
+    index = encoder.vocabularies["item"]
+    known = table.with_columns(row=pl.col("item_id").replace_strict(index, default=None, return_dtype=pl.Int64))
+    known = known.filter(pl.col("row").is_not_null())
+    codes = np.array(known["semantic_id"].to_list(), np.int64)
+    starts = np.concatenate([[0], np.cumsum(codes.max(0) + 1)[:-1]])
+    found = np.zeros((encoder.sizes["item"], codes.shape[1]), np.int64)
+    found[known["row"].to_numpy()] = 1 + codes + starts
+    return found
 
 
 def user_folds(training_set: Path, *, split: str, protocol: str, num_folds: int) -> npt.NDArray[np.int64]:
@@ -142,7 +164,14 @@ def encode_catalogue(items: pl.DataFrame, vectors: pl.DataFrame, encoder: ItemEn
 
 
 def encode_rows(
-    training_set: Path, names: pl.Enum, *, split: str, protocol: str, lengths: tuple[int, int], scratch: Path
+    training_set: Path,
+    names: pl.Enum,
+    *,
+    split: str,
+    protocol: str,
+    lengths: tuple[int, int],
+    scratch: Path,
+    log: ItemLog | None = None,
 ) -> RankingRows:
     """Encodes the lists of one part and protocol.
 
@@ -153,6 +182,7 @@ def encode_rows(
         protocol: how the lists were made.
         lengths: H and K, the behaviours and inferred behaviours kept per list.
         scratch: folder for the mapped arrays; must live as long as the result.
+        log: what statistics are counted from; none: no statistics.
     """
     wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -167,6 +197,9 @@ def encode_rows(
         )
         for frame in frames:
             arrays = _encode_batch(frame, names, *lengths)
+            if log is not None:
+                times_s = np.repeat(arrays["times_s"], np.diff(arrays["offsets"], prepend=0))
+                arrays["statistics"] = log.at(arrays["candidates"], times_s)
             arrays["offsets"] += total
             total = int(arrays["offsets"][-1]) if len(frame) else total
             for name, values in arrays.items():
@@ -191,6 +224,7 @@ def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: in
         "history_ages_s": np.where(filled, ages + since[:, None], 0).astype(np.float32),
         "inferred": _padded(frame["inferred_item_ids"], inferred, partial(_item_rows, names=names))[0],
         "inferred_scores": _padded(frame["inferred_scores"], inferred, pl.Series.to_numpy)[0],
+        "times_s": frame["timestamp"].cast(pl.Int64).to_numpy() // 1_000_000,
     }
 
 
@@ -231,6 +265,8 @@ def _map(scratch: Path, length: int, inferred: int) -> RankingRows:
         "history_ages_s": (np.float32, length),
         "inferred": (np.int32, inferred),
         "inferred_scores": (np.float32, inferred),
+        "times_s": (np.int64, 0),
+        "statistics": (np.float32, NUM_STATISTICS),
     }
     return RankingRows(**{name: _mapped(scratch / f"{name}.bin", *kind) for name, kind in kinds.items()})
 

@@ -12,6 +12,8 @@ MODEL_FILE = "ranker.onnx"
 GOLDEN_FILE = "golden.npz"
 WEIGHTS_FILE = "weights.safetensors"
 DYNAMIC = -1
+NUM_STATISTICS = 3
+"""Numbers per candidate of `models/ranker/statistics.py`."""
 
 
 def model_name_of(version: str) -> str:
@@ -83,7 +85,7 @@ def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: in
         "ids": features.item_id,
         "categories": features.category,
         "brands": features.brand,
-        "price_buckets": features.price,
+        "price_buckets": features.price or features.price_relation,
     }
     found = [
         TensorSpec(name=f"{side}_{name}", dtype="int64", dims=(length,))
@@ -98,6 +100,10 @@ def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: in
         found.append(_floats("history_ages_s", history))
     if features.event_type:
         found.append(TensorSpec(name="history_types", dtype="int64", dims=(history,)))
+    if features.context:
+        found += [TensorSpec(name=f"context_{name}", dtype="int64", dims=(1,)) for name in ("hour", "weekday")]
+    if features.statistics:
+        found.append(_floats("candidate_statistics", DYNAMIC, NUM_STATISTICS))
     if features.inferred:
         found.append(_floats("inferred_scores", inferred))
         if features.item_id:

@@ -28,10 +28,12 @@ from models.ranker.rows import (
     encode_catalogue,
     encode_rows,
     fit_encoder,
+    read_codes,
     read_folds,
     read_vectors,
     user_folds,
 )
+from models.ranker.statistics import ItemLog
 from models.ranker.training import Trainer, score_lists, spread, use_threads
 
 TRAINING_SET_FILE = "training_set.parquet"
@@ -57,7 +59,8 @@ def train_ranker(
     encoder = fit_encoder(data, config, dim=vector_dim)
     table = encode_catalogue(data.items, vectors, encoder)
     aspects = read_aspects(item_embeddings, length=vector_dim)
-    network = Ranker(config, encoder.sizes, tuple(aspects.values()))
+    codes = torch.from_numpy(read_codes(item_embeddings, encoder)) if config.features.semantic_id else None
+    network = Ranker(config, encoder.sizes, tuple(aspects.values()), codes)
     if network.lens is not None:
         # Only items that training saw may shape the lens.
         network.lens.fit(table.features.vectors[table.features.ids > UNKNOWN])
@@ -68,7 +71,8 @@ def train_ranker(
         new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
     ):
         protocol = training_protocol(training_set / TRAINING_SET_FILE)
-        rows = _read_rows(training_set / TRAINING_SET_FILE, protocol, table, config, Path(scratch))
+        log = ItemLog.index(data.behaviors, table.names) if config.features.statistics else None
+        rows = _read_rows(training_set / TRAINING_SET_FILE, protocol, table, config, Path(scratch), log)
         run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
         own = user_folds(
             training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds)
@@ -109,10 +113,14 @@ class _Rows(NamedTuple):
     """Validation lists of the training's own regime: their probabilities are the ones that are served."""
 
 
-def _read_rows(training_set: Path, protocol: str, table: ItemTable, config: RankerConfig, scratch: Path) -> _Rows:
+def _read_rows(
+    training_set: Path, protocol: str, table: ItemTable, config: RankerConfig, scratch: Path, log: ItemLog | None
+) -> _Rows:
     lengths = (config.history_length, config.inferred_length)
     train, validation, calibration = (
-        encode_rows(training_set, table.names, split=part, protocol=kind, lengths=lengths, scratch=scratch / name)
+        encode_rows(
+            training_set, table.names, split=part, protocol=kind, lengths=lengths, scratch=scratch / name, log=log
+        )
         for name, part, kind in (
             ("train", TRAIN, protocol),
             ("validation", VALIDATION, "contemporaneous"),

@@ -1,6 +1,7 @@
 """Parts of a served sample shop: real rankers without training, free loopback ports."""
 
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ def _request(spec: RankerSpec, encoder: ItemEncoder, rng: np.random.Generator) -
         history_ages_s=[10.0, 3600.0, 86400.0],
         inferred=_rows(rng, 2),
         inferred_scores=[0.9, 0.4],
+        timestamp=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 

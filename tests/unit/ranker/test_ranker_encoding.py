@@ -64,6 +64,7 @@ def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, dat
         history_ages_s=[age + waited for age in row["history_ages_s"]],
         inferred=_item_rows(data, vectors, row["inferred_item_ids"]),
         inferred_scores=row["inferred_scores"],
+        timestamp=row["timestamp"],
     )
     expected = build_feed(spec, table, rows, np.array([5]))
     assert set(found) == set(expected) == spec.input_names

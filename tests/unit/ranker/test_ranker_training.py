@@ -91,6 +91,8 @@ def test_the_baseline_takes_no_vectors(ranker: Path, baseline: Path) -> None:
         FeatureConfig(item_id=False),
         FeatureConfig(similarity=False, recency=False, event_type=False, evidence=False),
         FeatureConfig(knowledge=False, brand=False, price=False),
+        FeatureConfig(semantic_id=True, price_relation=True, context=True, statistics=True),
+        FeatureConfig(price=False, price_relation=True, similarity=False, knowledge=False),
         FeatureConfig(
             item_id=False, category=False, brand=False, price=False, inferred=False, recency=False, user_summary=False
         ),

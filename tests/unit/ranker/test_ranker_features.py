@@ -1,0 +1,92 @@
+"""What a switch lets the ranker see is what the log said at that time, and nothing later."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from ranker_shop import NUM_ITEMS, START, Shop, tiny_config
+
+from contracts.dataset import Dataset
+from contracts.errors import UserError
+from models.ranker.config import EvaluationConfig, FeatureConfig
+from models.ranker.context import PriceRelation
+from models.ranker.encoding import FIRST, encode_moments
+from models.ranker.evaluate import evaluate_ranker
+from models.ranker.rows import fit_encoder, read_codes
+from models.ranker.statistics import ItemLog
+from models.ranker.train import train_ranker
+from serving.rankers import install_ranker
+
+NAMES = pl.Enum(["a", "b", "c"])
+DAY = 86_400
+
+
+def _at(log: ItemLog, item: int, moment: datetime) -> list[float]:
+    found = log.at(np.array([FIRST + item]), np.array([int(moment.timestamp())]))
+    return np.expm1(found[0]).round(3).tolist()
+
+
+def test_statistics_count_what_was_before() -> None:
+    days = [0, 20, 25, 31]
+    behaviors = pl.DataFrame({"item_id": ["a"] * 4, "timestamp": [START + timedelta(days=day) for day in days]})
+    behaviors = pl.concat([behaviors, pl.DataFrame({"item_id": ["c"], "timestamp": [START + timedelta(days=25)]})])
+    log = ItemLog.index(behaviors.with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC"))), NAMES)
+    assert _at(log, 0, START + timedelta(days=26)) == [2, 3, 26]
+    assert _at(log, 0, START + timedelta(days=31)) == [1, 2, 31], "the event of that very moment does not count"
+    assert _at(log, 0, START + timedelta(days=31, seconds=1)) == [2, 3, pytest.approx(31, abs=1e-3)]
+    assert _at(log, 0, START) == [0, 0, 0], "nothing before the first event"
+    assert _at(log, 1, START + timedelta(days=30)) == [0, 0, 0], "an item that nobody met"
+    assert _at(log, 2, START + timedelta(days=400)) == [0, 0, 375], "long after the log"
+
+
+def test_statistics_equal_a_plain_count(data: Dataset) -> None:
+    names = pl.Enum(data.items["item_id"])
+    log = ItemLog.index(data.behaviors, names)
+    rng = np.random.default_rng(0)
+    items, hours = rng.integers(NUM_ITEMS, size=50), rng.integers(900, size=50)
+    moments = [START + timedelta(hours=int(hour)) for hour in hours]
+    found = log.at(items + FIRST, np.array([int(moment.timestamp()) for moment in moments]))
+    for row, (item, moment) in enumerate(zip(items, moments, strict=True)):
+        seen = data.behaviors.filter((pl.col("item_id") == names.categories[int(item)]) & (pl.col("timestamp") < moment))
+        recent = seen.filter(pl.col("timestamp") >= moment - timedelta(days=7))
+        assert np.expm1(found[row, 0]) == pytest.approx(len(recent), abs=1e-3)
+
+
+def test_price_relation_says_how_far_off_a_price_is() -> None:
+    relation = PriceRelation(10)
+    history = torch.tensor([[FIRST + 5, FIRST + 5, 0], [1, 0, 0]])
+    found = relation(torch.tensor([[FIRST + 5, FIRST + 9, 1], [FIRST, FIRST, FIRST]]), history)
+    same, dearer, unknown = found[0].unbind(-1)
+    assert same[:-1].argmax() == 3
+    assert dearer[:-1].argmax() > 3
+    assert same[-1] == dearer[-1] == 1
+    assert unknown.abs().sum() == 0
+    assert found[1].abs().sum() == 0, "no price is known of that history"
+
+
+def test_moments() -> None:
+    found = encode_moments(np.array([0, int(datetime.fromisoformat("2026-11-22T23:59:00+00:00").timestamp())]))
+    assert found["context_hour"].tolist() == [0, 23]
+    assert found["context_weekday"].tolist() == [3, 6]
+
+
+def test_codes_are_those_of_the_id_and_none_for_what_training_did_not_see(shop: Shop, data: Dataset) -> None:
+    encoder = fit_encoder(data, tiny_config(), dim=0)
+    codes = read_codes(shop.inputs.item_embeddings, encoder)
+    assert codes.shape == (encoder.sizes["item"], 1)
+    assert (codes[:FIRST] == 0).all()
+    row = encoder.vocabularies["item"]["i7"]
+    assert codes[row].tolist() == [8]
+    assert codes[encoder.vocabularies["item"][f"i{NUM_ITEMS - 1}"]].tolist() == [0], "an item without an embedding"
+
+
+def test_a_ranker_with_statistics_is_measured_but_not_deployed(shop: Shop, baseline: Path, tmp_path: Path) -> None:
+    config = tiny_config(features=FeatureConfig(statistics=True, inferred=False), max_epochs=1)
+    train_ranker(*shop.inputs, config, checkpoints=tmp_path / "c", out=tmp_path / "r")
+    settings = EvaluationConfig(num_bootstrap=100, num_threads=1)
+    evaluate_ranker(tmp_path / "r", baseline, *shop.inputs, settings, champion=None, out=tmp_path / "evaluation")
+    with pytest.raises(UserError, match=r"features\.statistics=false"):
+        install_ranker(tmp_path / "r", tmp_path / "rankers")
