@@ -95,7 +95,9 @@ def _rows(inputs: RankerInputs, table: ItemTable, part: str, config: RankerConfi
 def _run_peer(module: str, work: Path) -> tuple[float, float]:
     """Samples a second and NDCG@10 on the test lists."""
     command = [str(_PYTHON), "-m", f"{__package__}.run", module, str(work), "--seed", str(_SEED)]
-    subprocess.run(command, check=True, cwd=ROOT.parent, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    # Libraries leave logs where they are started.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT.parent)}
+    subprocess.run(command, check=True, cwd=work, env=environment)
     with np.load(work / f"{module}.npz", allow_pickle=False) as stored, np.load(work / f"{TEST}.npz") as test:
         quality = list_metrics(stored["test"], test["clicks"], test["offsets"]).ndcg
         return float(stored["samples"] / stored["seconds"]), float(np.nanmean(quality))
