@@ -39,16 +39,19 @@ def train_projection(
     views: Floats, engagement: Engagement, config: ContrastConfig, *, dimension: int, seed: int
 ) -> Trained:
     """A projection of views [N, W] to `dimension`, trained on co-engagement; untrained where there is too little."""
+    engaged = np.unique(np.append(engagement.targets, engagement.histories[engagement.histories != NO_ITEM]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         projection = Projection(views.shape[1], dimension, config.hidden, dropout=config.dropout)
         projection.fit_linear(views)
-        residuals = nn.Parameter(torch.zeros(len(views), dimension))
+        own = nn.Parameter(torch.zeros(len(engaged), dimension))
         steps = plan_steps(len(engagement.targets), config)
         if steps:
-            trainer = _Trainer(projection, residuals, torch.from_numpy(views), config)
+            trainer = _Trainer(projection, own, engaged, views, config)
             trainer.run(engagement, steps, np.random.default_rng(seed))
-    return Trained(projection.eval(), residuals.detach().numpy() * np.float32(1 - config.residual_dropout))
+    residuals = np.zeros((len(views), dimension), np.float32)
+    residuals[engaged] = own.detach().numpy() * np.float32(1 - config.residual_dropout)
+    return Trained(projection.eval(), residuals)
 
 
 def plan_steps(num_targets: int, config: ContrastConfig) -> int:
@@ -59,8 +62,11 @@ def plan_steps(num_targets: int, config: ContrastConfig) -> int:
 class _Trainer:
     """Projection and residuals while they are trained."""
 
-    def __init__(self, projection: Projection, residuals: nn.Parameter, views: Tensor, config: ContrastConfig) -> None:
-        self._projection, self._residuals, self._views, self._config = projection, residuals, views, config
+    def __init__(
+        self, projection: Projection, residuals: nn.Parameter, engaged: Rows, views: Floats, config: ContrastConfig
+    ) -> None:
+        self._projection, self._residuals, self._engaged = projection, residuals, engaged
+        self._views, self._config = views, config
         groups: list[dict[str, Any]] = [
             {"params": list(projection.parameters())},
             {"params": [residuals], "weight_decay": 0.0},
@@ -90,16 +96,17 @@ class _Trainer:
         """[B, B] logits of every history for every target; each distinct item is projected once."""
         is_there = batch.histories != NO_ITEM
         items, places = np.unique(np.concatenate([batch.targets, batch.histories[is_there]]), return_inverse=True)
-        vectors_Ud = self._project(torch.from_numpy(items))
+        vectors_Ud = self._project(items)
         history_places = np.zeros(batch.histories.shape, np.int64)
         history_places[is_there] = places[len(batch.targets) :]
         targets_Bd = vectors_Ud[torch.from_numpy(places[: len(batch.targets)])]
         cosines_BHB = vectors_Ud[torch.from_numpy(history_places)] @ targets_Bd.T / self._config.temperature
         return cosines_BHB.masked_fill(torch.from_numpy(~is_there).unsqueeze(-1), _MASKED).logsumexp(1)
 
-    def _project(self, items: Tensor) -> Tensor:
+    def _project(self, items: Rows) -> Tensor:
         kept = torch.rand(len(items), 1) >= self._config.residual_dropout
-        return normalize(self._projection(self._views[items]) + self._residuals[items] * kept, dim=-1)
+        residuals = self._residuals[torch.from_numpy(np.searchsorted(self._engaged, items))]
+        return normalize(self._projection(torch.from_numpy(self._views[items])) + residuals * kept, dim=-1)
 
 
 def _related(batch: Engagement) -> Tensor:

@@ -9,8 +9,9 @@ words, knowledge and brand, each an aspect of unit norm that is compared on its 
 
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -20,6 +21,7 @@ from models.knowledge.config import EmbeddingConfig
 from models.knowledge.contrast import train_projection
 from models.knowledge.encoder import Floats
 from models.knowledge.engagement import Engagement
+from models.knowledge.matrices import blocks, new_matrix
 from models.knowledge.projection import Projection
 from models.knowledge.student import teach
 from models.knowledge.views import BRAND, KNOWLEDGE, Views, unit
@@ -42,19 +44,23 @@ class Whitening(NamedTuple):
     @classmethod
     def fit(cls, view: Floats, *, size: int, strength: float) -> Self:
         """Fits to a catalogue's view [N, D]; items that lack it don't count."""
-        present = view[view.any(axis=1)]
-        mean = np.asarray(present.sum(axis=0) / (len(present) + _SHRINKAGE), np.float32)
-        centred = present - mean
-        variances, axes = np.linalg.eigh(centred.T @ centred)
+        mean = _sum(view, lambda part: part.sum(axis=0)) / (_sum(view, len) + _SHRINKAGE)
+        covariance = _sum(view, lambda part: (part - mean).T @ (part - mean))
+        variances, axes = np.linalg.eigh(covariance.astype(np.float32))
         variances, axes = variances[::-1][:size], axes[:, ::-1][:, :size]
         scale = np.maximum(variances / max(float(variances[0]), 1e-12), _MIN_VARIANCE) ** -strength
-        return cls(mean, np.ascontiguousarray(axes * scale, dtype=np.float32))
+        return cls(mean.astype(np.float32), np.ascontiguousarray(axes * scale, dtype=np.float32))
 
     def apply(self, view: Floats) -> Floats:
         """Unit vectors [N, w]; zeros where an item lacks the view."""
         seen = unit(np.asarray((view - self.mean) @ self.axes, np.float32))
         seen[~view.any(axis=1)] = 0
         return seen
+
+
+def _sum(view: Floats, function: Callable[[Floats], Any]) -> Any:
+    """Sum over the catalogue of a function of some items that have the view."""
+    return sum(function(part[part.any(axis=1)].astype(np.float64)) for part in map(view.__getitem__, blocks(len(view))))
 
 
 class Reader(NamedTuple):
@@ -75,12 +81,23 @@ class Reader(NamedTuple):
         wanted = {TITLE_WORDS: config.words.title_axes, PAGE_WORDS: config.words.page_axes}
         return cls(whitenings, fit_words(texts, wanted, max_words=config.words.max_words, seed=config.seed))
 
+    @property
+    def width(self) -> int:
+        """W, the length of what is read of an item."""
+        maps = [map_.axes for map_ in self.whitenings.values()] + [map_.axes for map_ in self.words.values()]
+        return sum(axes.shape[1] for axes in maps)
+
     def read(self, views: Views, texts: Texts) -> tuple[Floats, Floats]:
         """What the raw texts say, and all there is to read: [N, W] each, the knowledge last."""
-        seen = {name: whitening.apply(views[name]) for name, whitening in self.whitenings.items()}
-        raw = [view for name, view in seen.items() if name != KNOWLEDGE]
-        said = np.concatenate([*raw, *(words.apply(texts[kind]) for kind, words in self.words.items())], axis=1)
-        return said, np.concatenate([said, seen[KNOWLEDGE]], axis=1) if KNOWLEDGE in seen else said
+        num_items = len(next(iter(views.values())))
+        full = new_matrix(num_items, self.width)
+        for rows in blocks(num_items):
+            seen = {name: whitening.apply(views[name][rows]) for name, whitening in self.whitenings.items()}
+            known = [seen.pop(KNOWLEDGE)] if KNOWLEDGE in seen else []
+            said = [words.apply(texts[kind][rows]) for kind, words in self.words.items()]
+            full[rows] = np.concatenate([*seen.values(), *said, *known], axis=1)
+        num_known = self.whitenings[KNOWLEDGE].axes.shape[1] if KNOWLEDGE in self.whitenings else 0
+        return full[:, : full.shape[1] - num_known], full
 
 
 class Space(NamedTuple):
@@ -102,8 +119,13 @@ class Space(NamedTuple):
 
     def project(self, views: Views, residuals: Floats, texts: Texts) -> Floats:
         """All aspects of items with residuals [N, d] and texts from `word_texts`, side by side."""
-        beside = [self._look(name, views, texts) for name in self.axes]
-        return np.concatenate([unit(self.place(views, texts) + residuals), *beside], axis=1)
+        found = np.empty((len(residuals), sum(self.aspects.values())), np.float32)
+        for rows in blocks(len(residuals)):
+            some = {name: view[rows] for name, view in views.items()}
+            said = {kind: words[rows] for kind, words in texts.items()}
+            beside = [self._look(name, some, said) for name in self.axes]
+            found[rows] = np.concatenate([unit(self.place(some, said) + residuals[rows]), *beside], axis=1)
+        return found
 
     def _look(self, name: str, views: Views, texts: Texts) -> Floats:
         size = self.axes[name]

@@ -51,7 +51,7 @@ def teach(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = teacher.without(texts.shape[1])
-        _fit(student, torch.from_numpy(texts[taught]), torch.from_numpy(points[taught]), config, rng)
+        _fit(student, texts, points, taught, config, rng)
     checked = held[:_MAX_CHECKED]
     recall = None
     if len(checked):
@@ -60,15 +60,21 @@ def teach(
 
 
 def _fit(
-    student: Projection, texts: torch.Tensor, points: torch.Tensor, config: StudentConfig, rng: np.random.Generator
+    student: Projection,
+    texts: Floats,
+    points: Floats,
+    taught: NDArray[np.int64],
+    config: StudentConfig,
+    rng: np.random.Generator,
 ) -> None:
-    per_epoch = -(-len(texts) // config.batch_size)
+    per_epoch = -(-len(taught) // config.batch_size)
     optimizer = torch.optim.AdamW(student.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(per_epoch * config.epochs, 1))
     student.train()
     for _ in range(config.epochs):
-        for chosen in np.array_split(rng.permutation(len(texts)), per_epoch):
-            loss = (1 - cosine_similarity(student(texts[chosen]), points[chosen])).mean()
+        for chosen in np.array_split(taught[rng.permutation(len(taught))], per_epoch):
+            said, wanted = torch.from_numpy(texts[chosen]), torch.from_numpy(points[chosen])
+            loss = (1 - cosine_similarity(student(said), wanted)).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -12,6 +12,7 @@ import polars as pl
 from contracts.tables import FACETS
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.encoder import Floats, TextEncoder
+from models.knowledge.matrices import blocks, new_matrix
 
 BRAND: Final = "brand"
 KNOWLEDGE: Final = "knowledge"
@@ -47,22 +48,33 @@ def view_texts(items: pl.DataFrame) -> dict[str, pl.Series]:
 
 def _encode_texts(texts: pl.Series, encoder: TextEncoder, max_tokens: int | None) -> Floats:
     present = (texts.str.strip_chars() != "").to_numpy()
-    encoded = encoder.encode(texts.filter(present).to_list(), max_tokens=max_tokens)
-    vectors = np.zeros((len(texts), encoded.shape[1]), np.float32)
-    vectors[present] = encoded
+    vectors = new_matrix(len(texts), encoder.encode([]).shape[1])
+    for rows in blocks(len(texts)):
+        vectors[rows] = 0
+        vectors[rows][present[rows]] = encoder.encode(
+            texts[rows].filter(present[rows]).to_list(), max_tokens=max_tokens
+        )
     return vectors
 
 
 def _knowledge_vectors(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: TextEncoder) -> Floats:
-    """[N, D] mean of each item's claim vectors, weighted by confidence, of unit norm; claims are encoded once each."""
-    rows = items.select("item_id").with_row_index("row").join(knowledge, on="item_id", how="inner")
+    """[N, D] mean of each item's claim vectors, weighted by confidence, of unit norm."""
+    ordered = items.select("item_id").join(knowledge, on="item_id", how="left", maintain_order="left")
+    vectors = new_matrix(items.height, encoder.encode([]).shape[1])
+    for rows in blocks(items.height):
+        vectors[rows] = _claim_means(ordered[rows].with_row_index("row"), encoder)
+    return vectors
+
+
+def _claim_means(rows: pl.DataFrame, encoder: TextEncoder) -> Floats:
+    """The means of some items; claims that several of them share are encoded once."""
     facets = [rows.select("row", claim=pl.col(facet)).explode("claim").drop_nulls() for facet in FACETS]
     claims = pl.concat(facets).unnest("claim")
     texts = claims["text"].unique(maintain_order=True)
     vectors = encoder.encode(texts.to_list())
     text_rows = claims.join(texts.to_frame().with_row_index("text_row"), on="text", how="left", maintain_order="left")
     weighted = vectors[text_rows["text_row"].to_numpy()] * text_rows["confidence"].to_numpy()[:, None]
-    total = np.zeros((items.height, vectors.shape[1]), dtype=np.float32)
+    total = np.zeros((rows.height, vectors.shape[1]), dtype=np.float32)
     np.add.at(total, text_rows["row"].to_numpy(), weighted)
     return unit(total)
 

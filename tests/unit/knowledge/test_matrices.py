@@ -1,0 +1,20 @@
+"""Matrices that may be larger than the memory."""
+
+import numpy as np
+
+from models.knowledge.matrices import BLOCK, blocks, new_matrix
+
+
+def test_a_large_matrix_lies_in_a_file_and_holds_what_is_written() -> None:
+    large, small = new_matrix(70_000, 256), new_matrix(10, 256)
+    assert isinstance(large, np.memmap)
+    assert not isinstance(small, np.memmap)
+    large[-1] = 3
+    assert large[-1].sum() == 3 * 256
+    assert not large[0].any()
+
+
+def test_blocks_hold_every_row_once() -> None:
+    for num_rows in (0, 1, BLOCK, 2 * BLOCK + 5):
+        rows = [row for part in blocks(num_rows) for row in range(num_rows)[part]]
+        assert rows == list(range(num_rows))
