@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import urllib.error
 import urllib.request
 from typing import Any
 
 from contracts.errors import UserError
 from reaseq.options import add_config_options, config_of
+from serving.config import TOKEN_ENV
 
 _TIMEOUT_S = 30.0
 
@@ -29,16 +31,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def post(url: str, path: str, body: dict[str, Any]) -> Any:
-    """Posts JSON to the gateway and returns the parsed answer.
+    """Posts JSON to the gateway, with the token of `REASEQ_GATEWAY_TOKEN` if there is one; returns the parsed answer.
 
     Raises:
         UserError: the gateway is not there, or refuses the request; the message is its own.
     """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"'{url}' is not an address; write http://host:port")
-    request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-        url + path, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json"}
+    if token := os.environ.get(TOKEN_ENV):
+        headers["authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(url + path, data=json.dumps(body).encode(), headers=headers)  # noqa: S310 - checked
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             return json.load(response)

@@ -10,6 +10,7 @@ from contracts.config import Config
 from contracts.errors import UserError
 
 CONFIG_ENV: Final = "REASEQ_SERVING_CONFIG"
+TOKEN_ENV: Final = "REASEQ_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
 TRITON_PYTHON_ENV: Final = "REASEQ_TRITON_PYTHON"
 
 
@@ -54,6 +55,8 @@ class GatewayConfig(Config):
     """Most candidates of one request."""
     max_events: int = Field(default=1000, ge=1)
     """Most events of one post."""
+    max_in_flight: int = Field(default=64, ge=1)
+    """Requests under way in one worker; one more is answered 429 at once, instead of all of them late."""
     cached_items: int = Field(default=100_000, ge=1)
     """Items whose features are kept in memory, per embedding space."""
     start_timeout_s: float = Field(default=180.0, gt=0)

@@ -13,6 +13,7 @@ import bentoml
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 
 from feature_repo.online import FeatureReader
+from serving.admission import Admission, require_right_to_write
 from serving.config import GatewayConfig, ServingConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
@@ -30,6 +31,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     deployments = Deployments(config.state, config.rankers)
     with EventLog(config.events) as log:
         app.state.config = config.gateway
+        app.state.admission = Admission(config.gateway.max_in_flight)
         app.state.ranking = RankingService(
             config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log
         )
@@ -52,27 +54,35 @@ def _limits(request: Request) -> GatewayConfig:
     return config
 
 
+def _admission(request: Request) -> Admission:
+    admission: Admission = request.app.state.admission
+    return admission
+
+
 Ranking = Annotated[RankingService, Depends(_ranking)]
 Limits = Annotated[GatewayConfig, Depends(_limits)]
+Door = Annotated[Admission, Depends(_admission)]
 
 
 @app.post("/rank", response_model=RankResponse)
-async def rank(request: RankRequest, ranking: Ranking, limits: Limits) -> Response:
+async def rank(request: RankRequest, ranking: Ranking, limits: Limits, door: Door) -> Response:
     """Ranks candidates for a user."""
     _require_at_most(len(request.candidates), limits.max_candidates, "candidates")
-    answer = await ranking.rank(request)
+    with door.enter():
+        answer = await ranking.rank(request)
     # Serialised here: FastAPI would validate the answer once more.
     return Response(
         answer.model_dump_json(), media_type="application/json", headers={"x-request-id": answer.request_id}
     )
 
 
-@app.post("/events", status_code=202)
-async def events(request: EventsRequest, ranking: Ranking, limits: Limits) -> EventsResponse:
+@app.post("/events", status_code=202, dependencies=[Depends(require_right_to_write)])
+async def events(request: EventsRequest, ranking: Ranking, limits: Limits, door: Door) -> EventsResponse:
     """Takes events; they are on the disk when the answer goes out."""
     _require_at_most(len(request.events), limits.max_events, "events")
     try:
-        await ranking.record(request.events)
+        with door.enter():
+            await ranking.record(request.events)
     except (EventLogFullError, OSError) as error:
         raise HTTPException(503, "the event log cannot take this now; send it again") from error
     return EventsResponse(accepted=len(request.events))
