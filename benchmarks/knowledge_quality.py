@@ -177,7 +177,14 @@ def read_test_lists(
     """The test lists of a protocol, and the user of each, counted from 0."""
     lengths = (ranker.spec.history_length, ranker.spec.inferred_length)
     rows = encode_rows(
-        table, ranker.table.names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch, log=log
+        table,
+        ranker.table.names,
+        split=TEST,
+        protocol=protocol,
+        lengths=lengths,
+        scratch=scratch,
+        log=log,
+        search=ranker.search,
     )
     chosen = (pl.col("split") == TEST) & (pl.col("protocol") == protocol)
     number = pl.col("user_id").rank("dense").cast(pl.Int64) - 1

@@ -142,7 +142,7 @@ class RankingService:
             _within(self._features.items(request.candidates, service=service, dim=dim), deadline),
         )
         person = user or UserFeatures()
-        past = person.history_item_ids[: ranker.spec.history_length]
+        past = person.history_item_ids[: ranker.spec.reach]
         guessed = person.inferred_item_ids[: ranker.spec.inferred_length] if ranker.spec.features.inferred else []
         both = await _within(self._features.items([*past, *guessed], service=service, dim=dim), deadline)
         broken = user is None or candidates is None or both is None

@@ -103,6 +103,10 @@ class RankerConfig(Config):
     """Feast feature service that serves this ranker's inputs."""
     history_length: int = Field(default=50, ge=1)
     """Behaviours read per user, newest first."""
+    search_length: int = Field(default=0, ge=0, le=10_000)
+    """Behaviours that the general search unit looks at: of these it keeps `history_length`, half of them the newest and
+    half those of the rest that are most like the candidates. 0: nothing is searched. Needs histories as long in the
+    feature store (`features.history_length`), and pays where they are much longer than `history_length`."""
     inferred_length: int = Field(default=20, ge=1)
     """Inferred behaviours read per user, most confident first."""
     dim: int = Field(default=64, ge=8, multiple_of=8)
@@ -154,6 +158,17 @@ class RankerConfig(Config):
     def _heads_divide(self) -> Self:
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads = {self.num_heads} does not divide dim = {self.dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _search_has_something_to_do(self) -> Self:
+        if self.search_length and self.search_length <= self.history_length:
+            raise ValueError(
+                f"search_length = {self.search_length} is not above history_length = {self.history_length}; give a "
+                "longer one, or 0 to search nothing"
+            )
+        if self.search_length and not self.features.vectors:
+            raise ValueError("search_length needs item vectors: features.knowledge or features.similarity")
         return self
 
 

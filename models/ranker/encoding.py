@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from contracts.tables import EVENT_TYPES
+from models.ranker.search import search_history
 from models.ranker.spec import RankerSpec
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[np.int64 | np.float32]
 Feed = dict[str, Array]
+_T = TypeVar("_T")
 
 PADDING, UNKNOWN, FIRST = 0, 1, 2
 VOCABULARIES = {"item": "item_id", "category": "category", "brand": "brand"}
@@ -157,7 +159,7 @@ def encode_request(
         spec: the ranker.
         encoder: its encoder.
         candidates: the C items to be ranked.
-        history: the user's latest items, newest first; longer ones are cut.
+        history: the user's latest items, newest first; longer ones are searched, or cut.
         history_event_types: event type of each.
         history_ages_s: age of each at the time of the request, seconds (not at the time of the stored feature).
         inferred: the user's inferred items, most confident first; longer ones are cut.
@@ -165,6 +167,13 @@ def encode_request(
         timestamp: time of the request.
     """
     length, inferred_length = spec.history_length, spec.inferred_length
+    if spec.search_length and candidates.vectors is not None and history.vectors is not None:
+        first = slice(spec.search_dim)
+        looked_at = history.vectors[: spec.search_length, first]
+        places = search_history(looked_at, candidates.vectors[:, first], keep=length).tolist()
+        history = _pick(history, places)
+        history_event_types = [history_event_types[place] for place in places]
+        history_ages_s = [history_ages_s[place] for place in places]
     feed: Feed = {}
     _put(feed, "candidate", encoder.encode(candidates), len(candidates.item_ids))
     _put(feed, "history", encoder.encode(_cut(history, length)), length)
@@ -185,6 +194,14 @@ def encode_moments(times_s: Ints) -> Feed:
 def _put(feed: Feed, side: str, items: EncodedItems, length: int) -> None:
     for name, values in items._asdict().items():
         feed[f"{side}_{name}"] = _padded(values, length)
+
+
+def _pick(rows: ItemRows, places: list[int]) -> ItemRows:
+    def at(field: Sequence[_T]) -> list[_T]:
+        return [field[place] for place in places]
+
+    vectors = None if rows.vectors is None else rows.vectors[places]
+    return ItemRows(at(rows.item_ids), at(rows.categories), at(rows.brands), at(rows.prices), vectors)
 
 
 def _cut(rows: ItemRows, length: int) -> ItemRows:

@@ -1,6 +1,7 @@
 """The evaluate_ranker step: challenger against baseline and champion on the test part, and the promotion decision."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from models.ranker.measure import Measured, measure
 from models.ranker.reference import REFERENCE_FILE, reference_exposures
 from models.ranker.report import write_report
 from models.ranker.rows import RankingRows, encode_rows, read_vectors
-from models.ranker.scoring import ExportedRanker
+from models.ranker.scoring import ExportedRanker, Scores
 from models.ranker.spec import RankerSpec
 from models.ranker.statistics import ItemLog
 from models.ranker.train import TRAINING_SET_FILE, training_protocol
@@ -29,7 +30,8 @@ from models.ranker.train import TRAINING_SET_FILE, training_protocol
 class EvaluationLists(NamedTuple):
     """The test lists of one protocol."""
 
-    rows: RankingRows
+    rows: dict[int, RankingRows]
+    """By the length of the history that is searched: rankers that search alike read the same."""
     users: npt.NDArray[np.int64]
     """User of each list, counted from 0."""
 
@@ -77,7 +79,7 @@ def evaluate_ranker(
         shown = reference_exposures(
             training_set / TRAINING_SET_FILE,
             trained_on,
-            rankers["challenger"].score(lists[trained_on].rows, batch_size=config.batch_size).score,
+            _score(rankers["challenger"], lists[trained_on], config).score,
             model_version=rankers["challenger"].spec.version,
         )
         write_table(made.path / REFERENCE_FILE, EXPOSURES, shown)
@@ -115,19 +117,26 @@ def _read_lists(
     names = rankers["challenger"].table.names
     counted = any(spec.features.statistics for spec in specs)
     log = ItemLog.index(read_dataset(dataset).behaviors, names) if counted else None
+    searches = {ranker.spec.search_length: ranker.search for ranker in rankers.values()}
     test = pl.scan_parquet(training_set).filter(pl.col("split") == TEST).select("protocol", "user_id").collect()
     lists = {}
     for protocol in sorted(test["protocol"].unique()):
-        rows = encode_rows(
-            training_set, names, split=TEST, protocol=protocol, lengths=lengths, scratch=scratch / protocol, log=log
-        )
+        encode = partial(encode_rows, training_set, names, split=TEST, protocol=protocol, lengths=lengths, log=log)
+        rows = {
+            length: encode(search=search, scratch=scratch / f"{protocol}-{length}")
+            for length, search in searches.items()
+        }
         users = test.filter(pl.col("protocol") == protocol)["user_id"].rank("dense").cast(pl.Int64) - 1
         lists[protocol] = EvaluationLists(rows, users.to_numpy())
     return lists
 
 
 def _measure(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationConfig) -> Measured:
-    return measure(lists.rows, ranker.score(lists.rows, batch_size=config.batch_size), lists.users)
+    return measure(lists.rows[ranker.spec.search_length], _score(ranker, lists, config), lists.users)
+
+
+def _score(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationConfig) -> Scores:
+    return ranker.score(lists.rows[ranker.spec.search_length], batch_size=config.batch_size)
 
 
 def _compare(results: Results, lists: dict[str, EvaluationLists], config: EvaluationConfig) -> dict[str, Comparison]:

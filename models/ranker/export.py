@@ -65,6 +65,8 @@ def export_ranker(
         space=space if config.features.vectors else None,
         feature_service=config.feature_service,
         history_length=config.history_length,
+        search_length=config.search_length,
+        search_dim=network.aspects[0] if network.lens is None else vector_dim,
         inferred_length=config.inferred_length,
         embedding_dim=vector_dim,
         features=config.features,

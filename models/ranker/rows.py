@@ -34,10 +34,11 @@ from models.ranker.encoding import (
     ItemEncoder,
     ItemRows,
 )
+from models.ranker.search import Search, search_history
 from models.ranker.spec import NUM_STATISTICS
 from models.ranker.statistics import ItemLog
 
-_ROWS_PER_BATCH = 8192
+_CELLS_PER_BATCH = 400_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class ItemTable:
     """Item ids; the item with physical code n is row n + 2."""
     features: EncodedItems
     """One row per item."""
+
+    def search(self, length: int, dim: int) -> Search | None:
+        """How the general search unit looks at `length` behaviours by the leading `dim` numbers; none where 0."""
+        return Search(np.ascontiguousarray(self.features.vectors[:, :dim]), length) if length else None
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,7 @@ def encode_rows(
     lengths: tuple[int, int],
     scratch: Path,
     log: ItemLog | None = None,
+    search: Search | None = None,
 ) -> RankingRows:
     """Encodes the lists of one part and protocol.
 
@@ -183,8 +189,10 @@ def encode_rows(
         lengths: H and K, the behaviours and inferred behaviours kept per list.
         scratch: folder for the mapped arrays; must live as long as the result.
         log: what statistics are counted from; none: no statistics.
+        search: how histories longer than H are searched; none: they are cut.
     """
     wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
+    reach = max(lengths[0], search.length if search else 0)
     scratch.mkdir(parents=True, exist_ok=True)
     writers = {name: (scratch / f"{name}.bin").open("wb") for name in RankingRows.__dataclass_fields__}
     try:
@@ -193,10 +201,12 @@ def encode_rows(
         frames = (
             pl.scan_parquet(training_set)
             .filter(wanted)
-            .collect_batches(chunk_size=_ROWS_PER_BATCH, maintain_order=True)
+            .collect_batches(chunk_size=max(1, _CELLS_PER_BATCH // reach), maintain_order=True)
         )
         for frame in frames:
-            arrays = _encode_batch(frame, names, *lengths)
+            arrays = _encode_batch(frame, names, reach, lengths[1])
+            if search is not None:
+                _search(arrays, search, keep=lengths[0])
             if log is not None:
                 times_s = np.repeat(arrays["times_s"], np.diff(arrays["offsets"], prepend=0))
                 arrays["statistics"] = log.at(arrays["candidates"], times_s)
@@ -226,6 +236,20 @@ def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: in
         "inferred_scores": _padded(frame["inferred_scores"], inferred, pl.Series.to_numpy)[0],
         "times_s": frame["timestamp"].cast(pl.Int64).to_numpy() // 1_000_000,
     }
+
+
+def _search(arrays: dict[str, npt.NDArray[Any]], search: Search, *, keep: int) -> None:
+    """Leaves the `keep` behaviours of each list that its candidates ask for."""
+    history = arrays["history"]
+    lengths = np.count_nonzero(history, axis=1)
+    chosen = np.tile(np.arange(keep), (len(history), 1))
+    starts = np.concatenate([[0], arrays["offsets"][:-1]])
+    for row in np.flatnonzero(lengths > keep):
+        candidates = arrays["candidates"][starts[row] : arrays["offsets"][row]]
+        behaviors = history[row, : lengths[row]]
+        chosen[row] = search_history(search.vectors[behaviors], search.vectors[candidates], keep=keep)
+    for name in ("history", "history_types", "history_ages_s"):
+        arrays[name] = np.take_along_axis(arrays[name], chosen, axis=1)
 
 
 def _item_rows(item_ids: pl.Series, names: pl.Enum) -> npt.NDArray[np.int32]:

@@ -13,6 +13,7 @@ from contracts.errors import UserError
 from models.ranker.encoding import Floats, ItemEncoder
 from models.ranker.feed import build_feed, candidate_grid
 from models.ranker.rows import ItemTable, RankingRows, encode_catalogue
+from models.ranker.search import Search
 from models.ranker.spec import MODEL_FILE, RankerSpec
 
 OUTPUTS = ("click", "order", "score")
@@ -49,6 +50,11 @@ class ExportedRanker:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))
         self.session = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+
+    @property
+    def search(self) -> Search | None:
+        """How its histories are searched."""
+        return self.table.search(self.spec.search_length, self.spec.search_dim)
 
     def score(self, rows: RankingRows, *, batch_size: int) -> Scores:
         """Scores every list, `batch_size` lists at a time."""

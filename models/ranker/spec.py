@@ -45,6 +45,10 @@ class RankerSpec(Config):
     """Feast feature service with this ranker's inputs."""
     history_length: int
     """H: behaviours per user."""
+    search_length: int = 0
+    """Behaviours that the general search unit looks at before the graph; 0: none."""
+    search_dim: int = 0
+    """Leading numbers of an item vector (its first aspect) that it compares."""
     inferred_length: int
     """K: inferred behaviours per user."""
     embedding_dim: int
@@ -71,6 +75,11 @@ class RankerSpec(Config):
         if not path.is_file():
             raise UserError(f"{folder} is not a ranker artifact (no {SPEC_FILE}); run the train_ranker step first.")
         return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    @property
+    def reach(self) -> int:
+        """Behaviours per user that are asked for."""
+        return max(self.history_length, self.search_length)
 
     @property
     def input_names(self) -> frozenset[str]:

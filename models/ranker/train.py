@@ -1,6 +1,8 @@
 """The train_ranker step: training set in, a ranker that can be served out."""
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,6 @@ from models.ranker.feed import build_feed
 from models.ranker.lists import TRAIN, VALIDATION
 from models.ranker.network import Ranker, order_logit
 from models.ranker.rows import (
-    ItemTable,
     RankingRows,
     encode_catalogue,
     encode_rows,
@@ -72,7 +73,9 @@ def train_ranker(
     ):
         protocol = training_protocol(training_set / TRAINING_SET_FILE)
         log = ItemLog.index(data.behaviors, table.names) if config.features.statistics else None
-        rows = _read_rows(training_set / TRAINING_SET_FILE, protocol, table, config, Path(scratch), log)
+        search = table.search(config.search_length, network.aspects[0] if network.lens is None else vector_dim)
+        encode = partial(encode_rows, training_set / TRAINING_SET_FILE, table.names, log=log, search=search)
+        rows = _read_rows(encode, protocol, config, Path(scratch))
         run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
         own = user_folds(
             training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds)
@@ -113,14 +116,10 @@ class _Rows(NamedTuple):
     """Validation lists of the training's own regime: their probabilities are the ones that are served."""
 
 
-def _read_rows(
-    training_set: Path, protocol: str, table: ItemTable, config: RankerConfig, scratch: Path, log: ItemLog | None
-) -> _Rows:
+def _read_rows(encode: Callable[..., RankingRows], protocol: str, config: RankerConfig, scratch: Path) -> _Rows:
     lengths = (config.history_length, config.inferred_length)
     train, validation, calibration = (
-        encode_rows(
-            training_set, table.names, split=part, protocol=kind, lengths=lengths, scratch=scratch / name, log=log
-        )
+        encode(split=part, protocol=kind, lengths=lengths, scratch=scratch / name)
         for name, part, kind in (
             ("train", TRAIN, protocol),
             ("validation", VALIDATION, "contemporaneous"),

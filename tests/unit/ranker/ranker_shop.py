@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 
 from contracts.artifacts import new_artifact, read_table, write_json, write_table
-from contracts.dataset import Split, read_dataset
+from contracts.dataset import Dataset, Split, read_dataset
 from contracts.schema import UTC_TIME
 from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, RANKING_LISTS, TRAINING_SET
 from models.ranker.config import ListConfig, RankerConfig
+from models.ranker.encoding import ItemRows
 from models.ranker.lists import build_lists
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -163,3 +164,10 @@ def tiny_config(**changes: object) -> RankerConfig:
         "num_threads": 1,
     }
     return RankerConfig.model_validate(defaults | changes)
+
+
+def item_rows(data: Dataset, vectors: pl.DataFrame, item_ids: list[str]) -> ItemRows:
+    items = pl.DataFrame({"item_id": item_ids}).join(data.items, on="item_id", how="left", maintain_order="left")
+    known = dict(vectors.iter_rows())
+    dense = np.array([known.get(item, np.zeros(DIM)) for item in item_ids], np.float32)
+    return ItemRows(item_ids, items["category"].to_list(), items["brand"].to_list(), items["price"].to_list(), dense)

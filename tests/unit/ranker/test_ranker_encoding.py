@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
-from ranker_shop import DIM, Shop
+from ranker_shop import DIM, Shop, item_rows
 
 from contracts.dataset import Dataset, before
 from contracts.errors import UserError
@@ -58,11 +58,11 @@ def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, dat
     found = encode_request(
         spec,
         encoder,
-        candidates=_item_rows(data, vectors, row["item_ids"]),
-        history=_item_rows(data, vectors, row["history_item_ids"]),
+        candidates=item_rows(data, vectors, row["item_ids"]),
+        history=item_rows(data, vectors, row["history_item_ids"]),
         history_event_types=row["history_event_types"],
         history_ages_s=[age + waited for age in row["history_ages_s"]],
-        inferred=_item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred=item_rows(data, vectors, row["inferred_item_ids"]),
         inferred_scores=row["inferred_scores"],
         timestamp=row["timestamp"],
     )
@@ -72,13 +72,6 @@ def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, dat
         np.testing.assert_array_equal(found[name], values, err_msg=name)
         assert found[name].dtype == values.dtype
     assert (found["history_ids"] != PADDING).sum() == min(len(row["history_item_ids"]), spec.history_length)
-
-
-def _item_rows(data: Dataset, vectors: pl.DataFrame, item_ids: list[str]) -> ItemRows:
-    items = pl.DataFrame({"item_id": item_ids}).join(data.items, on="item_id", how="left", maintain_order="left")
-    known = dict(vectors.iter_rows())
-    dense = np.array([known.get(item, np.zeros(DIM)) for item in item_ids], np.float32)
-    return ItemRows(item_ids, items["category"].to_list(), items["brand"].to_list(), items["price"].to_list(), dense)
 
 
 def test_raw_statistics_survive_the_encoding(shop: Shop, data: Dataset, tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from ranker_shop import NUM_ITEMS, START, Shop, tiny_config
+from ranker_shop import NUM_ITEMS, START, Shop, item_rows, tiny_config
 
 from contracts.dataset import Dataset
 from contracts.errors import UserError
 from models.ranker.config import EvaluationConfig, FeatureConfig
 from models.ranker.context import PriceRelation
-from models.ranker.encoding import FIRST, encode_moments
+from models.ranker.encoding import FIRST, ItemEncoder, encode_moments, encode_request
 from models.ranker.evaluate import evaluate_ranker
-from models.ranker.rows import fit_encoder, read_codes
+from models.ranker.feed import build_feed
+from models.ranker.rows import encode_rows, fit_encoder, read_codes, read_vectors
+from models.ranker.scoring import ExportedRanker
+from models.ranker.search import pivots, search_history
 from models.ranker.statistics import ItemLog
 from models.ranker.train import train_ranker
 from serving.rankers import install_ranker
@@ -50,8 +53,8 @@ def test_statistics_equal_a_plain_count(data: Dataset) -> None:
     moments = [START + timedelta(hours=int(hour)) for hour in hours]
     found = log.at(items + FIRST, np.array([int(moment.timestamp()) for moment in moments]))
     for row, (item, moment) in enumerate(zip(items, moments, strict=True)):
-        seen = data.behaviors.filter((pl.col("item_id") == names.categories[int(item)]) & (pl.col("timestamp") < moment))
-        recent = seen.filter(pl.col("timestamp") >= moment - timedelta(days=7))
+        own = data.behaviors.filter(pl.col("item_id") == names.categories[int(item)])
+        recent = own.filter(pl.col("timestamp").is_between(moment - timedelta(days=7), moment, closed="left"))
         assert np.expm1(found[row, 0]) == pytest.approx(len(recent), abs=1e-3)
 
 
@@ -90,3 +93,65 @@ def test_a_ranker_with_statistics_is_measured_but_not_deployed(shop: Shop, basel
     evaluate_ranker(tmp_path / "r", baseline, *shop.inputs, settings, champion=None, out=tmp_path / "evaluation")
     with pytest.raises(UserError, match=r"features\.statistics=false"):
         install_ranker(tmp_path / "r", tmp_path / "rankers")
+
+
+def test_search_keeps_the_newest_and_what_is_alike() -> None:
+    rng = np.random.default_rng(0)
+    history = rng.standard_normal((1000, 16)).astype(np.float32)
+    history /= np.linalg.norm(history, axis=1, keepdims=True)
+    alike = [700, 20, 999]
+    candidates = history[alike]
+    found = search_history(history, candidates, keep=10)
+    assert found.tolist() == sorted(found.tolist()), "newest first, as they were"
+    assert set(range(5)) | set(alike) <= set(found.tolist())
+    assert search_history(history[:8], candidates, keep=10).tolist() == list(range(8))
+
+
+def test_pivots_stand_for_every_group() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.eye(4, 16, dtype=np.float32)
+    vectors = centres[rng.integers(4, size=200)] + 0.05 * rng.standard_normal((200, 16)).astype(np.float32)
+    assert ((pivots(vectors, 8) @ centres.T).max(0) > 0.9).all()
+
+
+def test_a_long_history_is_searched_in_training_as_in_serving(shop: Shop, data: Dataset, tmp_path: Path) -> None:
+    config = tiny_config(history_length=4, search_length=10, max_epochs=1, features=FeatureConfig(context=True))
+    train_ranker(*shop.inputs, config, checkpoints=tmp_path / "c", out=tmp_path / "r")
+    vectors, space, _ = read_vectors(shop.inputs.item_embeddings)
+    ranker = ExportedRanker(tmp_path / "r", data.items, vectors, space=space, num_threads=1)
+    training_set, kept = shop.inputs.training_set / "training_set.parquet", {"split": "test"}
+    rows = encode_rows(
+        training_set,
+        ranker.table.names,
+        split="test",
+        protocol="contemporaneous",
+        lengths=(4, 4),
+        scratch=tmp_path / "rows",
+        search=ranker.search,
+    )
+    frame = pl.read_parquet(training_set).filter(protocol="contemporaneous", **kept)
+    number = int((frame["history_item_ids"].list.len() == 10).arg_max() or 0)
+    row = frame.row(number, named=True)
+    waited = (row["timestamp"] - row["history_as_of"]).total_seconds()
+    found = encode_request(
+        ranker.spec,
+        ItemEncoder.load(tmp_path / "r", ranker.spec),
+        candidates=item_rows(data, vectors, row["item_ids"]),
+        history=item_rows(data, vectors, row["history_item_ids"]),
+        history_event_types=row["history_event_types"],
+        history_ages_s=[age + waited for age in row["history_ages_s"]],
+        inferred=item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred_scores=row["inferred_scores"],
+        timestamp=row["timestamp"],
+    )
+    expected = build_feed(ranker.spec, ranker.table, rows, np.array([number]))
+    assert len(row["history_item_ids"]) == 10
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_a_search_that_cannot_find_anything_is_refused() -> None:
+    with pytest.raises(ValueError, match="not above history_length"):
+        tiny_config(search_length=10)
+    with pytest.raises(ValueError, match="needs item vectors"):
+        tiny_config(search_length=11, features=FeatureConfig(knowledge=False, similarity=False))
