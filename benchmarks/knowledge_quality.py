@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from benchmarks.results import ROOT, Row, make_row
+from benchmarks.results import ROOT, Row, digest_sources, make_row
 from contracts.artifacts import new_artifact, read_lineage, read_table, write_json, write_table
 from contracts.dataset import read_dataset
-from contracts.digests import code_version, digest_value
+from contracts.digests import digest_value
 from contracts.ingestion.ingest import ingest
 from contracts.tables import INFERRED_BEHAVIORS, ITEM_EMBEDDINGS, ITEMS
 from feature_repo.build import build_features
@@ -58,6 +58,15 @@ RANKERS: dict[str, tuple[str, dict[str, Any], int]] = {
 """Ranker -> its space, its configuration, its number of seeds."""
 
 
+_MAKERS = (
+    "contracts",
+    "models/knowledge",
+    *(f"feature_repo/{name}.py" for name in ("build", "histories", "join")),
+    *(f"models/ranker/{name}.py" for name in ("lists", "sampling")),
+)
+"""Sources of what `prepare` makes."""
+
+
 class Trial(NamedTuple):
     """One ranker of one seed."""
 
@@ -86,7 +95,7 @@ def measure() -> list[Row]:
 
 
 def prepare(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge")) -> Path:
-    """Lists, features and spaces of a data set; reused as long as the code is the same.
+    """Lists, features and spaces of a data set; reused as long as the code that makes them is the same.
 
     Args:
         name: Of its configuration.
@@ -94,7 +103,8 @@ def prepare(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge")) -> 
     """
     config = load_config(Path(f"configs/{name}.yaml"))
     data = local_data(config)
-    folder = config.home / "bench_knowledge" / digest_value([code_version(), config.model_dump(mode="json")])
+    read = config.model_dump(mode="json", include={"data", "shop", "knowledge", "embedding", "features", "lists"})
+    folder = config.home / "bench_knowledge" / digest_value([digest_sources(*_MAKERS), read])
     steps: dict[str, Callable[[Path], object]] = {
         "dataset": lambda out: ingest(data, out=out),
         "lists": lambda out: build_lists(folder / "dataset", config.lists, out=out),
@@ -110,7 +120,7 @@ def prepare(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge")) -> 
         ),
         "training_set": lambda out: join_features(folder / "lists", folder / "features", config.features, out=out),
     }
-    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     unwanted = {f"space_{space}" for space in ("text", "knowledge") if space not in spaces}
     if len(unwanted) == 2:
         unwanted.add("knowledge")
@@ -126,11 +136,18 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, float]:
 
     What was measured is kept in the data set's folder, so a benchmark that was stopped goes on where it was.
     """
-    kept = folder / "trials" / f"{trial.ranker}-{trial.seed}.json"
-    if not kept.exists():
-        write_json(kept, _measure_trial(trial, folder))
-    found: dict[str, float] = json.loads(kept.read_text())
+    found = keep(folder, f"{trial.ranker}-{trial.seed}", lambda: _measure_trial(trial, folder))
     print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+    return found
+
+
+def keep(folder: Path, name: str, measure_it: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What a trial measured, done once for the code of rankers as it is."""
+    kept = folder / "trials" / digest_sources("models/ranker") / f"{name}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, measure_it())
+    found: dict[str, float] = json.loads(kept.read_text())
     return found
 
 

@@ -12,8 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from contracts.digests import digest_file, digest_value
+
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
+_SOURCES = {".py", ".yaml", ".md"}
 
 
 class Row(BaseModel):
@@ -88,3 +91,11 @@ def _commit() -> str:
 
     dirty = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
     return (git("rev-parse", "--short", "HEAD") or "unknown") + dirty
+
+
+def digest_sources(*places: str) -> str:
+    """Digest of the sources in some files and folders of the repository: what they made is used again."""
+    roots = [ROOT.parent / place for place in places]
+    found = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
+    files = sorted(path for path in found if path.suffix in _SOURCES and path.name != "README.md")
+    return digest_value([(str(path.relative_to(ROOT.parent)), digest_file(path)) for path in files])
