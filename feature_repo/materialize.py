@@ -5,6 +5,7 @@ time is written again, so a repeated or repaired run takes effect. Feast's own w
 equal time, SQLite's overwrites newer ones.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,8 +55,18 @@ def materialize_features(features: Path, config: FeatureConfig, *, store: Path) 
     counts: dict[str, float] = {}
     for target in _targets(space):
         counts |= _materialize_view(feast, features, target, config.batch_rows)
-    _record(store, space=space, digest=lineage.digest, counts=counts)
+    description = {"space": space, "features": lineage.digest, "history_length": config.history_length, "rows": counts}
+    write_json(store / MATERIALIZED_FILE, description | {"materialized_at": datetime.now(UTC).isoformat()})
     return counts
+
+
+def history_length_of(store: Path) -> int:
+    """Behaviours that the store keeps of a user, as it was last filled."""
+    try:
+        found = json.loads((store / MATERIALIZED_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = {}
+    return int(found.get("history_length", FeatureConfig().history_length))
 
 
 def _targets(space: str) -> tuple[_Target, ...]:
@@ -109,10 +120,3 @@ def _probe(feast: FeatureStore, target: _Target, keys: pl.Series) -> list[Any]:
         features=[f"{target.view}:{target.probe}"], entity_rows={target.key: keys.to_list()}
     )
     return list(response.to_dict()[target.probe])
-
-
-def _record(store: Path, *, space: str, digest: str, counts: dict[str, float]) -> None:
-    write_json(
-        store / MATERIALIZED_FILE,
-        {"space": space, "features": digest, "rows": counts, "materialized_at": datetime.now(UTC).isoformat()},
-    )

@@ -1,5 +1,6 @@
 """From scores to an answer and to the lines of the event log; and the order without a model."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.items import ItemFeatures
+from feature_repo.stream import Behavior
 from serving.messages import PostedEvent, RankedItem, RankRequest, RankResponse
 from serving.triton_client import Outputs
 
@@ -62,6 +64,15 @@ def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any
 def event_record(event: PostedEvent, now: datetime) -> dict[str, Any]:
     """The log's line on what a user did."""
     return event.model_dump(exclude={"timestamp"}) | {"timestamp": _iso(event.timestamp or now)}
+
+
+def behaviors_of(events: Sequence[PostedEvent], now: datetime) -> list[Behavior]:
+    """What users did, and not only saw; nothing lies in the future, whatever the sender's clock says."""
+    return [
+        Behavior(event.user_id, event.item_id, event.event_type, min(event.timestamp or now, now))
+        for event in events
+        if event.event_type != "impression"
+    ]
 
 
 def _iso(moment: datetime) -> str:

@@ -55,6 +55,8 @@ class GatewayConfig(Config):
     """Most candidates of one request."""
     max_events: int = Field(default=1000, ge=1)
     """Most events of one post."""
+    stream_events: bool = True
+    """Let posted events enter the users' online histories at once, so that they change the next ranking."""
     max_in_flight: int = Field(default=64, ge=1)
     """Requests under way in one worker; one more is answered 429 at once, instead of all of them late."""
     cached_items: int = Field(default=100_000, ge=1)

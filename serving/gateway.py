@@ -13,11 +13,13 @@ import bentoml
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 
 from feature_repo.online import FeatureReader
+from feature_repo.stream import HistoryWriter
 from serving.admission import Admission, require_right_to_write
 from serving.config import GatewayConfig, ServingConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
 from serving.messages import EventsRequest, EventsResponse, RankRequest, RankResponse
+from serving.metrics import UNSTREAMED
 from serving.ranking import RankingService
 from serving.triton_client import TritonScorer
 
@@ -29,16 +31,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
     scorer = TritonScorer(config.triton)
     deployments = Deployments(config.state, config.rankers)
-    with EventLog(config.events) as log:
+    with EventLog(config.events) as log, _histories(config) as histories:
         app.state.config = config.gateway
         app.state.admission = Admission(config.gateway.max_in_flight)
         app.state.ranking = RankingService(
-            config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log
+            config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log, histories=histories
         )
         await app.state.ranking.warm_up()
         yield
         await scorer.close()
         await reader.close()
+
+
+def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[HistoryWriter | None]:
+    if not config.gateway.stream_events:
+        return contextlib.nullcontext()
+    return HistoryWriter(config.feature_store, on_loss=UNSTREAMED.inc)
 
 
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)

@@ -8,5 +8,6 @@ RANKED = Counter("reaseq_ranked_total", "Answered ranking requests.", ["arm", "m
 DEGRADED = Counter("reaseq_degraded_total", "Ranking answers that did without a part.", ["reason"])
 REFUSED = Counter("reaseq_refused_total", "Requests answered 429: too many were under way.")
 EVENTS = Counter("reaseq_events_total", "Events written to the log.", ["event_type"])
+UNSTREAMED = Counter("reaseq_unstreamed_total", "Events that are in the log but did not enter an online history.")
 RANK_SECONDS = Histogram("reaseq_rank_seconds", "Time from a ranking request to its answer.", buckets=_SECONDS)
 STAGE_SECONDS = Histogram("reaseq_stage_seconds", "Time of each stage of a ranking.", ["stage"], buckets=_SECONDS)

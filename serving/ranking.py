@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
@@ -16,8 +16,9 @@ import numpy as np
 
 from feature_repo.items import ItemFeatures
 from feature_repo.online import UserFeatures
+from feature_repo.stream import Behavior
 from models.ranker.encoding import Feed, ItemRows, encode_request
-from serving.answers import event_record, exposure_record, fallback_scores, ranked_items
+from serving.answers import behaviors_of, event_record, exposure_record, fallback_scores, ranked_items
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
@@ -54,6 +55,14 @@ class Scorer(Protocol):
         ...
 
 
+class Histories(Protocol):
+    """Takes what users do (`feature_repo.stream.HistoryWriter`)."""
+
+    def add(self, behaviors: Iterable[Behavior]) -> None:
+        """Takes it without waiting."""
+        ...
+
+
 @dataclass
 class _Gathered:
     """What is known for one request, and what is not."""
@@ -69,14 +78,22 @@ class RankingService:
     """The gateway without HTTP."""
 
     def __init__(
-        self, config: GatewayConfig, *, deployments: Deployments, features: Features, scorer: Scorer, log: EventLog
+        self,
+        config: GatewayConfig,
+        *,
+        deployments: Deployments,
+        features: Features,
+        scorer: Scorer,
+        log: EventLog,
+        histories: Histories | None = None,
     ) -> None:
-        """Takes its parts ready-made."""
+        """Takes its parts ready-made; without `histories`, events only go to the log."""
         self._config = config
         self._deployments = deployments
         self._features = features
         self._scorer = scorer
         self._log = log
+        self._histories = histories
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """Ranks the candidates; the exposure is on the disk when it returns."""
@@ -89,7 +106,7 @@ class RankingService:
         return answer
 
     async def record(self, events: Sequence[PostedEvent]) -> None:
-        """Writes events to the log; they are on the disk when it returns.
+        """Writes events to the log; they are on the disk when it returns, and soon in the users' histories.
 
         Raises:
             EventLogFullError: too much waits for the disk.
@@ -99,6 +116,8 @@ class RankingService:
         await self._log.append("events", [event_record(event, now) for event in events])
         for event in events:
             EVENTS.labels(event.event_type).inc()
+        if self._histories is not None:
+            self._histories.add(behaviors_of(events, now))
 
     async def warm_up(self) -> None:
         """Opens connections and fills caches, so that the first request is not the slow one; failures may pass."""

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from feature_repo.config import FeatureConfig
 from feature_repo.make_sample import write_inputs
 from feature_repo.materialize import materialize_features
 from feature_repo.online import FeatureReader
+from feature_repo.stream import Behavior, HistoryWriter
 from feature_repo.views import BASE_SERVICE
 
 pytestmark = pytest.mark.integration
@@ -72,3 +74,17 @@ def test_a_repaired_table_of_the_same_time_replaces_the_first(redis_address: str
         materialize_features(tmp_path / "features", config, store=tmp_path / "store")
     user = asyncio.run(FeatureReader(tmp_path / "store", cached_items=9).user("user_0", service=BASE_SERVICE))
     assert len(user.history_item_ids) == 3
+
+
+def test_what_a_user_does_enters_his_history_in_redis(redis_address: str, tmp_path: Path) -> None:
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address, history_length=3)
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    with HistoryWriter(tmp_path / "store") as writer:
+        writer.add([Behavior("user_0", "new", "click", moment)])
+    user = asyncio.run(FeatureReader(tmp_path / "store", cached_items=9).user("user_0", service=BASE_SERVICE))
+    assert user.history_item_ids[0] == "new"
+    assert len(user.history_item_ids) == 3
+    assert user.history_as_of == moment
+    assert materialize_features(tmp_path / "features", config, store=tmp_path / "store")["user_behaviors_kept"] == 1

@@ -15,8 +15,8 @@ from contracts.artifacts import read_lineage
 from models.behavior.config import BehaviorConfig
 from models.behavior.infer import infer_behaviors
 from models.behavior.train import train_behavior_model
-from pipelines.shards import infer_in_shards
 from pipelines.local import run_package
+from pipelines.shards import infer_in_shards
 
 pytestmark = pytest.mark.integration
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -68,6 +69,17 @@ def test_what_was_shown_and_done_is_on_the_disk(stack: LocalStack, served: Serve
     outcome = read_outcomes(served.config.events).filter(request_id="logged", item_id=first).row(0, named=True)
     assert (outcome["click"], outcome["order"], outcome["revenue"]) == (True, True, 12.5)
     assert read_events(served.config.events).filter(request_id="logged")["arm"].unique().to_list() == [answer["arm"]]
+
+
+def test_a_click_changes_the_next_ranking(stack: LocalStack) -> None:
+    body = {"user_id": "newcomer", "candidates": ITEMS}
+    assert "no_history" in _call(stack, "/rank", body)[1]["degraded"]
+    click = {"user_id": "newcomer", "item_id": ITEMS[0], "event_type": "click"}
+    assert _call(stack, "/events", {"events": [click]})[0] == 202
+    deadline = time.monotonic() + 60
+    while "no_history" in (answer := _call(stack, "/rank", body)[1])["degraded"]:
+        assert time.monotonic() < deadline, "the click did not reach the store"
+    assert answer["model_version"] != "fallback"
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,9 @@ class Model:
         return dict.fromkeys(outputs, feed["candidate_vectors"][:, :, 0])
 
 
-def _service(state, log, store=None, model=None, **options):
-    deployments = Deployments(state, state / "rankers")
-    config = GatewayConfig(**options)
-    return RankingService(config, deployments=deployments, features=store or Store(), scorer=model or Model(), log=log)
+def _service(state, log, store=None, model=None, histories=None, **options):
+    parts = {"features": store or Store(), "scorer": model or Model(), "log": log, "histories": histories}
+    return RankingService(GatewayConfig(**options), deployments=Deployments(state, state / "rankers"), **parts)
 
 
 @pytest.fixture
@@ -149,6 +148,25 @@ def test_an_exposure_that_cannot_be_logged_is_said(state, log, monkeypatch):
 
 def _refuse(descriptor):
     raise OSError("no space left on device")
+
+
+def test_what_users_do_goes_to_their_histories_and_never_lies_in_the_future(state, log):
+    class Histories(list):
+        add = list.extend
+
+    histories = Histories()
+    service = _service(state, log, histories=histories)
+    done = {"user_id": "u", "item_id": "a"}
+    late = datetime.now(UTC) + timedelta(days=3)
+    kinds = (
+        {"event_type": "impression"},
+        {"event_type": "click", "timestamp": NOW},
+        {"event_type": "order", "timestamp": late},
+    )
+    asyncio.run(service.record([PostedEvent(**done | kind) for kind in kinds]))
+    assert [behavior.event_type for behavior in histories] == ["click", "order"]
+    assert histories[0].timestamp == NOW
+    assert histories[1].timestamp < late
 
 
 def test_events_without_a_time_get_the_present(state, log):
