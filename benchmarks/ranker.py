@@ -1,9 +1,10 @@
 """`python -m benchmarks.ranker`: every figure of the ranker; writes benchmarks/results/ranker.json.
 
 Parts: `ladder` (what each enhancement adds, on two real logs), `peers` (other libraries on the same rows; needs
-`scripts/setup.sh ranker-peers`), `cost` (time and memory as rows grow), `score` (one request), `shop` (calibration and
-the order head on impressions). Each writes its rows at its end. `--quick`: the embedded shop alone, one seed, a few
-minutes; writes nothing, compares with the baselines named `quick....` and exits 1 on a regression.
+`scripts/setup.sh ranker-peers`), `cost` (time and memory as rows grow), `score` (one request), `long` (what searching
+a long history finds), `shop` (calibration and the order head on impressions). Each writes its rows at its end.
+`--quick`: the embedded shop alone, one seed, a few minutes; writes nothing, compares with the baselines named
+`quick....` and exits 1 on a regression.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from importlib import import_module
 from benchmarks.baselines import read_baselines, regressions
 from benchmarks.results import ROOT, Row, write_rows
 
-PARTS = ("ladder", "peers", "cost", "score", "shop")
+PARTS = ("score", "cost", "long", "shop", "peers", "ladder")
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
     for part in chosen.parts or PARTS:
         if part not in PARTS:
             parser.error(f"no part '{part}'; there are {', '.join(PARTS)}")
-        rows: list[Row] = import_module(f"benchmarks.ranker_{part}").measure(quick=chosen.quick)
+        rows: list[Row] = list(import_module(f"benchmarks.ranker_{part}").measure(quick=chosen.quick))
         if chosen.quick:
             rows = [row.model_copy(update={"id": f"quick.{row.id}"}) for row in rows]
             worse += regressions(rows, read_baselines())

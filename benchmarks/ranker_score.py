@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
+from benchmarks.ranker_long import search_seconds
 from benchmarks.results import Row, make_row
 from models.ranker.config import FeatureConfig, RankerConfig
 from models.ranker.encoding import NUM_EVENT_TYPES, Feed
@@ -42,7 +43,10 @@ def measure(*, quick: bool) -> list[Row]:
     runs = _RUNS // 4 if quick else _RUNS
     with TemporaryDirectory() as folder:
         found = _time(dict(_variants(Path(folder))), runs)
-    return list(_rows(found))
+    searching = search_seconds(LONG_HISTORY, ASPECTS[0], NUM_CANDIDATES)
+    ratio = 1 + searching / min(found["full"])
+    data = f"{LONG_HISTORY:,} over {HISTORY} behaviours, {NUM_CANDIDATES} candidates, search and graph, one thread"
+    return [*_rows(found), _row("ranker.score.long_history_ratio", [ratio], "ratio", data)]
 
 
 def _variants(folder: Path) -> Iterator[tuple[str, Run]]:

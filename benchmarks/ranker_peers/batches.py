@@ -60,9 +60,14 @@ def iter_batches(rows: PeerRows, batch_size: int, rng: np.random.Generator | Non
         yield RowBatch(rows.candidates[chosen].astype(np.int64), clicks, rows.history[owner[chosen]].astype(np.int64))
 
 
-def first_lists(rows: PeerRows, count: int) -> PeerRows:
+def spread_lists(total: int, count: int) -> Ints:
+    """At most `count` of `total` lists, evenly spread."""
+    return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
+
+
+def some_lists(rows: PeerRows, count: int) -> PeerRows:
     """At most `count` lists, evenly spread."""
-    chosen = np.linspace(0, len(rows.history) - 1, min(count, len(rows.history))).astype(np.int64)
+    chosen = spread_lists(len(rows.history), count)
     lengths = np.diff(rows.offsets)[chosen]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     flat = np.repeat(rows.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])

@@ -14,14 +14,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, prepare, score_ranker
-from benchmarks.ranker_peers.batches import FIELDS, PeerRows, save_rows
+from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, prepare, read_test_lists
+from benchmarks.ranker_peers.batches import FIELDS, PeerRows, load_rows, save_rows, some_lists, spread_lists
 from benchmarks.results import ROOT, Row, make_row
 from contracts.dataset import read_dataset
 from models.ranker.config import IDS_ONLY, FeatureConfig, RankerConfig
 from models.ranker.lists import TEST, TRAIN, VALIDATION
+from models.ranker.measure import measure as measure_scores
 from models.ranker.metrics import list_metrics
 from models.ranker.rows import ItemTable, encode_catalogue, encode_rows, fit_encoder, read_vectors
+from models.ranker.scoring import ExportedRanker
 from models.ranker.train import TRAINING_SET_FILE, train_ranker, training_protocol
 
 COMMAND = "make bench-ranker"
@@ -32,6 +34,8 @@ _NOTES = {
 }
 _PYTHON = ROOT.parent / ".venv-ranker-peers" / "bin" / "python"
 _PROTOCOL, _SEED = "contemporaneous", 0
+TEST_LISTS = 2_000
+"""Peers score some thousand rows a second: of all test lists it would take them longer than to train."""
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -40,7 +44,7 @@ def measure(*, quick: bool) -> list[Row]:
         return []
     if not _PYTHON.is_file():
         raise SystemExit("no environment for the peers; make it with scripts/setup.sh ranker-peers")
-    return list(compare("electronics"))
+    return list(compare("scientific"))
 
 
 def compare(name: str) -> Iterator[Row]:
@@ -81,7 +85,8 @@ def write_inputs(inputs: RankerInputs, work: Path) -> None:
     # Peers embed the row of an item itself, so that they know as many items apart as the product may.
     np.savez(work / "items.npz", allow_pickle=False, **fields)
     for part in (TRAIN, VALIDATION, TEST):
-        save_rows(_rows(inputs, table, part, config, work / "scratch" / part), work / f"{part}.npz")
+        rows = _rows(inputs, table, part, config, work / "scratch" / part)
+        save_rows(some_lists(rows, TEST_LISTS) if part == TEST else rows, work / f"{part}.npz")
 
 
 def _rows(inputs: RankerInputs, table: ItemTable, part: str, config: RankerConfig, scratch: Path) -> PeerRows:
@@ -98,8 +103,9 @@ def _run_peer(module: str, work: Path) -> tuple[float, float]:
     # Libraries leave logs where they are started.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT.parent)}
     subprocess.run(command, check=True, cwd=work, env=environment)
-    with np.load(work / f"{module}.npz", allow_pickle=False) as stored, np.load(work / f"{TEST}.npz") as test:
-        quality = list_metrics(stored["test"], test["clicks"], test["offsets"]).ndcg
+    test = load_rows(work / f"{TEST}.npz")
+    with np.load(work / f"{module}.npz", allow_pickle=False) as stored:
+        quality = list_metrics(stored["test"], test.clicks, test.offsets).ndcg
         return float(stored["samples"] / stored["seconds"]), float(np.nanmean(quality))
 
 
@@ -107,4 +113,9 @@ def _train(inputs: RankerInputs, config: RankerConfig, out: Path) -> tuple[float
     """The same of the product's ranker."""
     train_ranker(*inputs, config, checkpoints=out.with_suffix(".checkpoints"), out=out)
     told = json.loads((out / "training.json").read_text(encoding="utf-8"))
-    return told["samples_per_s"], dict(score_ranker(out, inputs, out.with_suffix(".rows")))["ndcg10"]
+    vectors, space, _ = read_vectors(inputs.space)
+    ranker = ExportedRanker(out, read_dataset(inputs.dataset).items, vectors, space=space, num_threads=1)
+    table = inputs.training_set / TRAINING_SET_FILE
+    rows, users = read_test_lists(table, ranker, _PROTOCOL, out.with_suffix(".rows"))
+    measured = measure_scores(rows, ranker.score(rows, batch_size=256), users)
+    return told["samples_per_s"], float(np.nanmean(measured.ndcg[spread_lists(len(rows), TEST_LISTS)]))

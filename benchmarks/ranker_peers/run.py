@@ -23,9 +23,9 @@ from benchmarks.ranker_peers.batches import (
     Ints,
     PeerRows,
     RowBatch,
-    first_lists,
     iter_batches,
     load_rows,
+    some_lists,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ def run(name: str, folder: Path, *, seed: int) -> None:
         fields: dict[str, Ints] = {field: stored[field] for field in stored.files}
     rows = {part: load_rows(folder / f"{part}.npz") for part in (TRAIN, VALIDATION, TEST)}
     peer: Peer = import_module(f"benchmarks.ranker_peers.{name}").build(fields, rows[TRAIN].history.shape[1])
-    choosing = first_lists(rows[VALIDATION], _VALIDATION_LISTS)
+    choosing = some_lists(rows[VALIDATION], _VALIDATION_LISTS)
     best, test, seconds = -1.0, np.empty(0, np.float32), 0.0
     for epoch in range(NUM_EPOCHS):
         batches = list(iter_batches(rows[TRAIN], BATCH_SIZE, np.random.default_rng([seed, epoch])))

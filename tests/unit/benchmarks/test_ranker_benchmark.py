@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.ranker_cost import CANDIDATES, make_inputs
 from benchmarks.ranker_ladder import RUNGS, Trial, _rows
-from benchmarks.ranker_peers.batches import PeerRows, first_lists, iter_batches
+from benchmarks.ranker_peers.batches import PeerRows, iter_batches, some_lists
 from benchmarks.ranker_peers.run import ndcg10
 from benchmarks.ranker_score import ASPECTS, NUM_CANDIDATES, bare_products, export_untrained, random_feed
 from contracts.artifacts import read_table
@@ -44,8 +44,8 @@ def test_every_candidate_comes_once_with_its_own_history() -> None:
 
 
 def test_a_part_of_the_lists_keeps_them_whole() -> None:
-    assert all(np.array_equal(a, b) for a, b in zip(first_lists(ROWS, 5), ROWS, strict=True))
-    one = first_lists(ROWS, 1)
+    assert all(np.array_equal(a, b) for a, b in zip(some_lists(ROWS, 5), ROWS, strict=True))
+    one = some_lists(ROWS, 1)
     assert one.candidates.tolist() == [7, 8, 9]
     assert one.clicks.tolist() == [False, True, False]
 
