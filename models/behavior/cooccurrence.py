@@ -98,6 +98,8 @@ def _gram(behaviors: pl.DataFrame, often: IntArray, num_items: int) -> FloatArra
 
 def closed_form(gram_mm: FloatArray, ridge: float) -> FloatArray:
     """EASE's weights; row j holds what item j says of the others. Inverts in place, by Cholesky."""
+    if len(gram_mm) == 0:
+        return gram_mm
     gram_mm[np.diag_indices_from(gram_mm)] += ridge
     factor, failed = lapack.spotrf(gram_mm, lower=0, overwrite_a=1)
     assert not failed, "a Gram matrix with a ridge is positive definite"

@@ -72,6 +72,12 @@ def test_kinds_that_go_together_in_the_log_or_in_the_world_are_called(catalogue:
     assert said[0.0][0, 2] == 0 < said[30.0][0, 2]
 
 
+def test_a_catalogue_of_which_nothing_is_known_has_no_kinds(catalogue: Catalogue) -> None:
+    kinds = fit_kinds(behaviors(), table().with_columns(summary=pl.lit(None, pl.String())), catalogue, CONFIG)
+    assert (kinds.kind_n == 0).all()
+    assert kinds.score(history(1, 2), CONFIG).tolist() == [[0.0]]
+
+
 def test_a_table_outlives_a_change_of_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> None:
     kinds = fit_kinds(behaviors(), table(), catalogue, CONFIG)
     save_kinds(tmp_path, kinds, catalogue.item_ids)
