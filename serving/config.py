@@ -55,6 +55,8 @@ class GatewayConfig(Config):
     """Most candidates of one request."""
     max_events: int = Field(default=1000, ge=1)
     """Most events of one post."""
+    max_body_bytes: int = Field(default=2 << 20, ge=1024)
+    """Larger bodies are refused unread."""
     stream_events: bool = True
     """Let posted events enter the users' online histories at once, so that they change the next ranking."""
     max_in_flight: int = Field(default=64, ge=1)

@@ -7,14 +7,14 @@ REASEQ_SERVING_CONFIG=serving.json bentoml serve serving.gateway:Gateway
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 
 from feature_repo.online import FeatureReader
 from feature_repo.stream import HistoryWriter
-from serving.admission import Admission, require_right_to_write
+from serving.admission import Admission
 from serving.config import GatewayConfig, ServingConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
@@ -33,7 +33,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     deployments = Deployments(config.state, config.rankers)
     with EventLog(config.events) as log, _histories(config) as histories:
         app.state.config = config.gateway
-        app.state.admission = Admission(config.gateway.max_in_flight)
         app.state.ranking = RankingService(
             config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log, histories=histories
         )
@@ -50,6 +49,12 @@ def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[Histo
 
 
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)
+app.add_middleware(Admission)
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    411: {"description": "The body's length is not said."},
+    413: {"description": "Too large a body, or too many entries."},
+    429: {"description": "Too many requests are under way; send it again after `retry-after` seconds."},
+}
 
 
 def _ranking(request: Request) -> RankingService:
@@ -62,35 +67,27 @@ def _limits(request: Request) -> GatewayConfig:
     return config
 
 
-def _admission(request: Request) -> Admission:
-    admission: Admission = request.app.state.admission
-    return admission
-
-
 Ranking = Annotated[RankingService, Depends(_ranking)]
 Limits = Annotated[GatewayConfig, Depends(_limits)]
-Door = Annotated[Admission, Depends(_admission)]
 
 
-@app.post("/rank", response_model=RankResponse)
-async def rank(request: RankRequest, ranking: Ranking, limits: Limits, door: Door) -> Response:
+@app.post("/rank", response_model=RankResponse, responses=_REFUSALS)
+async def rank(request: RankRequest, ranking: Ranking, limits: Limits) -> Response:
     """Ranks candidates for a user."""
     _require_at_most(len(request.candidates), limits.max_candidates, "candidates")
-    with door.enter():
-        answer = await ranking.rank(request)
+    answer = await ranking.rank(request)
     # Serialised here: FastAPI would validate the answer once more.
     return Response(
         answer.model_dump_json(), media_type="application/json", headers={"x-request-id": answer.request_id}
     )
 
 
-@app.post("/events", status_code=202, dependencies=[Depends(require_right_to_write)])
-async def events(request: EventsRequest, ranking: Ranking, limits: Limits, door: Door) -> EventsResponse:
+@app.post("/events", status_code=202, responses=_REFUSALS | {401: {"description": "No right to write."}})
+async def events(request: EventsRequest, ranking: Ranking, limits: Limits) -> EventsResponse:
     """Takes events; they are on the disk when the answer goes out."""
     _require_at_most(len(request.events), limits.max_events, "events")
     try:
-        with door.enter():
-            await ranking.record(request.events)
+        await ranking.record(request.events)
     except (EventLogFullError, OSError) as error:
         raise HTTPException(503, "the event log cannot take this now; send it again") from error
     return EventsResponse(accepted=len(request.events))

@@ -6,7 +6,7 @@ _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0
 
 RANKED = Counter("reaseq_ranked_total", "Answered ranking requests.", ["arm", "model"])
 DEGRADED = Counter("reaseq_degraded_total", "Ranking answers that did without a part.", ["reason"])
-REFUSED = Counter("reaseq_refused_total", "Requests answered 429: too many were under way.")
+REFUSED = Counter("reaseq_refused_total", "Requests that were sent away before their body was read.", ["status"])
 EVENTS = Counter("reaseq_events_total", "Events written to the log.", ["event_type"])
 UNSTREAMED = Counter("reaseq_unstreamed_total", "Events that are in the log but did not enter an online history.")
 RANK_SECONDS = Histogram("reaseq_rank_seconds", "Time from a ranking request to its answer.", buckets=_SECONDS)

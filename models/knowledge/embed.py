@@ -188,7 +188,8 @@ def _known_from(dataset: Path) -> pl.Expr:
     """An item is known since it is on offer; where that is not said, since the log began.
 
     The space itself is learnt from the log up to the training end. A vector of an earlier time therefore knows a little
-    of what followed; a ranker's training rows read the fold vectors instead, which no event of their user has shaped.
+    of what followed; a ranker's training rows read fold vectors instead, where there are any, which no event of their
+    user has shaped.
     """
     first = pl.scan_parquet(dataset / "events.parquet").select(pl.col("timestamp").min()).collect().item()
     if first is None:

@@ -7,6 +7,7 @@ products apart. So each view is centred, rotated onto its principal axes, cut, a
 item, a student (`student.py`) does so from its raw text. Beside this learnt vector stand what training blurs: exact
 words, knowledge and brand, each an aspect of unit norm that is compared on its own.
 
+Shape legend: N items, D encoder, w directions of one map, W all that is read of an item, d dimension, K folds.
 """
 
 from collections.abc import Callable
@@ -192,7 +193,10 @@ def fit_space(views: Views, texts: Texts, engagement: Engagement, config: Embedd
     reader = Reader.fit(views, texts, config)
     said, full = reader.read(views, texts)
     if config.dimension > full.shape[1]:
-        raise UserError(f"embedding.dimension: {config.dimension} is more than the {full.shape[1]} of all views")
+        raise UserError(
+            f"embedding.dimension: {config.dimension} is more than the {full.shape[1]} directions of all views and "
+            "words; lower it, or raise embedding.text_axes"
+        )
     trained = train_projection(full, engagement, config.contrast, dimension=config.dimension, seed=config.seed)
     metrics = {"contrast_targets": float(len(engagement.targets))}
     student = None

@@ -19,6 +19,8 @@ from models.knowledge.projection import Projection
 
 NUM_NEIGHBOURS = 10
 _MAX_CHECKED = 2000
+_QUERIES = 64
+"""Items whose cosines with the whole catalogue are held at once."""
 _MIN_ITEMS = 100
 """Catalogues below this give every item to training: a handful of held-out items would tell nothing."""
 
@@ -88,11 +90,15 @@ def neighbour_recall(found: Floats, wanted: Floats, catalogue: Floats, *, own: N
     Neighbours are sought in `catalogue` [N, d]; `own` [M] are these items' rows: none is a neighbour of itself.
     """
     count = min(NUM_NEIGHBOURS, len(catalogue) - 1)
-    first, second = (_nearest(points, catalogue, own, count) for points in (wanted, found))
-    return float((first[:, :, None] == second[:, None, :]).any(-1).mean())
+    shares = []
+    for start in range(0, len(own), _QUERIES):
+        part = slice(start, start + _QUERIES)
+        first, second = (_nearest(points[part], catalogue, own[part], count) for points in (wanted, found))
+        shares.append((first[:, :, None] == second[:, None, :]).any(-1))
+    return float(np.concatenate(shares).mean())
 
 
 def _nearest(queries: Floats, catalogue: Floats, own: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     cosines = queries @ catalogue.T
     cosines[np.arange(len(own)), own] = -np.inf
-    return np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+    return np.argpartition(cosines, -count, axis=1)[:, -count:]

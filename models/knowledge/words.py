@@ -119,4 +119,4 @@ def _joined(words: pl.Expr) -> pl.Expr:
 
 
 def _vectorizer(longest_run: int, **options: object) -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, longest_run), token_pattern=_WORD, binary=True, **options)
+    return TfidfVectorizer(ngram_range=(1, longest_run), token_pattern=_WORD, binary=True, dtype=np.float32, **options)

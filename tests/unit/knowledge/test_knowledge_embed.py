@@ -11,7 +11,7 @@ from contracts.artifacts import read_lineage, read_table
 from contracts.aspects import read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
-from models.knowledge import embed, vectors
+from models.knowledge import embed, matrices, vectors
 from models.knowledge.config import AspectsConfig, EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
 from models.knowledge.distill import distill_knowledge
 from models.knowledge.embed import embed_items
@@ -82,6 +82,13 @@ def test_knowledge_changes_the_space(embedded, shop) -> None:
     assert not np.isclose(similar[0, 1:3], raw_similar[0, 1:3], atol=1e-3).any()
     assert with_knowledge["space"][0] != without["space"][0]
     assert without["space"][0].startswith("words-text-")
+
+
+def test_a_catalogue_read_in_blocks_is_the_same_catalogue(embedded, shop, monkeypatch) -> None:
+    whole = matrix(embedded(shop))
+    monkeypatch.setattr(matrices, "BLOCK", 2)
+    parts = matrix(embedded(shop, "parts"))
+    np.testing.assert_allclose(parts @ parts.T, whole @ whole.T, atol=1e-4)
 
 
 def test_knowledge_brings_complements_closer(embedded) -> None:

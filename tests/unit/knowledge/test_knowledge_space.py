@@ -10,6 +10,7 @@ import pytest
 from contracts.artifacts import new_artifact, write_json, write_table
 from contracts.shards import owners
 from contracts.tables import EVENTS, ITEMS
+from models.knowledge import matrices
 from models.knowledge.config import AspectsConfig, ContrastConfig, EmbeddingConfig, StudentConfig, WordsConfig
 from models.knowledge.contrast import plan_steps
 from models.knowledge.engagement import NO_ITEM, Engagement, read_engagement
@@ -116,6 +117,21 @@ def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         loaded.project(views, residuals, texts), fitted.space.project(views, residuals, texts)
     )
+
+
+def test_large_catalogues_are_worked_through_in_blocks_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    views, log = random_views(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)])
+    views[KNOWLEDGE][:5] = 0
+
+    def place() -> np.ndarray:
+        fitted = fit_space(views, texts_of(), log, config())
+        return fitted.space.project(views, fitted.residuals, texts_of())
+
+    whole = place()
+    monkeypatch.setattr(matrices, "BLOCK", 7)
+    monkeypatch.setattr(matrices, "_LARGE_BYTES", 0)
+    cosines, expected = (vectors @ vectors.T for vectors in (place(), whole))
+    np.testing.assert_allclose(cosines, expected, atol=2e-2)
 
 
 def test_every_aspect_of_an_item_has_unit_norm() -> None:

@@ -1,7 +1,9 @@
 """Matrices that may be larger than the memory."""
 
 import numpy as np
+import pytest
 
+from contracts.errors import UserError
 from models.knowledge.matrices import BLOCK, blocks, new_matrix
 
 
@@ -18,3 +20,8 @@ def test_blocks_hold_every_row_once() -> None:
     for num_rows in (0, 1, BLOCK, 2 * BLOCK + 5):
         rows = [row for part in blocks(num_rows) for row in range(num_rows)[part]]
         assert rows == list(range(num_rows))
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written() -> None:
+    with pytest.raises(UserError, match=r"has no room for \d+ MiB .* set TMPDIR"):
+        new_matrix(1 << 40, 1 << 10)

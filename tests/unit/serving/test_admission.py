@@ -1,73 +1,95 @@
-"""Who may come in, and how many at once."""
+"""Who may come in, and how many at once: the gateway's own application, without what lies behind it."""
 
 import asyncio
 
+import httpx
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 
-from serving.admission import Admission, require_right_to_write
-from serving.config import TOKEN_ENV
+from serving.config import TOKEN_ENV, GatewayConfig
+from serving.gateway import app
+
+EVENT = {"events": [{"user_id": "u", "item_id": "a", "event_type": "click"}]}
 
 
-def writable() -> FastAPI:
-    app = FastAPI()
+class Ranking:
+    """Takes events; ranks only when it is told to."""
 
-    @app.post("/", dependencies=[Depends(require_right_to_write)])
-    def take() -> str:
-        return "taken"
+    def __init__(self):
+        self.taken = []
+        self.go_on = asyncio.Event()
+        self.entered = 0
 
-    return app
+    async def record(self, events):
+        self.taken += events
 
-
-def test_one_too_many_is_sent_away_and_a_free_place_is_given_again() -> None:
-    door = Admission(2)
-    with door.enter():
-        with door.enter(), pytest.raises(HTTPException) as refusal, door.enter():
-            pass
-        assert refusal.value.status_code == 429
-        assert int(refusal.value.headers["retry-after"]) >= 1
-        with door.enter():
-            pass
+    async def rank(self, request):
+        self.entered += 1
+        await self.go_on.wait()
+        raise ConnectionError("broken")
 
 
-def test_a_request_that_fails_or_is_given_up_leaves_its_place() -> None:
-    door = Admission(1)
-    with pytest.raises(ValueError, match="broken"), door.enter():
-        raise ValueError("broken")
+@pytest.fixture
+def ranking(monkeypatch):
+    monkeypatch.delenv(TOKEN_ENV, raising=False)
+    app.state.config = GatewayConfig(max_in_flight=2, max_body_bytes=1024)
+    app.state.ranking = Ranking()
+    yield app.state.ranking
+    del app.state.config, app.state.ranking
 
-    async def given_up() -> None:
-        with door.enter():
-            await asyncio.Event().wait()
 
-    async def give_up() -> None:
-        task = asyncio.create_task(given_up())
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def client(address: str = "127.0.0.1") -> TestClient:
+    return TestClient(app, client=(address, 1))  # without `with`: no lifespan, so no store and no Triton
 
-    asyncio.run(give_up())
-    with door.enter():
-        pass
+
+def test_one_too_many_is_sent_away_and_a_place_is_given_again(ranking) -> None:
+    async def ask() -> list[int]:
+
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://gateway"
+        ) as caller:
+            body = {"user_id": "u", "candidates": ["a"]}
+            waiting = [asyncio.create_task(caller.post("/rank", json=body)) for _ in range(2)]
+            while ranking.entered < 2:
+                await asyncio.sleep(0)
+            third = await caller.post("/rank", json=body)
+            assert int(third.headers["retry-after"]) >= 1
+            ranking.go_on.set()
+            # They fail, or are given up: their places are free all the same.
+            statuses = [third.status_code, *(answer.status_code for answer in await asyncio.gather(*waiting))]
+            return [*statuses, (await caller.post("/rank", json=body)).status_code]
+
+    assert asyncio.run(ask()) == [429, 500, 500, 500]
 
 
 @pytest.mark.parametrize(
     ("header", "status"),
-    [(None, 401), ("Bearer wrong", 401), ("secret", 401), ("Bearer secret", 200), ("Bearer ü", 401)],
+    [(None, 401), ("Bearer wrong", 401), ("secret", 401), ("Bearer secret", 202), ("Bearer ü", 401)],
 )
-def test_where_there_is_a_token_only_it_admits(monkeypatch, header: str | None, status: int) -> None:
+def test_where_there_is_a_token_only_it_admits(ranking, monkeypatch, header: str | None, status: int) -> None:
     monkeypatch.setenv(TOKEN_ENV, "secret")
     headers = {} if header is None else {"authorization": header.encode("latin-1")}
-    for client in (TestClient(writable()), TestClient(writable(), client=("127.0.0.1", 1))):
-        assert client.post("/", headers=headers).status_code == status
+    for address in ("10.0.0.7", "127.0.0.1"):
+        assert client(address).post("/events", json=EVENT, headers=headers).status_code == status
+    assert bool(ranking.taken) == (status == 202)
 
 
 @pytest.mark.parametrize(
     ("address", "status"),
-    [("127.0.0.1", 200), ("::1", 200), ("10.0.0.7", 401), ("2001:db8::1", 401), ("somebody", 401)],
+    [("127.0.0.1", 202), ("::1", 202), ("10.0.0.7", 401), ("2001:db8::1", 401), ("somebody", 401)],
 )
-def test_without_a_token_only_this_machine_writes(monkeypatch, address: str, status: int) -> None:
-    monkeypatch.delenv(TOKEN_ENV, raising=False)
-    answer = TestClient(writable(), client=(address, 1)).post("/")
+def test_without_a_token_only_this_machine_writes(ranking, address: str, status: int) -> None:
+    answer = client(address).post("/events", json=EVENT)
     assert answer.status_code == status
-    assert status == 200 or TOKEN_ENV in answer.json()["detail"]
+    assert status == 202 or TOKEN_ENV in answer.json()["detail"]
+
+
+def test_who_may_not_write_is_told_so_before_his_body_is_read(ranking) -> None:
+    assert client("10.0.0.7").post("/events", content=b"{broken").status_code == 401
+
+
+def test_a_body_that_is_too_large_or_of_unknown_length_is_not_read(ranking) -> None:
+    large = client().post("/events", content=b" " * 1025)
+    assert large.status_code == 413
+    assert "max_body_bytes" in large.json()["detail"]
+    assert client().post("/events", content=iter([b"{}"])).status_code == 411
