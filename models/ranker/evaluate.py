@@ -1,5 +1,6 @@
 """The evaluate_ranker step: challenger against baseline and champion on the test part, and the promotion decision."""
 
+import json
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -10,21 +11,26 @@ import numpy.typing as npt
 import polars as pl
 
 from contracts.artifacts import Artifact, new_artifact, write_json, write_table, write_text
-from contracts.dataset import read_dataset
+from contracts.dataset import before, read_dataset
 from contracts.errors import UserError
 from contracts.tables import EXPOSURES
 from models.ranker.bootstrap import Comparison, compare
+from models.ranker.card import write_card
 from models.ranker.config import EvaluationConfig
 from models.ranker.decision import Decision, decide
 from models.ranker.lists import TEST
 from models.ranker.measure import Measured, measure
 from models.ranker.reference import REFERENCE_FILE, reference_exposures
+from models.ranker.reliability import Bin, reliability, reliability_svg
 from models.ranker.report import write_report
 from models.ranker.rows import RankingRows, encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker, Scores
+from models.ranker.slices import slice_lists, slice_means, training_events
 from models.ranker.spec import RankerSpec
 from models.ranker.statistics import ItemLog
 from models.ranker.train import TRAINING_SET_FILE, training_protocol
+
+RELIABILITY_FILE = "reliability.svg"
 
 
 class EvaluationLists(NamedTuple):
@@ -51,7 +57,9 @@ def evaluate_ranker(
     champion: Path | None,
     out: Path,
 ) -> None:
-    """Measures the exported graphs on every protocol's test lists; writes metrics.json, report.md and decision.json.
+    """Measures the exported graphs on every protocol's test lists.
+
+    Writes metrics.json, report.md, decision.json, model_card.md and reliability.svg.
 
     A champion of another embedding space cannot be scored with these vectors: it is left out, and the decision says so.
 
@@ -76,10 +84,11 @@ def evaluate_ranker(
             role: {name: _measure(ranker, found, config) for name, found in lists.items()}
             for role, ranker in rankers.items()
         }
+        scores = _score(rankers["challenger"], lists[trained_on], config)
         shown = reference_exposures(
             training_set / TRAINING_SET_FILE,
             trained_on,
-            _score(rankers["challenger"], lists[trained_on], config).score,
+            scores.score,
             model_version=rankers["challenger"].spec.version,
         )
         write_table(made.path / REFERENCE_FILE, EXPOSURES, shown)
@@ -87,7 +96,19 @@ def evaluate_ranker(
         ece = results["challenger"][trained_on].summary["ece"]
         decision = decide(comparisons, ece=ece, config=config, notes=notes)
         names = {role: ranker.spec.model_name for role, ranker in rankers.items()}
-        _write(made, results, comparisons, decision, names=names, config=config)
+        slices = _slice(results, lists[gate], rankers, dataset, gate)
+        bins = reliability(scores.click, np.asarray(_rows_of(rankers["challenger"], lists[trained_on]).clicks))
+        _write(made, results, comparisons, decision, names=names, config=config, slices=slices, bins=bins)
+        write_text(made.path / RELIABILITY_FILE, reliability_svg(bins, title=f"{names['challenger']}: clicks"))
+        card = write_card(
+            rankers["challenger"].spec,
+            json.loads((challenger / "training.json").read_text(encoding="utf-8")),
+            {protocol: found.summary for protocol, found in results["challenger"].items()},
+            slices["challenger"],
+            trained_on=trained_on,
+            promoted=decision.promote,
+        )
+        write_text(made.path / "model_card.md", card)
 
 
 def _open(
@@ -132,11 +153,26 @@ def _read_lists(
 
 
 def _measure(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationConfig) -> Measured:
-    return measure(lists.rows[ranker.spec.search_length], _score(ranker, lists, config), lists.users)
+    return measure(_rows_of(ranker, lists), _score(ranker, lists, config), lists.users)
 
 
 def _score(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationConfig) -> Scores:
-    return ranker.score(lists.rows[ranker.spec.search_length], batch_size=config.batch_size)
+    return ranker.score(_rows_of(ranker, lists), batch_size=config.batch_size)
+
+
+def _rows_of(ranker: ExportedRanker, lists: EvaluationLists) -> RankingRows:
+    return lists.rows[ranker.spec.search_length]
+
+
+def _slice(
+    results: Results, lists: EvaluationLists, rankers: dict[str, ExportedRanker], dataset: Path, protocol: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Role -> slice of the protocol's lists -> metric -> value."""
+    data = read_dataset(dataset)
+    table = rankers["challenger"].table
+    counts = training_events(before(data.behaviors, data.split.train_end), table.names)
+    slices = slice_lists(_rows_of(rankers["challenger"], lists), table, counts)
+    return {role: slice_means(found[protocol].ndcg, slices) for role, found in results.items()}
 
 
 def _compare(results: Results, lists: dict[str, EvaluationLists], config: EvaluationConfig) -> dict[str, Comparison]:
@@ -164,6 +200,8 @@ def _write(
     *,
     names: dict[str, str],
     config: EvaluationConfig,
+    slices: dict[str, dict[str, dict[str, float]]],
+    bins: list[Bin],
 ) -> None:
     summaries = {role: {name: found.summary for name, found in by.items()} for role, by in results.items()}
     compared = {role: comparison._asdict() for role, comparison in comparisons.items()}
@@ -172,10 +210,12 @@ def _write(
         "models": names,
         "rankers": summaries,
         "ndcg10_comparisons": compared,
+        "slices": slices,
+        "reliability": [found._asdict() for found in bins],
     }
     write_json(made.path / "metrics.json", metrics)
     write_json(made.path / "decision.json", decision._asdict())
-    report = write_report(summaries, comparisons, decision, names=names, config=config)
+    report = write_report(summaries, comparisons, decision, slices, names=names, config=config)
     write_text(made.path / "report.md", report)
     made.metrics |= {
         f"{role}.{protocol}.{name}": value

@@ -30,6 +30,7 @@ def write_report(
     summaries: Summaries,
     comparisons: Mapping[str, Comparison],
     decision: Decision,
+    slices: Summaries,
     *,
     names: Mapping[str, str],
     config: EvaluationConfig,
@@ -40,6 +41,7 @@ def write_report(
         summaries: the metrics.
         comparisons: the challenger against the others, on NDCG@10 of the gate's protocol.
         decision: what the gate said.
+        slices: role -> slice of the gate's lists -> metric -> value.
         names: role -> model name.
         config: the gate's protocol and the level of the intervals.
     """
@@ -49,6 +51,8 @@ def write_report(
     for protocol in summaries["challenger"]:
         lines += _table(summaries, protocol, decides=protocol == config.gate_protocol)
     lines += _comparison_table(comparisons, config)
+    lines += _slice_table(slices, config)
+    lines += ["## Reliability", "", "![predicted against observed click probabilities](reliability.svg)", ""]
     return "\n".join(lines)
 
 
@@ -78,6 +82,22 @@ def _comparison_table(comparisons: Mapping[str, Comparison], config: EvaluationC
         f"| {role} | {c.ours:.4f} | {c.theirs:.4f} | {c.difference:+.4f} | [{c.low:+.4f}, {c.high:+.4f}] "
         f"| {c.ratio:.3f} |"
         for role, c in comparisons.items()
+    ]
+    return [*head, *rows, ""]
+
+
+def _slice_table(slices: Summaries, config: EvaluationConfig) -> list[str]:
+    head = [
+        f"## Slices (NDCG@10, {config.gate_protocol})",
+        "",
+        "| slice | lists | " + " | ".join(slices) + " |",
+        "|---|---|" + "---|" * len(slices),
+    ]
+    rows = [
+        f"| {name} | {found['lists']:,.0f} | "
+        + " | ".join(_cell(by_slice.get(name, {}).get("ndcg10")) for by_slice in slices.values())
+        + " |"
+        for name, found in slices["challenger"].items()
     ]
     return [*head, *rows, ""]
 
