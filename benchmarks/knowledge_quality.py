@@ -59,6 +59,7 @@ RANKERS: dict[str, tuple[str, dict[str, Any], int]] = {
 
 
 _MAKERS = (
+    "benchmarks/knowledge_quality.py",
     "contracts",
     "models/knowledge",
     *(f"feature_repo/{name}.py" for name in ("build", "histories", "join")),
@@ -136,26 +137,12 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, float]:
 
     What was measured is kept in the data set's folder, so a benchmark that was stopped goes on where it was.
     """
-    found = keep(folder, f"{trial.ranker}-{trial.seed}", lambda: _measure_trial(trial, folder))
-    print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
-    return found
-
-
-def keep(folder: Path, name: str, measure_it: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What a trial measured, done once for the code of rankers as it is."""
-    kept = folder / "trials" / digest_sources("models/ranker") / f"{name}.json"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, measure_it())
-    found: dict[str, float] = json.loads(kept.read_text())
-    return found
-
-
-def _measure_trial(trial: Trial, folder: Path) -> dict[str, float]:
     space, options, _ = RANKERS[trial.ranker]
     config = RankerConfig(seed=trial.seed, num_threads=1, **options)
     inputs = RankerInputs(folder / "training_set", folder / "dataset", folder / f"space_{space}")
-    return train_and_score(config, inputs)
+    found = measure_once(trial.ranker, config, inputs)
+    print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+    return found
 
 
 class RankerInputs(NamedTuple):
@@ -164,6 +151,18 @@ class RankerInputs(NamedTuple):
     training_set: Path
     dataset: Path
     space: Path
+
+
+def measure_once(name: str, config: RankerConfig, inputs: RankerInputs) -> dict[str, float]:
+    """What `train_and_score` gives, done once for this configuration, these inputs and the code of rankers as it is."""
+    read = [config.model_dump(mode="json"), [read_lineage(path).digest for path in inputs]]
+    key = digest_value([*read, digest_sources("models/ranker", "benchmarks/knowledge_quality.py")])
+    kept = inputs.training_set.parent / "trials" / f"{name}-{config.seed}-{key}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, train_and_score(config, inputs))
+    found: dict[str, float] = json.loads(kept.read_text())
+    return found
 
 
 def train_and_score(config: RankerConfig, inputs: RankerInputs) -> dict[str, float]:

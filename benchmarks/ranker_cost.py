@@ -6,7 +6,6 @@ the steps alone: not of start-up, validation or export.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from benchmarks.memory import peak_kib
 from benchmarks.results import Row, make_row
-from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.artifacts import new_artifact, read_lineage, write_json, write_table
 from contracts.schema import UTC_TIME
 from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, TRAINING_SET
 
@@ -103,8 +102,8 @@ def train(folder: Path) -> float:
     config = RankerConfig(features=FeatureConfig(inferred=False), num_threads=1, max_epochs=1, min_steps=1)
     training_set, dataset, space = (folder / name for name in ("training_set", "dataset", "item_embeddings"))
     train_ranker(training_set, dataset, space, config, checkpoints=folder / "checkpoints", out=folder / "ranker")
-    told = json.loads((folder / "ranker" / "training.json").read_text(encoding="utf-8"))
-    return float(told["training_lists"] * CANDIDATES / told["samples_per_s"])
+    told = read_lineage(folder / "ranker").metrics
+    return told["lists"] * CANDIDATES / told["samples_per_s"]
 
 
 def _items() -> pl.DataFrame:

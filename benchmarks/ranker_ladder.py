@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import behavior_ranker
-from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, keep, prepare, train_and_score
+from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, measure_once, prepare
 from benchmarks.results import Row, make_row
 from contracts.artifacts import new_artifact, read_table, write_table
 from contracts.aspects import FOLDS_FILE, describe_space, read_aspects
@@ -118,8 +118,7 @@ def run_trial(trial: Trial, inputs: RankerInputs) -> dict[str, float]:
     """Trains and measures one rung; what was measured is kept, so that a ladder that was stopped goes on."""
     rung = RUNGS[trial.rung]
     config = RankerConfig(seed=trial.seed, num_threads=1, features=rung.features, **rung.options)
-    folder = inputs.training_set.parent
-    found = keep(folder, f"{trial.rung}-{trial.seed}-ladder", lambda: train_and_score(config, inputs))
+    found = measure_once(trial.rung, config, inputs)
     print(*trial, *(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
     return found
 

@@ -69,7 +69,8 @@ def _all(
     artifacts: Mapping[str, str],
     choices: Mapping[str, bool],
 ) -> dict[str, Any]:
-    baseline = config.ranker.model_copy(update={"features": IDS_ONLY})
+    # Without vectors there is nothing to search a history by.
+    baseline = config.ranker.model_copy(update={"features": IDS_ONLY, "search_length": 0})
     rooms = {
         "shop": config.shop,
         "data": data,

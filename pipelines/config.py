@@ -1,10 +1,10 @@
 """The run configuration: one YAML file describes a run completely; every error in it is reported at once."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from contracts.config import Config
 from contracts.errors import UserError
@@ -49,6 +49,15 @@ class RunConfig(Config):
     """Drift, lift and the decision rule."""
     traffic: TrafficConfig = TrafficConfig()
     """Simulated A/B traffic on the embedded shop."""
+
+    @model_validator(mode="after")
+    def _stored_histories_are_long_enough(self) -> Self:
+        if self.ranker.search_length > self.features.history_length:
+            raise ValueError(
+                f"ranker.search_length = {self.ranker.search_length} is above features.history_length = "
+                f"{self.features.history_length}, what is kept of a user; raise the second or lower the first"
+            )
+        return self
 
     @property
     def home(self) -> Path:

@@ -5,7 +5,6 @@ and for quality like for like; its row with everything on is there too. One thre
 the training steps.
 """
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import numpy as np
 from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, prepare, read_test_lists
 from benchmarks.ranker_peers.batches import FIELDS, PeerRows, load_rows, save_rows, some_lists, spread_lists
 from benchmarks.results import ROOT, Row, make_row
+from contracts.artifacts import read_lineage
 from contracts.dataset import read_dataset
 from models.ranker.config import IDS_ONLY, FeatureConfig, RankerConfig
 from models.ranker.lists import TEST, TRAIN, VALIDATION
@@ -112,10 +112,10 @@ def _run_peer(module: str, work: Path) -> tuple[float, float]:
 def _train(inputs: RankerInputs, config: RankerConfig, out: Path) -> tuple[float, float]:
     """The same of the product's ranker."""
     train_ranker(*inputs, config, checkpoints=out.with_suffix(".checkpoints"), out=out)
-    told = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    rate = read_lineage(out).metrics["samples_per_s"]
     vectors, space, _ = read_vectors(inputs.space)
     ranker = ExportedRanker(out, read_dataset(inputs.dataset).items, vectors, space=space, num_threads=1)
     table = inputs.training_set / TRAINING_SET_FILE
     rows, users = read_test_lists(table, ranker, _PROTOCOL, out.with_suffix(".rows"))
     measured = measure_scores(rows, ranker.score(rows, batch_size=256), users)
-    return told["samples_per_s"], float(np.nanmean(measured.ndcg[spread_lists(len(rows), TEST_LISTS)]))
+    return rate, float(np.nanmean(measured.ndcg[spread_lists(len(rows), TEST_LISTS)]))

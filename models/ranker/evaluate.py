@@ -36,8 +36,8 @@ RELIABILITY_FILE = "reliability.svg"
 class EvaluationLists(NamedTuple):
     """The test lists of one protocol."""
 
-    rows: dict[int, RankingRows]
-    """By the length of the history that is searched: rankers that search alike read the same."""
+    rows: dict[tuple[int, int, int], RankingRows]
+    """By how a ranker reads (`RankerSpec.reading`)."""
     users: npt.NDArray[np.int64]
     """User of each list, counted from 0."""
 
@@ -134,18 +134,23 @@ def _read_lists(
     training_set: Path, dataset: Path, rankers: dict[str, ExportedRanker], scratch: Path
 ) -> dict[str, EvaluationLists]:
     specs = [ranker.spec for ranker in rankers.values()]
-    lengths = max(spec.history_length for spec in specs), max(spec.inferred_length for spec in specs)
+    inferred_length = max(spec.inferred_length for spec in specs)
     names = rankers["challenger"].table.names
     counted = any(spec.features.statistics for spec in specs)
     log = ItemLog.index(read_dataset(dataset).behaviors, names) if counted else None
-    searches = {ranker.spec.search_length: ranker.search for ranker in rankers.values()}
+    searches = {ranker.spec.reading: ranker.search for ranker in rankers.values()}
+    lengths = {reading: max(spec.history_length for spec in specs if spec.reading == reading) for reading in searches}
     test = pl.scan_parquet(training_set).filter(pl.col("split") == TEST).select("protocol", "user_id").collect()
     lists = {}
     for protocol in sorted(test["protocol"].unique()):
-        encode = partial(encode_rows, training_set, names, split=TEST, protocol=protocol, lengths=lengths, log=log)
+        encode = partial(encode_rows, training_set, names, split=TEST, protocol=protocol, log=log)
         rows = {
-            length: encode(search=search, scratch=scratch / f"{protocol}-{length}")
-            for length, search in searches.items()
+            reading: encode(
+                lengths=(lengths[reading], inferred_length),
+                search=search,
+                scratch=scratch / f"{protocol}-{'-'.join(map(str, reading))}",
+            )
+            for reading, search in searches.items()
         }
         users = test.filter(pl.col("protocol") == protocol)["user_id"].rank("dense").cast(pl.Int64) - 1
         lists[protocol] = EvaluationLists(rows, users.to_numpy())
@@ -161,7 +166,7 @@ def _score(ranker: ExportedRanker, lists: EvaluationLists, config: EvaluationCon
 
 
 def _rows_of(ranker: ExportedRanker, lists: EvaluationLists) -> RankingRows:
-    return lists.rows[ranker.spec.search_length]
+    return lists.rows[ranker.spec.reading]
 
 
 def _slice(

@@ -119,11 +119,19 @@ def read_codes(item_embeddings: Path, encoder: ItemEncoder) -> npt.NDArray[np.in
     """Semantic ids of the items that training saw, [rows of the id table, levels]: 1 + code, counted over the levels.
 
     0 stands for no code: of padding, of unknown items and of those without an embedding.
+
+    Raises:
+        UserError: no item that training saw has a code.
     """
     table = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS).select("item_id", "semantic_id")
     index = encoder.vocabularies["item"]
     known = table.with_columns(row=pl.col("item_id").replace_strict(index, default=None, return_dtype=pl.Int64))
-    known = known.filter(pl.col("row").is_not_null())
+    known = known.filter(pl.col("row").is_not_null() & (pl.col("semantic_id").list.len() > 0))
+    if known.is_empty():
+        raise UserError(
+            f"{item_embeddings} has no semantic id for any item of the training log, which features.semantic_id needs; "
+            "run embed_items on this dataset, or switch it off"
+        )
     codes = np.array(known["semantic_id"].to_list(), np.int64)
     starts = np.concatenate([[0], np.cumsum(codes.max(0) + 1)[:-1]])
     found = np.zeros((encoder.sizes["item"], codes.shape[1]), np.int64)
@@ -206,7 +214,7 @@ def encode_rows(
         for frame in frames:
             arrays = _encode_batch(frame, names, reach, lengths[1])
             if search is not None:
-                _search(arrays, search, keep=lengths[0])
+                _search(arrays, search, frame["user_id"], keep=lengths[0])
             if log is not None:
                 times_s = np.repeat(arrays["times_s"], np.diff(arrays["offsets"], prepend=0))
                 arrays["statistics"] = log.at(arrays["candidates"], times_s)
@@ -238,16 +246,19 @@ def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: in
     }
 
 
-def _search(arrays: dict[str, npt.NDArray[Any]], search: Search, *, keep: int) -> None:
+def _search(arrays: dict[str, npt.NDArray[Any]], search: Search, users: pl.Series, *, keep: int) -> None:
     """Leaves the `keep` behaviours of each list that its candidates ask for."""
     history = arrays["history"]
     lengths = np.count_nonzero(history, axis=1)
     chosen = np.tile(np.arange(keep), (len(history), 1))
     starts = np.concatenate([[0], arrays["offsets"][:-1]])
+    folds = owners(users, 1 if search.folds is None else len(search.folds)).to_numpy()
+    # A product with a thousand vectors is worth its turn of the loop.
     for row in np.flatnonzero(lengths > keep):
+        vectors = search.vectors_of(int(folds[row]))
         candidates = arrays["candidates"][starts[row] : arrays["offsets"][row]]
         behaviors = history[row, : lengths[row]]
-        chosen[row] = search_history(search.vectors[behaviors], search.vectors[candidates], keep=keep)
+        chosen[row] = search_history(vectors[behaviors], vectors[candidates], keep=keep)
     for name in ("history", "history_types", "history_ages_s"):
         arrays[name] = np.take_along_axis(arrays[name], chosen, axis=1)
 

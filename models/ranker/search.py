@@ -1,7 +1,8 @@
 """The general search unit: of a long history, the behaviours that bear on a request's candidates (paper, section 3.1).
 
 It runs before the graph, once a request and for all candidates together: the graph then attends to a short history, as
-long as ever, however much was searched. Similarity is the cosine of the first aspect, as in MUSE (arXiv 2512.07216).
+long as ever, however much was searched. Similarity is the cosine of the first aspect (of the whole vector where
+the ranker looks through a lens), as in MUSE (arXiv 2512.07216).
 
 Many candidates are searched for by a few pivots, so that the work grows with the history alone.
 
@@ -28,6 +29,13 @@ class Search(NamedTuple):
     """First aspect of each row of the item table, [rows, d]."""
     length: int
     """L: behaviours looked at."""
+    folds: Floats | None = None
+    """The same vectors as learnt without the users of each fold, [folds, rows, d]: for training lists, whose users'
+    own clicks would otherwise say what is alike."""
+
+    def vectors_of(self, fold: int) -> Floats:
+        """Vectors by which the histories of a fold's users are searched."""
+        return self.vectors if self.folds is None else self.folds[fold]
 
 
 def search_history(history_Ld: Floats, candidates_Cd: Floats, *, keep: int) -> Ints:

@@ -82,6 +82,11 @@ class RankerSpec(Config):
         return max(self.history_length, self.search_length)
 
     @property
+    def reading(self) -> tuple[int, int, int]:
+        """How lists are encoded for it: rankers that are alike in this can share them. All zeros: cut, not searched."""
+        return (self.history_length, self.search_length, self.search_dim) if self.search_length else (0, 0, 0)
+
+    @property
     def input_names(self) -> frozenset[str]:
         """Names of the inputs that the graph takes."""
         return frozenset(tensor.name for tensor in self.inputs)

@@ -37,7 +37,7 @@ class ItemLog:
         rows = items.filter(known).to_numpy() + FIRST
         # Microseconds would not fit beside the item's row.
         times_s = behaviors["timestamp"].filter(known).cast(pl.Int64).to_numpy() // 1_000_000
-        start = int(times_s.min(initial=0)) if len(times_s) else 0
+        start = int(times_s.min()) if len(times_s) else 0
         span = (int(times_s.max()) - start if len(times_s) else 0) + 2
         return cls(np.sort(rows * span + times_s - start), start, span)
 

@@ -19,7 +19,7 @@ from models.ranker.batches import CatalogueTensors, catalogue_tensors
 from models.ranker.calibration import fit_platt
 from models.ranker.checkpoint import Progress
 from models.ranker.config import RankerConfig
-from models.ranker.encoding import UNKNOWN
+from models.ranker.encoding import UNKNOWN, Floats
 from models.ranker.export import export_ranker, write_golden_rows
 from models.ranker.feed import build_feed
 from models.ranker.lists import TRAIN, VALIDATION
@@ -34,6 +34,7 @@ from models.ranker.rows import (
     read_vectors,
     user_folds,
 )
+from models.ranker.search import Search
 from models.ranker.statistics import ItemLog
 from models.ranker.training import Trainer, score_lists, spread, use_threads
 
@@ -74,8 +75,9 @@ def train_ranker(
         protocol = training_protocol(training_set / TRAINING_SET_FILE)
         log = ItemLog.index(data.behaviors, table.names) if config.features.statistics else None
         search = table.search(config.search_length, network.aspects[0] if network.lens is None else vector_dim)
-        encode = partial(encode_rows, training_set / TRAINING_SET_FILE, table.names, log=log, search=search)
-        rows = _read_rows(encode, protocol, config, Path(scratch))
+        encode = partial(encode_rows, training_set / TRAINING_SET_FILE, table.names, log=log)
+        learnt = folds if search is not None and len(catalogue.folds) else None
+        rows = _read_rows(encode, protocol, config, Path(scratch), search, learnt)
         run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
         own = user_folds(
             training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds)
@@ -90,6 +92,7 @@ def train_ranker(
         write_golden_rows(network, spec, golden, made.path)
         _describe(made.path / "training.json", progress, trainer, network)
         made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(rows.train)}
+        made.metrics["samples_per_s"] = trainer.samples_per_s
         made.labels |= {"model_name": spec.model_name, "version": spec.version, "space": space}
 
 
@@ -116,14 +119,21 @@ class _Rows(NamedTuple):
     """Validation lists of the training's own regime: their probabilities are the ones that are served."""
 
 
-def _read_rows(encode: Callable[..., RankingRows], protocol: str, config: RankerConfig, scratch: Path) -> _Rows:
+def _read_rows(
+    encode: Callable[..., RankingRows],
+    protocol: str,
+    config: RankerConfig,
+    scratch: Path,
+    search: Search | None,
+    folds: Floats | None,
+) -> _Rows:
     lengths = (config.history_length, config.inferred_length)
     train, validation, calibration = (
-        encode(split=part, protocol=kind, lengths=lengths, scratch=scratch / name)
-        for name, part, kind in (
-            ("train", TRAIN, protocol),
-            ("validation", VALIDATION, "contemporaneous"),
-            ("calibration", VALIDATION, protocol),
+        encode(split=part, protocol=kind, lengths=lengths, scratch=scratch / name, search=searched)
+        for name, part, kind, searched in (
+            ("train", TRAIN, protocol, search and search._replace(folds=folds)),
+            ("validation", VALIDATION, "contemporaneous", search),
+            ("calibration", VALIDATION, protocol, search),
         )
     )
     return _Rows(train, validation if len(validation) else calibration, calibration)
@@ -156,7 +166,6 @@ def _describe(path: Path, progress: Progress, trainer: Trainer, network: Ranker)
             "epochs": progress.epoch,
             "training_lists": len(trainer.train),
             "validation_lists": len(trainer.validation),
-            "samples_per_s": trainer.samples_per_s,
             "parameters": sum(value.numel() for value in network.parameters()),
             "calibration": network.calibration.tolist(),
         },

@@ -18,7 +18,7 @@ from models.ranker.evaluate import evaluate_ranker
 from models.ranker.feed import build_feed
 from models.ranker.rows import encode_rows, fit_encoder, read_codes, read_vectors
 from models.ranker.scoring import ExportedRanker
-from models.ranker.search import pivots, search_history
+from models.ranker.search import Search, pivots, search_history
 from models.ranker.statistics import ItemLog
 from models.ranker.train import train_ranker
 from serving.rankers import install_ranker
@@ -155,3 +155,20 @@ def test_a_search_that_cannot_find_anything_is_refused() -> None:
         tiny_config(search_length=10)
     with pytest.raises(ValueError, match="needs item vectors"):
         tiny_config(search_length=11, features=FeatureConfig(knowledge=False, similarity=False))
+
+
+def test_training_histories_are_searched_by_what_was_learnt_without_their_users() -> None:
+    vectors, folds = np.zeros((4, 2), np.float32), np.ones((2, 4, 2), np.float32)
+    assert Search(vectors, 10).vectors_of(1) is vectors
+    assert Search(vectors, 10, folds).vectors_of(1).tolist() == folds[1].tolist()
+
+
+def test_rankers_that_read_histories_differently_are_compared(shop: Shop, ranker: Path, tmp_path: Path) -> None:
+    features = FeatureConfig(inferred=False)
+    for name, kept in {"a": 3, "b": 5}.items():
+        config = tiny_config(history_length=kept, search_length=9, max_epochs=1, features=features)
+        train_ranker(*shop.inputs, config, checkpoints=tmp_path / "c", out=tmp_path / name)
+    settings = EvaluationConfig(num_bootstrap=100, num_threads=1)
+    folders = tmp_path / "a", tmp_path / "b"
+    evaluate_ranker(*folders, *shop.inputs, settings, champion=ranker, out=tmp_path / "evaluation")
+    assert (tmp_path / "evaluation" / "decision.json").is_file()
