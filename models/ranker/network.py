@@ -8,6 +8,8 @@ Notable:
 - a histogram of the similarities of each aspect, which needs no training per item at all;
 - a summary of the user without a candidate, trained against the clicks of the whole batch;
 - the same two readings of the inferred behaviours, weighted by their confidence;
+- behind switches that are off: codes of the semantic id, the price against the history's, hour and weekday, popularity
+  and newness of each candidate (`context.py`, `statistics.py`);
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
 
 Shape legend: B batch, C candidates, H history, K inferred, D vector, E width, S aspects,
