@@ -47,7 +47,7 @@ from models.ranker.scoring import ExportedRanker
 from models.ranker.train import TRAINING_SET_FILE, train_ranker
 from pipelines.config import load_config
 
-_DATASET, _PROTOCOL, _SEEDS = "scientific", "contemporaneous", 8
+_DATASET, _PROTOCOL, _SEEDS = "scientific", "contemporaneous", 3
 _BASE = ("ranker", "popularity", "length")
 _OTHERS = ("ease", "bert4rec_text")
 FEATURES: dict[str, tuple[str, ...]] = {
