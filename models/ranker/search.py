@@ -9,7 +9,7 @@ Many candidates are searched for by a few pivots, so that the work grows with th
 Legend: L long history, H kept, C candidates, P pivots, d first aspect of a vector.
 """
 
-# ruff: noqa: N803 (shape suffixes)
+# ruff: noqa: N803, N806 (shape suffixes)
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +53,9 @@ def search_history(history_Ld: Floats, candidates_Cd: Floats, *, keep: int) -> I
     if total <= keep:
         return np.arange(total)
     recent = round(_RECENT_SHARE * keep)
-    closest = (history_Ld[recent:] @ pivots(candidates_Cd, NUM_PIVOTS).T).max(1)
+    similarity_LP = history_Ld[recent:] @ pivots(candidates_Cd, NUM_PIVOTS).T
+    # Along the long axis the greatest is found many times faster than along the short one.
+    closest = np.ascontiguousarray(similarity_LP.T).max(0)
     found = np.argpartition(-closest, keep - recent - 1)[: keep - recent]
     return np.concatenate([np.arange(recent), recent + np.sort(found)])
 
@@ -68,7 +70,6 @@ def pivots(vectors_Cd: Floats, count: int) -> Floats:
         chosen.append(int(closest.argmin()))
         closest = np.maximum(closest, vectors_Cd @ vectors_Cd[chosen[-1]])
     nearest = (vectors_Cd @ vectors_Cd[chosen].T).argmax(1)
-    sums = np.zeros((count, vectors_Cd.shape[1]), np.float32)
-    np.add.at(sums, nearest, vectors_Cd)
+    sums = (nearest == np.arange(count)[:, None]).astype(np.float32) @ vectors_Cd
     found: Floats = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
     return found
