@@ -108,10 +108,9 @@ def run_job(job: Job) -> dict[str, Lists]:
     torch.set_num_threads(1)
     bench = prepare(job.dataset, job.kind)
     is_peer = job.models == "linear" or job.models in PEERS
-    made_of = (
-        [peer_code(bench.task, job.models)] if is_peer else [behavior_code(), VARIANTS[job.models], DECODINGS, PARTIAL]
-    )
-    if not is_peer or job.models == "generative":
+    ours = [] if is_peer else [_variant_code(bench, job.models), DECODINGS, PARTIAL]
+    made_of = [peer_code(bench.task, job.models)] if is_peer else ours
+    if job.models == "generative":
         made_of.append(bench.space.name)
     folder = bench.folder / "lists" / f"{job.models}-{digest_value(made_of)}"
     if not (folder / "speed.json").is_file():
@@ -162,10 +161,8 @@ def open_to_the_end(config: BehaviorConfig, changes: dict[str, Any]) -> Behavior
 
 def behavior_model(bench: Bench, variant: str) -> Path:
     """The trained artifact of a variant; made once per code and configuration."""
-    config = behavior_config(bench, variant)
-    space = _space(bench, variant)
-    made_of = digest_value([behavior_code(), config.model_dump(mode="json"), space.name])
-    out = bench.folder / f"behavior-{variant}-{made_of}"
+    config, space = behavior_config(bench, variant), _space(bench, variant)
+    out = bench.folder / f"behavior-{variant}-{_variant_code(bench, variant)}"
     if not out.exists():
         train_behavior_model(
             bench.task.dataset,
@@ -176,6 +173,12 @@ def behavior_model(bench: Bench, variant: str) -> Path:
             knowledge=bench.knowledge,
         )
     return out
+
+
+def _variant_code(bench: Bench, variant: str) -> str:
+    """Digest of all that a training is made of."""
+    config = behavior_config(bench, variant).model_dump(mode="json")
+    return digest_value([behavior_code(), config, _space(bench, variant).name, bench.knowledge.name])
 
 
 def _space(bench: Bench, variant: str) -> Path:

@@ -71,7 +71,7 @@ def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: Embedd
 
     What was asked and encoded is kept between data sets.
     """
-    knowledge, space = (folder / f"{name}-{_made_by(embedding)}" for name in ("knowledge", "space"))
+    knowledge, space = (folder / f"{name}-{_made_by(config, embedding)}" for name in ("knowledge", "space"))
     if not knowledge.exists():
         distill_knowledge(dataset, config.knowledge, cache=_cache(config, "knowledge"), out=knowledge)
     if not space.exists():
@@ -79,11 +79,12 @@ def make_space(config: RunConfig, dataset: Path, folder: Path, embedding: Embedd
     return knowledge, space
 
 
-def _made_by(embedding: EmbeddingConfig) -> str:
-    """Digest of the knowledge room's sources (its handbook and prompts are some) and of a configuration."""
+def _made_by(config: RunConfig, embedding: EmbeddingConfig) -> str:
+    """Digest of the knowledge room's sources (its handbook and prompts are some) and of its configuration."""
     files = (ROOT.parent / "models" / "knowledge").rglob("*")
     sources = sorted(path for path in files if path.suffix in _SOURCES and path.name != "README.md")
-    return digest_value([*map(digest_file, sources), embedding.model_dump(mode="json")])
+    settings = [config.knowledge.model_dump(mode="json"), embedding.model_dump(mode="json")]
+    return digest_value([*map(digest_file, sources), *settings])
 
 
 def make_shop_task(config: RunConfig, *, seed: int = 0) -> Task:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 _SHARPNESS_START = 10.0
-_LEAST = 1e-6
+LEAST_VOTE = 1e-6
+"""What all other items together must be worth before a vote is shared among them in full."""
 
 
 class Associations(nn.Module):
@@ -47,7 +48,7 @@ class Associations(nn.Module):
 def votes(cosines_rn: Tensor, sharpness: Tensor | float) -> Tensor:
     """What behaviours say of all items, [R, N]; those of the items that are not the behaviour's own add up to 1."""
     answers_rn = torch.exp(sharpness * (cosines_rn - 1))
-    return answers_rn / (answers_rn.sum(1, keepdim=True) - 1).clamp_min(_LEAST)
+    return answers_rn / (answers_rn.sum(1, keepdim=True) - 1).clamp_min(LEAST_VOTE)
 
 
 def log_mean(total_bn: Tensor, count_b: Tensor) -> Tensor:

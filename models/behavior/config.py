@@ -86,6 +86,8 @@ class KindsConfig(Config):
     users do elsewhere, since a need that is met here is not met elsewhere too."""
     pseudo_users: float = Field(default=100.0, ge=0)
     """How many users each pseudo-user of a claim counts as, shared among its kinds; 0: the log alone."""
+    max_kinds: int = Field(default=5_000, ge=1)
+    """More are refused (the closed form inverts a matrix of them)."""
     ridge: float = Field(default=20.0, gt=0)
     """Of the closed form: larger trusts rare pairs less."""
 

@@ -1,6 +1,6 @@
 """Which kinds of things people turn to together: by the log, and by what the world knows.
 
-A kind is all items that the knowledge table sums up in the same words: with the handbook teacher a product concept.
+A kind is two items or more that the knowledge table sums up in the same words: with the handbook teacher a concept.
 Few kinds are many items, so what the log is too thin to tell of items it tells of kinds. The world's knowledge enters
 as pseudo-users: of each demand and each scenario that items of several kinds share there is one, who has turned to all
 of these kinds. Users and pseudo-users together give EASE's closed form (`cooccurrence.py`).
@@ -19,6 +19,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from contracts.errors import UserError
 from models.behavior.catalogue import Catalogue, FloatArray
 from models.behavior.config import KindsConfig
 from models.behavior.cooccurrence import closed_form
@@ -60,10 +61,19 @@ def fit_kinds(behaviors: pl.DataFrame, knowledge: pl.DataFrame, catalogue: Catal
         knowledge: the KNOWLEDGE table.
         catalogue: the items.
         config: the settings.
+
+    Raises:
+        UserError: there are more kinds than `max_kinds`.
     """
-    known = catalogue.index(knowledge.filter(pl.col("summary").is_not_null()))
+    known = catalogue.index(knowledge.filter(pl.col("summary").is_not_null())).filter(pl.len().over("summary") > 1)
     numbered = known.with_columns(kind=pl.col("summary").rank("dense").cast(pl.Int64) - 1).sort("item")
     num_kinds = numbered["kind"].n_unique()
+    if num_kinds > config.max_kinds:
+        raise UserError(
+            f"the knowledge sums up {num_kinds:,} kinds of items, more than behavior.kinds.max_kinds "
+            f"({config.max_kinds:,}); raise it (memory: 12 bytes x its square), or set behavior.kinds.weight and "
+            "satiation to 0"
+        )
     kind_n = np.full(len(catalogue), num_kinds, dtype=np.int64)
     kind_n[numbered["item"].to_numpy()] = numbered["kind"].to_numpy()
     turned = behaviors.select("user_id", kind=pl.lit(pl.Series(kind_n)).gather(pl.col("item")))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from models.behavior.associations import log_mean
+from models.behavior.associations import LEAST_VOTE, log_mean
 from models.behavior.beam import NOTHING, CodeIndex, build_index
 from models.behavior.decode import LEAST_CONFIDENCE, Decoder, log_cooccurrence
 from models.behavior.neighbors import Neighbors, stack
@@ -146,6 +146,7 @@ def find_associations(vectors_nv: Tensor, codes_nl: Tensor, sharpness: float, co
         is_rest = others < kept.masked_fill(none, torch.inf).amin(1, keepdim=True)
         rest = (others * is_rest).sum(1) / is_rest.sum(1).clamp_min(1)
         total = kept.masked_fill(none, 0.0).sum(1) + rest * (num_items - 1 - (~none).sum(1))
+        total = total.clamp_min(LEAST_VOTE)
         values = (kept - rest[:, None]).masked_fill(none, 0.0) / total[:, None]
         parts.append(Neighbors(items.masked_fill(none, 0).int(), values, rest / total))
     width = max(part.items_nk.shape[1] for part in parts)

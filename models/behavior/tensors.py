@@ -101,7 +101,8 @@ def sample_items(items: ItemTensors, batch: Batch, size: int, generator: torch.G
     """Replaces the catalogue by the batch's own items and a uniform sample of `size` others.
 
     The others stand for the whole rest: their log prior is raised by log(rest / size) (importance weights). Where no
-    other is left the catalogue stays as it is.
+    other is left the catalogue stays as it is. A limit: the associations' votes (`associations.votes`) are shared among
+    the sample as it is, in which the batch's own items are too many.
     """
     own, positions_bt = torch.unique(batch.items_bt, return_inverse=True)
     rest = torch.ones(len(items.log_prior_n), dtype=torch.bool)

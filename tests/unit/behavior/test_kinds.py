@@ -78,6 +78,13 @@ def test_a_catalogue_of_which_nothing_is_known_has_no_kinds(catalogue: Catalogue
     assert kinds.score(history(1, 2), CONFIG).tolist() == [[0.0]]
 
 
+def test_a_kind_of_one_item_is_none_and_too_many_kinds_are_refused(catalogue: Catalogue) -> None:
+    alone = pl.when(pl.col("item_id") == "i00").then(pl.lit("of its own")).otherwise("summary")
+    assert fit_kinds(behaviors(), table().with_columns(summary=alone), catalogue, CONFIG).kind_n[0] == 4
+    with pytest.raises(UserError, match=r"4 kinds of items, more than behavior\.kinds\.max_kinds \(3\)"):
+        fit_kinds(behaviors(), table(), catalogue, KindsConfig(max_kinds=3))
+
+
 def test_a_table_outlives_a_change_of_the_catalogue(catalogue: Catalogue, tmp_path: Path) -> None:
     kinds = fit_kinds(behaviors(), table(), catalogue, CONFIG)
     save_kinds(tmp_path, kinds, catalogue.item_ids)
