@@ -54,9 +54,11 @@ class FuxiDin:
             return np.concatenate([self.model(self._inputs(batch))["y_pred"].numpy().ravel() for batch in batches])
 
     def _inputs(self, batch: RowBatch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
-        # The target comes last, as the library's collator puts it.
-        items = torch.from_numpy(np.concatenate([batch.history_BH, batch.candidates_B[:, None]], 1).ravel())
-        mask = torch.from_numpy((batch.history_BH > 0).astype(np.float32))
+        # As the library's collator does it: padded to the batch's longest history, the target last.
+        longest = max(1, int((batch.history_BH > 0).sum(1).max()))
+        history = batch.history_BH[:, :longest]
+        items = torch.from_numpy(np.concatenate([history, batch.candidates_B[:, None]], 1).ravel())
+        mask = torch.from_numpy((history > 0).astype(np.float32))
         label = {_LABEL: torch.from_numpy(batch.clicks_B)}
         return label, {name: table[items] for name, table in self.fields.items()}, mask
 
