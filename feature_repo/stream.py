@@ -12,8 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from feast import FeatureStore
@@ -48,7 +47,7 @@ class History(NamedTuple):
 
 
 class HistoryWriter:
-    """Adds behaviours to online histories."""
+    """Adds behaviours to online histories, until `close` (see `contextlib.closing`)."""
 
     def __init__(self, store: Path, *, on_loss: Callable[[int], object] = lambda _: None) -> None:
         """Opens the store and starts the thread.
@@ -79,14 +78,6 @@ class HistoryWriter:
         """Writes what waits, then ends the thread."""
         self._waiting.put(None)
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write_all(self) -> None:
         while True:

@@ -265,7 +265,8 @@ def _behavior_lines(found: dict[str, Row]) -> list[str]:
         return []
     lines = [
         f"**Inferred behaviours** (recall of behaviours that were hidden from all training, test users; "
-        f"`{first.command}`, commit {first.commit}, {first.hardware}):\n",
+        f"`{first.command}`, commit {first.commit}, {first.hardware}; rows of another commit say so in "
+        "docs/results.md):\n",
         "| model | " + " | ".join(BEHAVIOR_COLUMNS.values()) + " |",
         "|---|" + "---|" * len(BEHAVIOR_COLUMNS),
     ]

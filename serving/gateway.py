@@ -45,7 +45,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[HistoryWriter | None]:
     if not config.gateway.stream_events:
         return contextlib.nullcontext()
-    return HistoryWriter(config.feature_store, on_loss=UNSTREAMED.inc)
+    return contextlib.closing(HistoryWriter(config.feature_store, on_loss=UNSTREAMED.inc))
 
 
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)

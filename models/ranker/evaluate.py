@@ -85,12 +85,8 @@ def evaluate_ranker(
             for role, ranker in rankers.items()
         }
         scores = _score(rankers["challenger"], lists[trained_on], config)
-        shown = reference_exposures(
-            training_set / TRAINING_SET_FILE,
-            trained_on,
-            scores.score,
-            model_version=rankers["challenger"].spec.version,
-        )
+        version = rankers["challenger"].spec.version
+        shown = reference_exposures(training_set / TRAINING_SET_FILE, trained_on, scores.score, model_version=version)
         write_table(made.path / REFERENCE_FILE, EXPOSURES, shown)
         comparisons = _compare(results, lists, config)
         ece = results["challenger"][trained_on].summary["ece"]

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_what_a_user_does_enters_his_history_in_redis(redis_address: str, tmp_pa
     build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
     materialize_features(tmp_path / "features", config, store=tmp_path / "store")
     moment = datetime(2026, 3, 1, tzinfo=UTC)
-    with HistoryWriter(tmp_path / "store") as writer:
+    with closing(HistoryWriter(tmp_path / "store")) as writer:
         writer.add([Behavior("user_0", "new", "click", moment)])
     user = asyncio.run(FeatureReader(tmp_path / "store", cached_items=9).user("user_0", service=BASE_SERVICE))
     assert user.history_item_ids[0] == "new"

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -37,7 +38,7 @@ def read(store, user):
 
 def test_what_a_user_does_stands_first_in_his_history(filled):
     before = read(filled, "user_0")
-    with HistoryWriter(filled) as writer:
+    with closing(HistoryWriter(filled)) as writer:
         writer.add([Behavior("user_0", "item_5", "click", NOW), Behavior("nobody yet", "item_1", "order", NOW)])
         writer.add([Behavior("user_0", "item_2", "cart", NOW + timedelta(minutes=1))])
     after = read(filled, "user_0")
@@ -83,7 +84,7 @@ def test_a_store_that_fails_loses_nothing_but_the_freshness(filled, monkeypatch)
 
     lost = threading.Event()
     counts = []
-    with HistoryWriter(filled, on_loss=lambda count: (counts.append(count), lost.set())) as writer:
+    with closing(HistoryWriter(filled, on_loss=lambda count: (counts.append(count), lost.set()))) as writer:
         original = writer._store.write_to_online_store
         monkeypatch.setattr(writer._store, "write_to_online_store", broken)
         writer.add([Behavior("user_0", "new", "click", NOW)])
