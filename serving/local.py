@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from contracts.artifacts import write_text
 from serving.config import CONFIG_ENV, ServingConfig
@@ -11,8 +11,6 @@ from serving.deploy import load_routed
 from serving.processes import ServerProcess, require_free_port
 from serving.routes import read_routes
 from serving.triton_server import TritonServer, find_wheel
-
-_CONFIG_FILE: Final = "serving.json"
 
 
 class LocalStack:
@@ -55,7 +53,7 @@ class LocalStack:
         require_free_port(gateway.port, host=gateway.host, purpose="the gateway", setting="serving.gateway.port")
         try:
             # The gateway imports for half a minute; meanwhile Triton comes up.
-            self._gateway = self._start_gateway()
+            self._gateway = start_gateway(self._config)
             self._triton.start()
             load_routed(self._config)
             self._gateway.wait_ready(gateway.start_timeout_s)
@@ -79,14 +77,17 @@ class LocalStack:
     ) -> None:
         self.stop()
 
-    def _start_gateway(self) -> ServerProcess:
-        state, gateway = self._config.state, self._config.gateway
-        write_text(state / _CONFIG_FILE, self._config.model_dump_json(indent=1))
-        options = ["--host", gateway.host, "--port", str(gateway.port), "--working-dir", str(Path(__file__).parents[1])]
-        return ServerProcess(
-            [sys.executable, "-m", "bentoml", "serve", "serving.gateway:Gateway", *options],
-            name="the gateway",
-            ready_url=f"{self.url}/readyz",
-            log=state / "gateway.log",
-            environment={CONFIG_ENV: str(state / _CONFIG_FILE), "BENTOML_HOME": str(state / "bentoml")},
-        )
+
+def start_gateway(config: ServingConfig) -> ServerProcess:
+    """Starts a gateway; `wait_ready` of the process returns when it serves. Several may share a state folder."""
+    state, gateway = config.state, config.gateway
+    settings = state / f"serving-{gateway.port}.json"
+    write_text(settings, config.model_dump_json(indent=1))
+    options = ["--host", gateway.host, "--port", str(gateway.port), "--working-dir", str(Path(__file__).parents[1])]
+    return ServerProcess(
+        [sys.executable, "-m", "bentoml", "serve", "serving.gateway:Gateway", *options],
+        name="the gateway",
+        ready_url=f"http://{gateway.host}:{gateway.port}/readyz",
+        log=state / f"gateway-{gateway.port}.log",
+        environment={CONFIG_ENV: str(settings), "BENTOML_HOME": str(state / "bentoml")},
+    )
