@@ -186,6 +186,7 @@ class RankingService:
             history_event_types=known.user.history_event_types,
             history_ages_s=known.user.ages_at(now),
             inferred=_item_rows(known.inferred),
+            inferred_ids=known.user.inferred_item_ids if ranker.spec.features.inferred else [],
             inferred_scores=known.user.inferred_scores if ranker.spec.features.inferred else [],
             timestamp=now,
         )

@@ -95,8 +95,9 @@ class KindsConfig(Config):
 class DecodingConfig(Config):
     """How behaviours are inferred."""
 
-    num_inferred: int = Field(default=20, ge=1)
-    """Items inferred per user and snapshot, K."""
+    num_inferred: int = Field(default=200, ge=1)
+    """Items inferred per user and snapshot, K. A ranker attends to the first of them, and reads of each candidate how
+    confident the list is in it: the longer the list, the more candidates it names."""
     num_snapshots: int = Field(default=4, ge=1)
     """Moments of inference, evenly spread from the model's training end to the cut-off; the last is the cut-off."""
     num_slots: int = Field(default=2, ge=1)

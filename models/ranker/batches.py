@@ -56,6 +56,7 @@ class Batch(NamedTuple):
     """UTC."""
     weekdays_B1: Tensor
     """Monday is 0."""
+    confidences_BC: Tensor
     statistics_BCF: Tensor | None
     fold: int | None = None
     """The users' fold, in training: their items are seen as learnt without them."""
@@ -89,6 +90,7 @@ def make_batch(rows: RankingRows, chosen: Ints, fold: int | None = None) -> Batc
         scores_BK=torch.from_numpy(np.array(rows.inferred_scores[chosen, :inferred_length])),
         hours_B1=moment["context_hour"],
         weekdays_B1=moment["context_weekday"],
+        confidences_BC=torch.from_numpy(np.where(filled, rows.confidences[places], 0)),
         statistics_BCF=torch.from_numpy(rows.statistics[places]) if len(rows.statistics) else None,
         fold=fold,
     )
@@ -143,6 +145,7 @@ def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
         inferred_BKE=inferred,
         scores_BK=batch.scores_BK,
         inferred_similarity_BSKC=inferred_similar,
+        confidences_BC=batch.confidences_BC if features.confidences else None,
         candidate_prices_BC=catalogue.fields["price_buckets"][batch.candidates_BC],
         history_prices_BH=catalogue.fields["price_buckets"][batch.history_BH],
         hours_B1=batch.hours_B1,

@@ -49,6 +49,8 @@ class FeatureConfig(Config):
     """Knowledge similarity guides the attention and is read as a histogram over the history (paper, section 3.1)."""
     inferred: bool = True
     """Attention over the inferred behaviours, weighted by their confidence (paper, section 3.2)."""
+    confidence: bool = True
+    """The behaviour model's own log-confidence in each candidate that it inferred (with `inferred`)."""
     semantic_id: bool = False
     """Learnt embeddings of the semantic id's codes, which items with few events share with those alike. Items that
     training did not see have none: what they are, their knowledge vector says."""
@@ -72,6 +74,11 @@ class FeatureConfig(Config):
         if self.inferred and not (self.item_id or self.knowledge):
             raise ValueError("features.inferred needs features.item_id or features.knowledge to tell items apart")
         return self
+
+    @property
+    def confidences(self) -> bool:
+        """Does the ranker read how confident the behaviour model is in the candidates themselves?"""
+        return self.inferred and self.confidence
 
     @property
     def vectors(self) -> bool:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from contracts.tables import EVENT_TYPES
+from models.ranker.confidences import own_confidences
 from models.ranker.search import search_history
 from models.ranker.spec import RankerSpec
 
@@ -150,6 +151,7 @@ def encode_request(
     history_event_types: Sequence[str],
     history_ages_s: Sequence[float],
     inferred: ItemRows,
+    inferred_ids: Sequence[str],
     inferred_scores: Sequence[float],
     timestamp: datetime,
 ) -> Feed:
@@ -163,6 +165,7 @@ def encode_request(
         history_event_types: event type of each.
         history_ages_s: age of each at the time of the request, seconds (not at the time of the stored feature).
         inferred: the user's inferred items, most confident first; longer ones are cut.
+        inferred_ids: ids of all that were inferred, those of `inferred` first.
         inferred_scores: confidence of each, in (0, 1].
         timestamp: time of the request.
     """
@@ -181,6 +184,7 @@ def encode_request(
     feed["history_types"] = _padded(encode_event_types(history_event_types[:length]), length)
     feed["history_ages_s"] = _padded(np.array(history_ages_s[:length], np.float32), length)
     feed["inferred_scores"] = _padded(np.array(inferred_scores[:inferred_length], np.float32), inferred_length)
+    feed["candidate_confidences"] = own_confidences(candidates.item_ids, inferred_ids, inferred_scores)
     feed |= encode_moments(np.array([int(timestamp.timestamp())]))
     return {name: values[None] for name, values in feed.items() if name in spec.input_names}
 

@@ -35,6 +35,8 @@ def build_feed(spec: RankerSpec, table: ItemTable, rows: RankingRows, chosen: np
     }
     names = spec.input_names
     feed |= encode_moments(rows.times_s[chosen, None])
+    if spec.features.confidences:
+        feed["candidate_confidences"] = np.where(filled, rows.confidences[places], 0)
     if spec.features.statistics:
         assert len(rows.statistics), "rows were encoded without the log, the ranker reads statistics"
         feed["candidate_statistics"] = np.where(filled[..., None], rows.statistics[places], 0)

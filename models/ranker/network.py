@@ -7,7 +7,8 @@ Notable:
 - target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
 - a histogram of the similarities of each aspect, which needs no training per item at all;
 - a summary of the user without a candidate, trained against the clicks of the whole batch;
-- the same two readings of the inferred behaviours, weighted by their confidence;
+- the same two readings of the inferred behaviours, weighted by their confidence, and how confident the behaviour model
+  is in the candidate itself;
 - behind switches that are off: codes of the semantic id, the price against the history's, hour and weekday, popularity
   and newness of each candidate (`context.py`, `statistics.py`);
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
@@ -51,6 +52,8 @@ class Views(NamedTuple):
     scores_BK: Tensor | None
     inferred_similarity_BSKC: Tensor | None
     """Of the first aspect alone."""
+    confidences_BC: Tensor | None
+    """The behaviour model's own in the candidates (`confidences.py`)."""
     candidate_prices_BC: Tensor | None
     """Buckets."""
     history_prices_BH: Tensor | None
@@ -187,6 +190,7 @@ class Ranker(nn.Module):
         if features.inferred and features.similarity:
             self.inferred_histogram = SimilarityHistogram(num_aspects=1, num_gates=1)
             distribution += self.inferred_histogram.width
+        read += 1 if features.confidences else 0
         self.context = RequestContext(width) if features.context else None
         read += width if features.context else 0
         read += NUM_STATISTICS if features.statistics else 0
@@ -215,6 +219,8 @@ class Ranker(nn.Module):
         if self.features.inferred:
             read, distribution = self._read_inferred(views)
             parts, distributions = [*parts, *read], [*distributions, *distribution]
+        if views.confidences_BC is not None:
+            parts.append(views.confidences_BC.unsqueeze(-1))
         if self.context is not None:
             parts.append(self.context(c_BCE, views.hours_B1, views.weekdays_B1))
         if self.features.statistics:
@@ -289,6 +295,7 @@ class Ranker(nn.Module):
             inferred_BKE=self.items(sides["inferred"]) if self.features.inferred else None,
             scores_BK=inputs.get("inferred_scores"),
             inferred_similarity_BSKC=inferred_similar,
+            confidences_BC=inputs.get("candidate_confidences"),
             candidate_prices_BC=inputs.get("candidate_price_buckets"),
             history_prices_BH=inputs.get("history_price_buckets"),
             hours_B1=inputs.get("context_hour"),

@@ -23,6 +23,7 @@ from contracts.dataset import Dataset, before
 from contracts.errors import UserError
 from contracts.shards import owners
 from contracts.tables import ITEM_EMBEDDINGS
+from models.ranker.confidences import list_confidences
 from models.ranker.config import RankerConfig
 from models.ranker.encoding import (
     EVENT_TYPE_INDEX,
@@ -39,6 +40,8 @@ from models.ranker.spec import NUM_STATISTICS
 from models.ranker.statistics import ItemLog
 
 _CELLS_PER_BATCH = 400_000
+_LISTED = 200
+"""Inferred items of a list, as a rule."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class RankingRows:
     """[N, K], most confident first."""
     inferred_scores: Floats
     """[N, K]"""
+    confidences: Floats
+    """[M], the behaviour model's own in the candidates (`confidences.py`)."""
     times_s: npt.NDArray[np.int64]
     """[N], time of the list, seconds since 1970."""
     statistics: Floats
@@ -209,7 +214,7 @@ def encode_rows(
         frames = (
             pl.scan_parquet(training_set)
             .filter(wanted)
-            .collect_batches(chunk_size=max(1, _CELLS_PER_BATCH // reach), maintain_order=True)
+            .collect_batches(chunk_size=max(1, _CELLS_PER_BATCH // (reach + _LISTED)), maintain_order=True)
         )
         for frame in frames:
             arrays = _encode_batch(frame, names, reach, lengths[1])
@@ -232,9 +237,13 @@ def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: in
     since = (frame["timestamp"] - frame["history_as_of"]).dt.total_seconds(fractional=True).fill_null(0).to_numpy()
     history, filled = _padded(frame["history_item_ids"], length, partial(_item_rows, names=names))
     ages, _ = _padded(frame["history_ages_s"], length, lambda flat: flat.cast(pl.Float32).to_numpy())
+    counts = frame["item_ids"].list.len().cast(pl.Int64)
+    candidates = _item_rows(_flat(frame["item_ids"]), names)
+    listed = _item_rows(_flat(frame["inferred_item_ids"]), names)
+    confidences = list_confidences(candidates, counts.to_numpy(), listed, frame["inferred_scores"])
     return {
-        "offsets": frame["item_ids"].list.len().cast(pl.Int64).cum_sum().to_numpy().copy(),
-        "candidates": _item_rows(_flat(frame["item_ids"]), names),
+        "offsets": counts.cum_sum().to_numpy().copy(),
+        "candidates": candidates,
         "clicks": _flat(frame["clicks"]).to_numpy(),
         "orders": _flat(frame["orders"]).to_numpy(),
         "history": history,
@@ -242,6 +251,8 @@ def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: in
         "history_ages_s": np.where(filled, ages + since[:, None], 0).astype(np.float32),
         "inferred": _padded(frame["inferred_item_ids"], inferred, partial(_item_rows, names=names))[0],
         "inferred_scores": _padded(frame["inferred_scores"], inferred, pl.Series.to_numpy)[0],
+        # What the catalogue does not hold shares one row: it is nobody in particular.
+        "confidences": np.where(candidates > UNKNOWN, confidences, np.float32(0)),
         "times_s": frame["timestamp"].cast(pl.Int64).to_numpy() // 1_000_000,
     }
 
@@ -300,6 +311,7 @@ def _map(scratch: Path, length: int, inferred: int) -> RankingRows:
         "history_ages_s": (np.float32, length),
         "inferred": (np.int32, inferred),
         "inferred_scores": (np.float32, inferred),
+        "confidences": (np.float32, 0),
         "times_s": (np.int64, 0),
         "statistics": (np.float32, NUM_STATISTICS),
     }

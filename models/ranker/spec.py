@@ -124,6 +124,8 @@ def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: in
             found.append(TensorSpec(name="inferred_ids", dtype="int64", dims=(inferred,)))
         if features.vectors:
             found.append(_floats("inferred_vectors", inferred, dim))
+    if features.confidences:
+        found.append(_floats("candidate_confidences", DYNAMIC))
     return tuple(found)
 
 

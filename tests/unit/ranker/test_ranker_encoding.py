@@ -63,6 +63,7 @@ def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, dat
         history_event_types=row["history_event_types"],
         history_ages_s=[age + waited for age in row["history_ages_s"]],
         inferred=item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred_ids=row["inferred_item_ids"],
         inferred_scores=row["inferred_scores"],
         timestamp=row["timestamp"],
     )

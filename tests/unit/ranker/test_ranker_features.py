@@ -11,6 +11,7 @@ from ranker_shop import NUM_ITEMS, START, Shop, item_rows, tiny_config
 
 from contracts.dataset import Dataset
 from contracts.errors import UserError
+from models.ranker.confidences import list_confidences, own_confidences
 from models.ranker.config import EvaluationConfig, FeatureConfig
 from models.ranker.context import PriceRelation
 from models.ranker.encoding import FIRST, ItemEncoder, encode_moments, encode_request
@@ -141,6 +142,7 @@ def test_a_long_history_is_searched_in_training_as_in_serving(shop: Shop, data: 
         history_event_types=row["history_event_types"],
         history_ages_s=[age + waited for age in row["history_ages_s"]],
         inferred=item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred_ids=row["inferred_item_ids"],
         inferred_scores=row["inferred_scores"],
         timestamp=row["timestamp"],
     )
@@ -172,3 +174,23 @@ def test_rankers_that_read_histories_differently_are_compared(shop: Shop, ranker
     folders = tmp_path / "a", tmp_path / "b"
     evaluate_ranker(*folders, *shop.inputs, settings, champion=ranker, out=tmp_path / "evaluation")
     assert (tmp_path / "evaluation" / "decision.json").is_file()
+
+
+def test_a_candidate_is_as_likely_as_the_list_says() -> None:
+    found = own_confidences(["b", "nobody", "a"], ["a", "b", "c"], [0.8, 0.4, 0.1])
+    np.testing.assert_allclose(found, np.log([4, 1, 8]), rtol=1e-6)
+    assert not own_confidences(["a"], [], []).any()
+
+
+def test_confidences_of_many_lists_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    counts = np.array([3, 0, 4, 5])
+    candidates = rng.integers(2, 12, counts.sum()).astype(np.int32)
+    listed = [rng.permutation(np.arange(2, 12))[:n].astype(np.int32) for n in (6, 4, 0, 1)]
+    scores = [rng.uniform(0.01, 1, len(items)).astype(np.float32).tolist() for items in listed]
+    together = list_confidences(candidates, counts, np.concatenate(listed), pl.Series([*scores[:2], None, scores[3]]))
+    each = [
+        own_confidences([str(item) for item in part], [str(item) for item in items], weights)
+        for part, items, weights in zip(np.split(candidates, counts.cumsum()[:-1]), listed, scores, strict=True)
+    ]
+    np.testing.assert_allclose(together, np.concatenate(each), rtol=1e-5, atol=1e-6)
