@@ -141,9 +141,18 @@ def read_table(path: Path, table: Table) -> pl.DataFrame:
     Raises:
         UserError: the file is missing or holds other columns.
     """
+    check_table(path, table)
+    return pl.read_parquet(path)
+
+
+def check_table(path: Path, table: Table) -> None:
+    """Verifies the column types of a Parquet table without reading its rows.
+
+    Raises:
+        UserError: the file is missing or holds other columns.
+    """
     if not path.is_file():
         raise UserError(f"table '{table.name}' not found at {path}")
-    frame = pl.read_parquet(path)
-    if frame.schema != table.schema:
-        raise UserError(f"{path} is not a '{table.name}' table: expected {table.schema}, found {frame.schema}")
-    return frame
+    found = pl.read_parquet_schema(path)
+    if found != table.schema:
+        raise UserError(f"{path} is not a '{table.name}' table: expected {table.schema}, found {found}")

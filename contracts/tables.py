@@ -198,7 +198,7 @@ TRAINING_SET: Final = Table(
         Column("history_as_of", UTC_TIME, "`event_timestamp` of the history that was joined.", nullable=True),
         Column("inferred_as_of", UTC_TIME, "`event_timestamp` of the inference that was joined.", nullable=True),
     ),
-    "Ranking lists with the user features of their own time, joined by Feast.",
+    "Ranking lists with the user features of their own time, joined point-in-time.",
 )
 
 TABLES: Final = {

@@ -24,6 +24,9 @@ class FeatureConfig(Config):
     """Online values of a user that are older count as missing; None keeps them for ever (to replay an old log)."""
     batch_rows: int = Field(default=5_000, ge=1)
     """Rows handled at a time by the joins and the writes: it bounds the memory."""
+    max_feast_lists: int = Field(default=1_000_000, ge=0)
+    """Up to so many ranking lists are joined by Feast's historical retrieval; more by DuckDB, in bounded memory, which
+    gives the same rows."""
 
     @property
     def ttl(self) -> timedelta:

@@ -2,15 +2,18 @@
 
 import tempfile
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from feast import FeatureStore
 
-from contracts.artifacts import new_artifact, read_lineage, read_table, write_table
+from contracts.artifacts import check_table, new_artifact, read_lineage
 from contracts.schema import UTC_TIME
 from contracts.tables import RANKING_LISTS, TRAINING_SET
+from feature_repo.asof import join_as_of
 from feature_repo.config import FeatureConfig
 from feature_repo.store import offline_store
 from feature_repo.views import (
@@ -29,21 +32,56 @@ _JUST_BEFORE = timedelta(microseconds=1)
 def join_features(lists: Path, features: Path, config: FeatureConfig, *, out: Path) -> None:
     """Writes `training_set.parquet`: each ranking list with its user's features as of its own time.
 
+    Up to `config.max_feast_lists` lists go through Feast's historical retrieval, more through `asof.py`.
+
     Raises:
         UserError: an input is missing or is not what its name says.
     """
-    ranking_lists = read_table(lists / "ranking_lists.parquet", RANKING_LISTS)
-    moments = ranking_lists.select("user_id", "timestamp").unique().sort("user_id", "timestamp")
-    with new_artifact(out, kind="training_set", inputs={"lists": lists, "features": features}, config=config) as made:
-        with tempfile.TemporaryDirectory() as scratch:
-            store = _training_store(features, config, Path(scratch))
-            joined = [_features_at(batch, store, features) for batch in moments.iter_slices(config.batch_rows)]
-        known = pl.concat(joined) if joined else TRAINING_SET.empty().select("user_id", "timestamp")
-        rows = ranking_lists.join(known, on=["user_id", "timestamp"], how="left", maintain_order="left")
-        assert len(rows) == len(ranking_lists), f"{len(ranking_lists)} lists became {len(rows)} training rows"
-        write_table(made.path / "training_set.parquet", TRAINING_SET, rows)
+    path = lists / "ranking_lists.parquet"
+    check_table(path, RANKING_LISTS)
+    num_lists = pl.scan_parquet(path).select(pl.len()).collect().item()
+    join = _feast_join if num_lists <= config.max_feast_lists else _big_join
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        new_artifact(out, kind="training_set", inputs={"lists": lists, "features": features}, config=config) as made,
+    ):
+        frames = join(path, features, config, Path(scratch))
+        made.metrics |= _write(made.path / "training_set.parquet", frames, num_lists)
         made.labels["space"] = read_lineage(features).labels["space"]
-        made.metrics |= _coverage(rows)
+
+
+def _write(path: Path, frames: Iterator[pl.DataFrame], num_lists: int) -> dict[str, float]:
+    """Writes the rows as they come; returns how many there are and the shares of them that have features."""
+    schema = TRAINING_SET.empty().to_arrow().schema
+    counts = dict.fromkeys(("list_id", *AS_OF_FEATURES.values()), 0)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for frame in frames:
+            rows = TRAINING_SET.check(frame.rename({"inferred_space": "space"}))
+            late = rows.filter(pl.max_horizontal(*AS_OF_FEATURES.values()) >= pl.col("timestamp"))
+            assert late.is_empty(), f"features from the future: {late.head(3).to_dicts()}"
+            writer.write_table(rows.to_arrow().cast(schema))
+            counts = {column: count + rows[column].count() for column, count in counts.items()}
+    found, with_history, with_inferred = counts.values()
+    assert found == num_lists, f"{num_lists} lists became {found} training rows"
+    total = max(found, 1)
+    return {
+        "lists": found,
+        "share_with_history": with_history / total,
+        "share_with_inferred": with_inferred / total,
+    }
+
+
+def _big_join(lists: Path, features: Path, config: FeatureConfig, scratch: Path) -> Iterator[pl.DataFrame]:
+    return join_as_of(lists, features, batch_rows=config.batch_rows, scratch=scratch)
+
+
+def _feast_join(lists: Path, features: Path, config: FeatureConfig, scratch: Path) -> Iterator[pl.DataFrame]:
+    ranking_lists = pl.read_parquet(lists)
+    moments = ranking_lists.select("user_id", "timestamp").unique().sort("user_id", "timestamp")
+    store = _training_store(features, config, scratch)
+    joined = [_features_at(batch, store, features) for batch in moments.iter_slices(config.batch_rows)]
+    if joined:
+        yield ranking_lists.join(pl.concat(joined), on=["user_id", "timestamp"], how="left", maintain_order="left")
 
 
 def _training_store(features: Path, config: FeatureConfig, scratch: Path) -> FeatureStore:
@@ -66,7 +104,7 @@ def _features_at(moments: pl.DataFrame, store: FeatureStore, features: Path) -> 
         )
         known = known.join(rows, on=["user_id", as_of], how="left", maintain_order="left")
     assert len(known) == len(moments), f"{len(moments)} moments became {len(known)} feature rows"
-    return known.rename({"inferred_space": "space"})
+    return known
 
 
 def _times_known(moments: pl.DataFrame, store: FeatureStore) -> pl.DataFrame:
@@ -84,16 +122,4 @@ def _times_known(moments: pl.DataFrame, store: FeatureStore) -> pl.DataFrame:
     assert isinstance(found, pl.DataFrame)
     assert len(found) == len(moments), f"{len(moments)} moments became {len(found)} feature rows"
     times = pl.col(*AS_OF_FEATURES.values()).cast(UTC_TIME)
-    typed = found.select("user_id", (pl.col(TIMESTAMP).cast(UTC_TIME) + _JUST_BEFORE).alias("timestamp"), times)
-    late = typed.filter(pl.max_horizontal(*AS_OF_FEATURES.values()) >= pl.col("timestamp"))
-    assert late.is_empty(), f"features from the future: {late.head(3).to_dicts()}"
-    return typed
-
-
-def _coverage(rows: pl.DataFrame) -> dict[str, float]:
-    total = max(len(rows), 1)
-    return {
-        "lists": len(rows),
-        "share_with_history": rows["history_as_of"].count() / total,
-        "share_with_inferred": rows["inferred_as_of"].count() / total,
-    }
+    return found.select("user_id", (pl.col(TIMESTAMP).cast(UTC_TIME) + _JUST_BEFORE).alias("timestamp"), times)

@@ -1,13 +1,20 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from contracts.artifacts import new_artifact, write_table
+from contracts.artifacts import new_artifact, read_lineage, write_table
 from contracts.dataset import read_dataset
+from contracts.schema import UTC_TIME
 from contracts.tables import RANKING_LISTS, TRAINING_SET
 from feature_repo.config import FeatureConfig
 from feature_repo.join import join_features
+from feature_repo.views import AS_OF_FEATURES
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _lists(moments: pl.DataFrame) -> pl.DataFrame:
@@ -24,8 +31,8 @@ def _lists(moments: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@pytest.fixture(scope="module")
-def joined(shop, tmp_path_factory) -> pl.DataFrame:
+@pytest.fixture(scope="module", params=[1_000_000, 0], ids=["feast", "as_of"])
+def joined(request, shop, tmp_path_factory) -> pl.DataFrame:
     root = tmp_path_factory.mktemp("join")
     events = read_dataset(shop.dataset).behaviors.select("user_id", "timestamp")
     stranger = events.head(1).with_columns(user_id=pl.lit("nobody"))
@@ -34,7 +41,8 @@ def joined(shop, tmp_path_factory) -> pl.DataFrame:
     with new_artifact(root / "lists", kind="ranking_lists", inputs={}) as artifact:
         lists = _lists(pl.concat([events, events, later, stranger]))
         write_table(artifact.path / "ranking_lists.parquet", RANKING_LISTS, lists)
-    join_features(root / "lists", shop.features, FeatureConfig(batch_rows=7), out=root / "out")
+    config = FeatureConfig(batch_rows=7, max_feast_lists=request.param)
+    join_features(root / "lists", shop.features, config, out=root / "out")
     frame = pl.read_parquet(root / "out" / "training_set.parquet")
     assert frame.schema == TRAINING_SET.schema
     assert frame["list_id"].to_list() == lists["list_id"].to_list()
@@ -63,3 +71,46 @@ def test_the_first_list_of_a_user_and_a_stranger_have_no_history(joined, shop):
     empty = joined.filter((pl.col("timestamp") == first) | (pl.col("user_id") == "nobody"))
     assert empty["history_item_ids"].is_null().all()
     assert len(empty) == 3
+
+
+def test_both_joins_give_the_same_rows(shop, tmp_path):
+    """On a log where users act often, at the same moments, and are inferred again and again."""
+    rng = np.random.default_rng(0)
+    features = _random_features(shop.features, tmp_path / "features", rng)
+    drawn = pl.DataFrame({"user": rng.integers(60, size=500), "second": rng.integers(100, size=500)})
+    moments = drawn.select(
+        user_id=pl.format("user_{}", "user"),
+        timestamp=(pl.lit(START) + pl.duration(seconds="second")).cast(UTC_TIME),
+    )
+    with new_artifact(tmp_path / "lists", kind="ranking_lists", inputs={}) as artifact:
+        write_table(artifact.path / "ranking_lists.parquet", RANKING_LISTS, _lists(moments))
+    found = []
+    for name, most in {"feast": 500, "as_of": 499}.items():
+        join_features(
+            tmp_path / "lists", features, FeatureConfig(batch_rows=64, max_feast_lists=most), out=tmp_path / name
+        )
+        found.append(pl.read_parquet(tmp_path / name / "training_set.parquet"))
+    assert_frame_equal(*found)
+    assert 0 < found[0]["history_as_of"].null_count() < 500
+    assert 0 < found[0]["inferred_as_of"].null_count() < 500
+    metrics = [read_lineage(tmp_path / name).metrics for name in ("feast", "as_of")]
+    assert metrics[0] == metrics[1]
+
+
+def _random_features(like: Path, out: Path, rng: np.random.Generator) -> Path:
+    """Features of the shop's form for 50 users: some of 60 have none."""
+    with new_artifact(out, kind="features", inputs={}) as artifact:
+        artifact.labels |= read_lineage(like).labels
+        for path in like.glob("*.parquet"):
+            frame = pl.read_parquet(path)
+            if as_of := AS_OF_FEATURES.get(path.stem):
+                seconds = pl.Series(rng.integers(100, size=400)).alias("second")
+                stamps = (pl.lit(START) + pl.duration(seconds=pl.lit(seconds))).cast(UTC_TIME)
+                drawn = frame.sample(400, with_replacement=True, seed=1).with_columns(
+                    pl.format("user_{}", pl.lit(pl.Series(rng.integers(50, size=400)))).alias("user_id"),
+                    event_timestamp=stamps,
+                )
+                frame = drawn.with_columns(pl.col("event_timestamp").alias(as_of)).unique(["user_id", as_of])
+                frame = frame.sort("user_id", as_of)
+            frame.write_parquet(artifact.path / path.name)
+    return out
