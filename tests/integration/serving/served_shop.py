@@ -66,6 +66,7 @@ def _request(spec: RankerSpec, encoder: ItemEncoder, rng: np.random.Generator) -
         history_event_types=["click", "order", "cart"],
         history_ages_s=[10.0, 3600.0, 86400.0],
         inferred=_rows(rng, 2),
+        inferred_ids=ITEMS[:2],
         inferred_scores=[0.9, 0.4],
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),
     )
