@@ -34,7 +34,8 @@ from models.knowledge.views import view_texts
 from models.ranker.config import FeatureConfig, RankerConfig
 from models.ranker.lists import TEST, build_lists
 from models.ranker.measure import measure as measure_scores
-from models.ranker.rows import RankingRows, encode_rows, read_vectors
+from models.ranker.records import RankingRows
+from models.ranker.rows import encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker
 from models.ranker.statistics import ItemLog
 from models.ranker.train import TRAINING_SET_FILE, train_ranker

@@ -46,12 +46,15 @@ def join_features(lists: Path, features: Path, config: FeatureConfig, *, out: Pa
         new_artifact(out, kind="training_set", inputs={"lists": lists, "features": features}, config=config) as made,
     ):
         frames = join(path, features, config, Path(scratch))
-        made.metrics |= _write(made.path / "training_set.parquet", frames, num_lists)
+        made.metrics |= _write(made.path / "training_set.parquet", frames, num_lists, config.batch_rows)
         made.labels["space"] = read_lineage(features).labels["space"]
 
 
-def _write(path: Path, frames: Iterator[pl.DataFrame], num_lists: int) -> dict[str, float]:
-    """Writes the rows as they come; returns how many there are and the shares of them that have features."""
+def _write(path: Path, frames: Iterator[pl.DataFrame], num_lists: int, group_rows: int) -> dict[str, float]:
+    """Writes the rows as they come; returns how many there are and the shares of them that have features.
+
+    Row groups stay small, since readers hold one of them.
+    """
     schema = TRAINING_SET.empty().to_arrow().schema
     counts = dict.fromkeys(("list_id", *AS_OF_FEATURES.values()), 0)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -59,7 +62,7 @@ def _write(path: Path, frames: Iterator[pl.DataFrame], num_lists: int) -> dict[s
             rows = TRAINING_SET.check(frame.rename({"inferred_space": "space"}))
             late = rows.filter(pl.max_horizontal(*AS_OF_FEATURES.values()) >= pl.col("timestamp"))
             assert late.is_empty(), f"features from the future: {late.head(3).to_dicts()}"
-            writer.write_table(rows.to_arrow().cast(schema))
+            writer.write_table(rows.to_arrow().cast(schema), row_group_size=group_rows)
             counts = {column: count + rows[column].count() for column, count in counts.items()}
     found, with_history, with_inferred = counts.values()
     assert found == num_lists, f"{num_lists} lists became {found} training rows"

@@ -19,7 +19,8 @@ from torch.nn.functional import embedding
 from models.ranker.encoding import PADDING, Floats, encode_moments
 from models.ranker.feed import candidate_grid
 from models.ranker.network import Ranker, Views, similarities
-from models.ranker.rows import ItemTable, RankingRows
+from models.ranker.records import RankingRows
+from models.ranker.rows import ItemTable
 
 Ints = npt.NDArray[np.int64]
 
@@ -91,7 +92,7 @@ def make_batch(rows: RankingRows, chosen: Ints, fold: int | None = None) -> Batc
         hours_B1=moment["context_hour"],
         weekdays_B1=moment["context_weekday"],
         confidences_BC=torch.from_numpy(np.where(filled, rows.confidences[places], 0)),
-        statistics_BCF=torch.from_numpy(rows.statistics[places]) if len(rows.statistics) else None,
+        statistics_BCF=torch.from_numpy(rows.statistics[places]) if rows.statistics.shape[1] else None,
         fold=fold,
     )
 

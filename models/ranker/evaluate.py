@@ -20,10 +20,11 @@ from models.ranker.config import EvaluationConfig
 from models.ranker.decision import Decision, decide
 from models.ranker.lists import TEST
 from models.ranker.measure import Measured, measure
+from models.ranker.records import RankingRows
 from models.ranker.reference import REFERENCE_FILE, reference_exposures
 from models.ranker.reliability import Bin, reliability, reliability_svg
 from models.ranker.report import write_report
-from models.ranker.rows import RankingRows, encode_rows, read_vectors
+from models.ranker.rows import encode_rows, read_vectors
 from models.ranker.scoring import ExportedRanker, Scores
 from models.ranker.slices import slice_lists, slice_means, training_events
 from models.ranker.spec import RankerSpec

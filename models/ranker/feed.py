@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ranker.encoding import PADDING, Feed, Ints, encode_moments
-from models.ranker.rows import ItemTable, RankingRows
+from models.ranker.records import RankingRows
+from models.ranker.rows import ItemTable
 from models.ranker.spec import RankerSpec
 
 
@@ -38,7 +39,7 @@ def build_feed(spec: RankerSpec, table: ItemTable, rows: RankingRows, chosen: np
     if spec.features.confidences:
         feed["candidate_confidences"] = np.where(filled, rows.confidences[places], 0)
     if spec.features.statistics:
-        assert len(rows.statistics), "rows were encoded without the log, the ranker reads statistics"
+        assert rows.statistics.shape[1], "rows were encoded without the log, the ranker reads statistics"
         feed["candidate_statistics"] = np.where(filled[..., None], rows.statistics[places], 0)
     for side, items in sides.items():
         for field, values in table.features._asdict().items():

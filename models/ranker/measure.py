@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ranker.metrics import Reals, auc, calibration_error, gauc, list_metrics, log_loss
-from models.ranker.rows import RankingRows
+from models.ranker.records import RankingRows
 from models.ranker.scoring import Scores
 
 

@@ -1,12 +1,11 @@
-"""Training rows as integer arrays: a table of items, and lists that point into it.
+"""Training rows as integers: a table of items, and lists that point into it (`records.py`).
 
-Every string is turned into an integer once; the arrays lie in files and are mapped into memory, so memory stays
-bounded by one batch of rows whatever the size of the training set.
+Every string is turned into an integer once, batch by batch.
 
-Legend: N lists, M candidates of all lists, H history, K inferred, D vector, F folds, d first aspect of a vector.
+Legend: N lists, H history, K inferred, F folds, d first aspect of a vector.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from safetensors.numpy import load_file
 
 from contracts.artifacts import read_table
@@ -35,8 +35,8 @@ from models.ranker.encoding import (
     ItemEncoder,
     ItemRows,
 )
+from models.ranker.records import RankingRows, RowWriter
 from models.ranker.search import Search, search_history
-from models.ranker.spec import NUM_STATISTICS
 from models.ranker.statistics import ItemLog
 
 _CELLS_PER_BATCH = 400_000
@@ -56,39 +56,6 @@ class ItemTable:
     def search(self, length: int, dim: int) -> Search | None:
         """How the general search unit looks at `length` behaviours by the leading `dim` numbers; none where 0."""
         return Search(np.ascontiguousarray(self.features.vectors[:, :dim]), length) if length else None
-
-
-@dataclass(frozen=True)
-class RankingRows:
-    """Lists as arrays; item columns hold rows of an `ItemTable`."""
-
-    offsets: npt.NDArray[np.int64]
-    """[N + 1]: list n has the candidates offsets[n] to offsets[n + 1]."""
-    candidates: npt.NDArray[np.int32]
-    """[M]"""
-    clicks: npt.NDArray[np.bool_]
-    """[M]"""
-    orders: npt.NDArray[np.bool_]
-    """[M]"""
-    history: npt.NDArray[np.int32]
-    """[N, H], newest first."""
-    history_types: npt.NDArray[np.int8]
-    """[N, H]"""
-    history_ages_s: Floats
-    """[N, H], at the time of the list."""
-    inferred: npt.NDArray[np.int32]
-    """[N, K], most confident first."""
-    inferred_scores: Floats
-    """[N, K]"""
-    confidences: Floats
-    """[M], the behaviour model's own in the candidates (`confidences.py`)."""
-    times_s: npt.NDArray[np.int64]
-    """[N], time of the list, seconds since 1970."""
-    statistics: Floats
-    """[M, 3], popularity and newness of the candidates (`statistics.py`); [0, 3] where nobody asked for them."""
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
 
 
 def read_vectors(item_embeddings: Path) -> tuple[pl.DataFrame, str, int]:
@@ -204,45 +171,41 @@ def encode_rows(
         log: what statistics are counted from; none: no statistics.
         search: how histories longer than H are searched; none: they are cut.
     """
-    wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
     reach = max(lengths[0], search.length if search else 0)
-    scratch.mkdir(parents=True, exist_ok=True)
-    writers = {name: (scratch / f"{name}.bin").open("wb") for name in RankingRows.__dataclass_fields__}
-    try:
-        writers["offsets"].write(np.zeros(1, np.int64).tobytes())
-        total = 0
-        frames = (
-            pl.scan_parquet(training_set)
-            .filter(wanted)
-            .collect_batches(chunk_size=max(1, _CELLS_PER_BATCH // (reach + _LISTED)), maintain_order=True)
-        )
-        for frame in frames:
-            arrays = _encode_batch(frame, names, reach, lengths[1])
-            if search is not None:
-                _search(arrays, search, frame["user_id"], keep=lengths[0])
-            if log is not None:
-                times_s = np.repeat(arrays["times_s"], np.diff(arrays["offsets"], prepend=0))
-                arrays["statistics"] = log.at(arrays["candidates"], times_s)
-            arrays["offsets"] += total
-            total = int(arrays["offsets"][-1]) if len(frame) else total
-            for name, values in arrays.items():
-                writers[name].write(np.ascontiguousarray(values).tobytes())
-    finally:
-        for writer in writers.values():
-            writer.close()
-    return _map(scratch, *lengths)
+    writer = RowWriter(scratch, history=lengths[0], inferred=lengths[1], statistics=log is not None)
+    for frame in _read_lists(training_set, split, protocol, max(1, _CELLS_PER_BATCH // (reach + _LISTED))):
+        counts = frame["item_ids"].list.len().cast(pl.Int64).to_numpy()
+        arrays = _encode_batch(frame, names, counts, reach, lengths[1])
+        if search is not None:
+            _search(arrays, counts, search, frame["user_id"], keep=lengths[0])
+        arrays["statistics"] = np.empty((len(arrays["candidates"]), 0), np.float32)
+        if log is not None:
+            arrays["statistics"] = log.at(arrays["candidates"], np.repeat(arrays["times_s"], counts))
+        writer.write(arrays, counts)
+    return writer.rows()
 
 
-def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: int) -> dict[str, npt.NDArray[Any]]:
+def _read_lists(training_set: Path, split: str, protocol: str, batch_size: int) -> Iterator[pl.DataFrame]:
+    """The lists of a part and protocol in their order; in memory is a row group of the file."""
+    wanted = (pl.col("split") == split) & (pl.col("protocol") == protocol)
+    with pq.ParquetFile(training_set, pre_buffer=False) as file:
+        for batch in file.iter_batches(batch_size, use_threads=False):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            if len(chosen := frame.filter(wanted)):
+                yield chosen
+
+
+def _encode_batch(
+    frame: pl.DataFrame, names: pl.Enum, counts: npt.NDArray[np.int64], length: int, inferred: int
+) -> dict[str, npt.NDArray[Any]]:
     since = (frame["timestamp"] - frame["history_as_of"]).dt.total_seconds(fractional=True).fill_null(0).to_numpy()
     history, filled = _padded(frame["history_item_ids"], length, partial(_item_rows, names=names))
     ages, _ = _padded(frame["history_ages_s"], length, lambda flat: flat.cast(pl.Float32).to_numpy())
-    counts = frame["item_ids"].list.len().cast(pl.Int64)
     candidates = _item_rows(_flat(frame["item_ids"]), names)
     listed = _item_rows(_flat(frame["inferred_item_ids"]), names)
-    confidences = list_confidences(candidates, counts.to_numpy(), listed, frame["inferred_scores"])
+    confidences = list_confidences(candidates, counts, listed, frame["inferred_scores"])
     return {
-        "offsets": counts.cum_sum().to_numpy().copy(),
         "candidates": candidates,
         "clicks": _flat(frame["clicks"]).to_numpy(),
         "orders": _flat(frame["orders"]).to_numpy(),
@@ -257,17 +220,24 @@ def _encode_batch(frame: pl.DataFrame, names: pl.Enum, length: int, inferred: in
     }
 
 
-def _search(arrays: dict[str, npt.NDArray[Any]], search: Search, users: pl.Series, *, keep: int) -> None:
+def _search(
+    arrays: dict[str, npt.NDArray[Any]],
+    counts: npt.NDArray[np.int64],
+    search: Search,
+    users: pl.Series,
+    *,
+    keep: int,
+) -> None:
     """Leaves the `keep` behaviours of each list that its candidates ask for."""
     history = arrays["history"]
     lengths = np.count_nonzero(history, axis=1)
     chosen = np.tile(np.arange(keep), (len(history), 1))
-    starts = np.concatenate([[0], arrays["offsets"][:-1]])
+    stops = np.cumsum(counts)
     folds = owners(users, 1 if search.folds is None else len(search.folds)).to_numpy()
     # A product with a thousand vectors is worth its turn of the loop.
     for row in np.flatnonzero(lengths > keep):
         vectors = search.vectors_of(int(folds[row]))
-        candidates = arrays["candidates"][starts[row] : arrays["offsets"][row]]
+        candidates = arrays["candidates"][stops[row] - counts[row] : stops[row]]
         behaviors = history[row, : lengths[row]]
         chosen[row] = search_history(vectors[behaviors], vectors[candidates], keep=keep)
     for name in ("history", "history_types", "history_ages_s"):
@@ -298,30 +268,6 @@ def _padded(
     padded = np.zeros(filled.shape, values.dtype)
     padded[filled] = values
     return padded, filled
-
-
-def _map(scratch: Path, length: int, inferred: int) -> RankingRows:
-    kinds: dict[str, tuple[Any, int]] = {
-        "offsets": (np.int64, 0),
-        "candidates": (np.int32, 0),
-        "clicks": (np.bool_, 0),
-        "orders": (np.bool_, 0),
-        "history": (np.int32, length),
-        "history_types": (np.int8, length),
-        "history_ages_s": (np.float32, length),
-        "inferred": (np.int32, inferred),
-        "inferred_scores": (np.float32, inferred),
-        "confidences": (np.float32, 0),
-        "times_s": (np.int64, 0),
-        "statistics": (np.float32, NUM_STATISTICS),
-    }
-    return RankingRows(**{name: _mapped(scratch / f"{name}.bin", *kind) for name, kind in kinds.items()})
-
-
-def _mapped(path: Path, dtype: Any, width: int) -> npt.NDArray[Any]:
-    # An empty file cannot be mapped.
-    values = np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
-    return values.reshape(-1, width) if width else values
 
 
 def _dense(items: pl.DataFrame, vectors: pl.DataFrame, dim: int) -> Floats:

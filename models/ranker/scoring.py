@@ -12,7 +12,8 @@ import polars as pl
 from contracts.errors import UserError
 from models.ranker.encoding import Floats, ItemEncoder
 from models.ranker.feed import build_feed, candidate_grid
-from models.ranker.rows import ItemTable, RankingRows, encode_catalogue
+from models.ranker.records import RankingRows
+from models.ranker.rows import ItemTable, encode_catalogue
 from models.ranker.search import Search
 from models.ranker.spec import MODEL_FILE, RankerSpec
 
@@ -65,4 +66,5 @@ class ExportedRanker:
             found = self.session.run(list(OUTPUTS), build_feed(self.spec, self.table, rows, chosen))
             for target, values in zip(scores, found, strict=True):
                 target[places[filled]] = values[filled]
+            rows.release()
         return scores

@@ -11,7 +11,8 @@ import polars as pl
 
 from models.ranker.encoding import FIRST
 from models.ranker.metrics import Bools, Reals
-from models.ranker.rows import ItemTable, RankingRows
+from models.ranker.records import RankingRows
+from models.ranker.rows import ItemTable
 
 COLD_EVENTS = 5
 NEW_USER_BEHAVIORS = 3
@@ -35,7 +36,7 @@ def slice_lists(rows: RankingRows, table: ItemTable, counts: npt.NDArray[np.int6
     """
     targets, has_target = _targets(rows)
     events, prices = counts[targets], table.features.price_buckets[targets]
-    known = np.count_nonzero(rows.history, axis=1)
+    known = rows.lengths
     bands = np.quantile(prices[prices >= FIRST], [1 / 3, 2 / 3]) if (prices >= FIRST).any() else (0, 0)
     head = np.quantile(counts[FIRST:][counts[FIRST:] > 0], 1 - HEAD_SHARE) if (counts[FIRST:] > 0).any() else 0
     found = {

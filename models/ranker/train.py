@@ -24,8 +24,8 @@ from models.ranker.export import export_ranker, write_golden_rows
 from models.ranker.feed import build_feed
 from models.ranker.lists import TRAIN, VALIDATION
 from models.ranker.network import Ranker, order_logit
+from models.ranker.records import RankingRows
 from models.ranker.rows import (
-    RankingRows,
     encode_catalogue,
     encode_rows,
     fit_encoder,

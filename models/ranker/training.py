@@ -17,7 +17,7 @@ from models.ranker.checkpoint import Checkpoint, Progress, load_checkpoint, save
 from models.ranker.config import RankerConfig
 from models.ranker.metrics import list_metrics
 from models.ranker.network import Logits, Ranker, order_logit
-from models.ranker.rows import RankingRows
+from models.ranker.records import RankingRows
 
 _WARMUP_STEPS = 50
 _MASKED = -1e4
@@ -82,11 +82,11 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.network.train()
         rng = np.random.default_rng([self.config.seed, self.progress.epoch])
-        lengths = np.count_nonzero(self.train.history, axis=1)
-        batches = plan_epoch(self.folds, lengths, self.config.batch_size, rng)
+        batches = plan_epoch(self.folds, self.train.lengths, self.config.batch_size, rng)
         for step in range(self.progress.step, len(batches)):
             started = time.process_time()
             batch = make_batch(self.train, batches[step], int(self.folds[batches[step][0]]))
+            self.train.release()
             self._step(batch, self.progress.epoch * len(batches) + step)
             self.spent_s += time.process_time() - started
             self.samples += int(batch.mask_BC.sum())
@@ -175,7 +175,7 @@ def score_lists(
 ) -> Iterator[tuple[Batch, Logits]]:
     """Scores lists with the torch network, batch by batch, in the order of their histories' lengths."""
     network.eval()
-    by_length = chosen[np.argsort(np.count_nonzero(rows.history[chosen], axis=1), kind="stable")]
+    by_length = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     with torch.inference_mode():
         for start in range(0, len(chosen), 128):
             batch = make_batch(rows, by_length[start : start + 128])

@@ -11,6 +11,7 @@ from contracts.errors import UserError
 from models.ranker.config import WITHOUT_KNOWLEDGE, FeatureConfig
 from models.ranker.encoding import PADDING, UNKNOWN, ItemEncoder, ItemRows, encode_event_types, encode_request
 from models.ranker.feed import build_feed
+from models.ranker.records import RowWriter
 from models.ranker.rows import encode_catalogue, encode_rows, read_vectors
 from models.ranker.spec import RankerSpec, input_specs
 
@@ -119,3 +120,37 @@ def test_some_feature_must_describe_items() -> None:
 def test_a_folder_without_a_ranker(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a ranker artifact"):
         RankerSpec.read(tmp_path)
+
+
+def test_rows_can_be_read_again_after_their_pages_were_given_back(tmp_path: Path) -> None:
+    writer = RowWriter(tmp_path / "rows", history=3, inferred=2, statistics=False)
+    for first in (1, 3):
+        writer.write(_arrays(first), np.array([2, 1]))
+    rows = writer.rows()
+    seen = rows.history.copy()
+    rows.release()
+    assert len(rows) == 4
+    assert rows.offsets.tolist() == [0, 2, 3, 5, 6]
+    assert rows.lengths.tolist() == [1, 2, 3, 3]
+    assert rows.candidates.tolist() == [1, 2, 3, 3, 4, 5]
+    assert (rows.history == seen).all()
+    assert rows.statistics.shape == (6, 0)
+
+
+def _arrays(first: int) -> dict[str, np.ndarray]:
+    """Two lists with three candidates; the histories hold `first` behaviours and one more, three at most."""
+    history = np.where(np.arange(3) < np.array([[first], [first + 1]]), 7, 0)
+    inferred, candidates = np.ones((2, 2)), np.arange(3) + first
+    return {
+        "times_s": np.array([first, first]),
+        "history": history,
+        "history_ages_s": history,
+        "history_types": history,
+        "inferred": inferred,
+        "inferred_scores": inferred,
+        "candidates": candidates,
+        "confidences": candidates,
+        "statistics": np.empty((3, 0)),
+        "clicks": candidates > first,
+        "orders": candidates > first,
+    }
