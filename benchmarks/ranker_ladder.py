@@ -68,6 +68,7 @@ RUNGS: dict[str, Rung] = {
     "learnt": Rung("knowledge_learnt", _LOGGED),
     "full": Rung("knowledge", _LOGGED),
     "full_stats": Rung("knowledge", _LOGGED.model_copy(update={"statistics": True})),
+    "inferred_attention": Rung("inferred", FeatureConfig(confidence=False)),
     "inferred": Rung("inferred", FeatureConfig()),
 }
 """From ids to everything. `..._learnt` is a space without the aspects beside the learnt one."""
@@ -82,6 +83,7 @@ _OVER = {
     "text_over_no_knowledge": ("text", "no_knowledge"),
     "no_knowledge_over_ids": ("no_knowledge", "ids"),
     "attributes": ("ids", "id_alone"),
+    "inferred_attention": ("inferred_attention", "full"),
     "inferred": ("inferred", "full"),
     **{name: (f"ids_{name}", "ids") for name in _ALONE},
 }
@@ -172,7 +174,7 @@ def _folders(name: str, rungs: tuple[str, ...]) -> dict[str, RankerInputs]:
         if space == "inferred":
             # The behaviour model's own benchmark has trained one on this data set.
             if name == _INFERRED_ON:
-                made = behavior_ranker.prepare()
+                made = behavior_ranker.prepare(as_shipped=True)
                 found[rung] = RankerInputs(made.training_set, made.dataset, made.space)
             continue
         path = folder / f"space_{space}"
