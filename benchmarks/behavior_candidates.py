@@ -69,11 +69,7 @@ class Judges:
         items = np.full((len(self.lists.candidates), NUM_LISTED), NO_ITEM, dtype=np.int64)
         confidences = np.zeros(items.shape, np.float32)
         for rows, _ in self._blocks():
-            batch = to_batch(self.lists.sequences.rows(rows))
-            logged = torch.zeros(len(batch.items_bt), len(self.vectors), dtype=torch.bool)
-            row, column = batch.valid_bt.nonzero(as_tuple=True)
-            logged[row, batch.items_bt[row, column]] = True
-            found = decoder.confidences(batch, logged).topk(NUM_LISTED, dim=1)
+            found = self._confidences(decoder, rows).topk(NUM_LISTED, dim=1)
             items[rows], confidences[rows] = found.indices.numpy(), found.values.numpy()
         return items, confidences
 
@@ -108,6 +104,16 @@ class Judges:
 
         return self._gathered(confidences)
 
+    def listed_log_probability(self, decoder: Decoder, *, length: int) -> Floats:
+        """The same, cut off below at the last of `length` inferred items: what a served list tells of a candidate."""
+
+        def confidences(rows: slice) -> Floats:
+            found_bn = self._confidences(decoder, rows)
+            least_b1 = found_bn.topk(length, dim=1).values[:, -1:]
+            return np.asarray(found_bn.maximum(least_b1).clamp_min(1e-12).log().numpy())
+
+        return self._gathered(confidences)
+
     def parts(self, decoder: Decoder) -> list[Floats]:
         """What the transformer, the associations and the co-occurrences say of each candidate."""
 
@@ -115,6 +121,14 @@ class Judges:
             return lambda rows: np.asarray(decoder.parts(to_batch(self.lists.sequences.rows(rows)))[number].numpy())
 
         return [self._gathered(part(number)) for number in range(1, 4)]
+
+    def _confidences(self, decoder: Decoder, rows: slice) -> torch.Tensor:
+        """Of every item that the user has not logged."""
+        batch = to_batch(self.lists.sequences.rows(rows))
+        logged = torch.zeros(len(batch.items_bt), len(self.vectors), dtype=torch.bool)
+        row, column = batch.valid_bt.nonzero(as_tuple=True)
+        logged[row, batch.items_bt[row, column]] = True
+        return decoder.confidences(batch, logged)
 
     def _gathered(self, score: Callable[[slice], Floats]) -> Floats:
         found = np.zeros(self.lists.candidates.shape, np.float32)

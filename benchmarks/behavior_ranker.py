@@ -58,14 +58,16 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "placebo_popular": (*_BASE, "popular"),
     "inferred_items": (*_BASE, "inferred"),
     "inferred": (*_BASE, "inferred", "log_probability"),
+    "inferred_listed": (*_BASE, "inferred", "listed"),
     "inferred_parts": (*_BASE, "inferred", "log_probability", "parts"),
     "ease_bert": (*_BASE, *_OTHERS),
     "ease_bert_inferred": (*_BASE, *_OTHERS, "inferred", "log_probability"),
 }
 """Row -> what the re-ranker reads. `random`, `popular` and `inferred` are what a list says of the candidate; `parts` is
-what the log-probability is made of."""
+what the log-probability is made of, `listed` what a list of the served length keeps of it."""
 _COMPARED = (
     ("over_history", "inferred", "history"),
+    ("listed_over_history", "inferred_listed", "history"),
     ("parts_over_history", "inferred_parts", "history"),
     ("items_over_history", "inferred_items", "history"),
     ("over_placebo_random", "inferred", "placebo_random"),
@@ -210,10 +212,12 @@ def _parts(folder: Prepared) -> dict[str, Part]:
         judges[part] = Judges(read_lists(rows, catalogue, max_history=config.behavior.max_visible), catalogue.vectors)
     log = make_log(task, raw_vectors(config, task.dataset, folder.dataset.parent), catalogue.codes)
     peers = _peer_scores(folder, log, judges)
-    return {part: Part(judge.lists, _features(judge, decoder, task) | peers[part]) for part, judge in judges.items()}
+    length = config.behavior.decoding.num_inferred
+    features = {part: _features(judge, decoder, task, length) for part, judge in judges.items()}
+    return {part: Part(judge.lists, features[part] | peers[part]) for part, judge in judges.items()}
 
 
-def _features(judges: Judges, decoder: Decoder, task: Task) -> dict[str, list[Floats]]:
+def _features(judges: Judges, decoder: Decoder, task: Task, length: int) -> dict[str, list[Floats]]:
     lists, counts = judges.lists, task.visible_counts
     popularity = np.log1p(counts).astype(np.float32)[np.maximum(lists.candidates, 0)]
     lengths = (lists.histories != NO_ITEM).sum(axis=1, keepdims=True)
@@ -226,6 +230,7 @@ def _features(judges: Judges, decoder: Decoder, task: Task) -> dict[str, list[Fl
         "popular": judges.listed(_popular_lists(lists, counts), confidences),
         "inferred": judges.listed(inferred, confidences),
         "log_probability": [judges.log_probability(decoder)],
+        "listed": [judges.listed_log_probability(decoder, length=length)],
         "parts": judges.parts(decoder),
     }
 
