@@ -1,9 +1,9 @@
 """Settings of the feature store."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.config import Config
 
@@ -24,9 +24,19 @@ class FeatureConfig(Config):
     """Online values of a user that are older count as missing; None keeps them for ever (to replay an old log)."""
     batch_rows: int = Field(default=5_000, ge=1)
     """Rows handled at a time by the joins and the writes: it bounds the memory."""
+    rewrite: bool = False
+    """Materialize every row anew; by default only those that the online store does not hold as they are."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that materialize at once, each every n-th batch. SQLite takes one writer."""
     max_feast_lists: int = Field(default=1_000_000, ge=0)
     """Up to so many ranking lists are joined by Feast's historical retrieval; more by DuckDB, in bounded memory, which
     gives the same rows."""
+
+    @model_validator(mode="after")
+    def _one_writer_for_sqlite(self) -> Self:
+        if self.processes > 1 and self.online_store == "sqlite":
+            raise ValueError(f"processes = {self.processes}: SQLite takes one writer; use 1, or online_store = redis")
+        return self
 
     @property
     def ttl(self) -> timedelta:

@@ -1,22 +1,28 @@
 """Materialization: the newest value of every feature goes into the online store, and is read back.
 
-A row is written unless the online store already holds a newer one (an event pushed while serving); a row of the same
-time is written again, so a repeated or repaired run takes effect. Feast's own writers do neither: Redis' skips rows of
-equal time, SQLite's overwrites newer ones.
+Each batch of rows is first compared with what the store holds, so that only new and changed rows are written: a run
+that was killed goes on where it was, a repeated one mends what is missing, and a refresh costs little more than
+reading. A value that was pushed while serving stays when it is newer. Every row that was written is read back and must
+be equal.
+
+Feast's own writers do none of this: Redis' skips rows of equal time, SQLite's overwrites newer ones.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
-from feast import FeatureStore
 
 from contracts.artifacts import read_lineage, write_json
-from contracts.schema import UTC_TIME
 from feature_repo.config import FeatureConfig
+from feature_repo.online_view import OnlineRow, OnlineView, Stored, digest_rows
 from feature_repo.store import open_store, write_store_file
 from feature_repo.views import TIMESTAMP, base_services, entities, feature_views, knowledge_view_name
 
@@ -24,39 +30,59 @@ MATERIALIZED_FILE: Final = "materialized.json"
 """What the store holds; its change tells running readers to forget what they cached."""
 
 
-class _Target(NamedTuple):
-    """One table and the view it goes into."""
+class OfflineTable(NamedTuple):
+    """A table of the features artifact and the view that it goes into."""
 
-    table: str
+    path: Path
     view: str
     key: str
-    probe: str
-    """Feature that every row has."""
     pushed: bool = False
-    """Is the view also written while serving? Then `probe` is the time of its rows."""
+    """Is the view also written while serving?"""
+
+
+_COUNTS: Final = ("written", "unchanged", "kept")
+
+
+class Batch(NamedTuple):
+    """What became of a batch."""
+
+    number: int
+    written: int
+    unchanged: int
+    kept: int
+    """The store had newer ones."""
+    digest: bytes
 
 
 def materialize_features(features: Path, config: FeatureConfig, *, store: Path) -> dict[str, float]:
     """Registers the Feast objects in `store` and fills its online store.
 
+    The vectors of a new embedding space go into a view of their own: rankers of the former space are served from theirs
+    until the routes name a ranker of the new one.
+
     Returns:
-        rows written, rows kept because the store had newer ones, and rows verified, per view.
+        rows written, rows left as they were, and rows kept because the store had newer ones, per table.
 
     Raises:
         UserError: the store's configuration does not resolve.
-        RuntimeError: a row is not there after the write.
+        RuntimeError: a row in the store is not what was written.
     """
     lineage = read_lineage(features)
     space = lineage.labels["space"]
     write_store_file(store, config)
-    feast = open_store(store, overwrite_newer=True)
+    feast = open_store(store)
     views = feature_views(features.resolve(), space=space, ttl=config.ttl)
     feast.apply([*entities(), *views, *base_services(views)])
     counts: dict[str, float] = {}
-    for target in _targets(space):
-        counts |= _materialize_view(feast, features, target, config.batch_rows)
+    digests = {}
+    for table in _tables(features, space):
+        batches = fill_view(store, table, config)
+        name = table.path.stem
+        counts |= {f"{name}_{what}": sum(getattr(batch, what) for batch in batches) for what in _COUNTS}
+        digests[name] = hashlib.sha256(b"".join(batch.digest for batch in batches)).hexdigest()
     description = {"space": space, "features": lineage.digest, "history_length": config.history_length, "rows": counts}
-    write_json(store / MATERIALIZED_FILE, description | {"materialized_at": datetime.now(UTC).isoformat()})
+    moment = {"digests": digests, "materialized_at": datetime.now(UTC).isoformat()}
+    write_json(store / MATERIALIZED_FILE, description | moment)
     return counts
 
 
@@ -69,54 +95,77 @@ def history_length_of(store: Path) -> int:
     return int(found.get("history_length", FeatureConfig().history_length))
 
 
-def _targets(space: str) -> tuple[_Target, ...]:
+def _tables(features: Path, space: str) -> tuple[OfflineTable, ...]:
     return (
-        _Target("user_behaviors", "user_behaviors", "user_id", "history_as_of", pushed=True),
-        _Target("inferred_behaviors", "inferred_behaviors", "user_id", "inferred_as_of"),
-        _Target("items", "items", "item_id", "item_as_of"),
-        _Target("item_knowledge", knowledge_view_name(space), "item_id", "item_space"),
+        OfflineTable(features / "user_behaviors.parquet", "user_behaviors", "user_id", pushed=True),
+        OfflineTable(features / "inferred_behaviors.parquet", "inferred_behaviors", "user_id"),
+        OfflineTable(features / "items.parquet", "items", "item_id"),
+        OfflineTable(features / "item_knowledge.parquet", knowledge_view_name(space), "item_id"),
     )
 
 
-def _materialize_view(feast: FeatureStore, features: Path, target: _Target, batch_rows: int) -> dict[str, float]:
-    written = kept = 0
-    for batch in iter_latest(features / f"{target.table}.parquet", target.key, batch_rows):
-        due = _not_newer_online(feast, target, batch)
-        written, kept = written + len(due), kept + len(batch) - len(due)
-        if len(due):
-            feast.write_to_online_store(target.view, df=due.to_pandas())
-        _verify(feast, target, batch[target.key])
-    return {f"{target.table}_written": written, f"{target.table}_kept": kept}
+def fill_view(store: Path, table: OfflineTable, config: FeatureConfig) -> list[Batch]:
+    """Writes a table into its view, by `config.processes` at once; returns what became of each batch, in order."""
+    fill = partial(_fill_shard, store, table, config)
+    if config.processes == 1:
+        return fill(0)
+    with ProcessPoolExecutor(config.processes, mp_context=get_context("spawn")) as pool:
+        return sorted(batch for shard in pool.map(fill, range(config.processes)) for batch in shard)
 
 
-def iter_latest(path: Path, key: str, batch_rows: int) -> Iterator[pl.DataFrame]:
-    """Yields the newest row of each key, at most `batch_rows` at a time, reading only the row groups it needs."""
+def _fill_shard(store: Path, table: OfflineTable, config: FeatureConfig, shard: int) -> list[Batch]:
+    view = OnlineView(open_store(store, overwrite_newer=True), table.view)
+    numbered = iter_latest(table.path, table.key, config.batch_rows, shard=(shard, config.processes))
+    return [
+        _fill(view, number, batch, keep_newer=table.pushed, everything=config.rewrite) for number, batch in numbered
+    ]
+
+
+def iter_latest(
+    path: Path, key: str, batch_rows: int, *, shard: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yields the newest row of each key, at most `batch_rows` at a time, reading only the row groups it needs.
+
+    Args:
+        path: Parquet file.
+        key: column of the keys.
+        batch_rows: rows of a batch.
+        shard: (i, n): every n-th batch, from the i-th on. Batches come with their numbers.
+    """
     keys = pl.read_parquet(path, columns=[key, TIMESTAMP]).with_row_index("row")
     rows = keys.sort(TIMESTAMP, "row").group_by(key).agg(pl.col("row").last())["row"].sort()
-    for first in range(0, len(rows), batch_rows):
-        wanted = rows.slice(first, batch_rows)
+    index, count = shard
+    for number in range(index, -(-len(rows) // batch_rows), count):
+        wanted = rows.slice(number * batch_rows, batch_rows)
         start = int(wanted[0])
-        yield pl.scan_parquet(path).slice(start, int(wanted[-1]) - start + 1).collect()[(wanted - start).to_list()]
+        span = pl.scan_parquet(path).slice(start, int(wanted[-1]) - start + 1).collect()
+        yield number, span[(wanted - start).to_list()]
 
 
-def _not_newer_online(feast: FeatureStore, target: _Target, batch: pl.DataFrame) -> pl.DataFrame:
-    if not target.pushed:
-        return batch
-    stored = pl.Series(_probe(feast, target, batch[target.key]), dtype=UTC_TIME)
-    return batch.filter((stored <= batch[TIMESTAMP]).fill_null(True))
+def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: bool, everything: bool) -> Batch:
+    rows = view.encode(batch)
+    stored = view.read(rows)
+    newer = [keep_newer and _is_newer(found, row) for row, found in zip(rows, stored, strict=True)]
+    same = [not everything and _is_same(row, found) for row, found in zip(rows, stored, strict=True)]
+    due = [row for row, skip in zip(rows, map(max, newer, same), strict=True) if not skip]
+    view.write(due)
+    _verify(view, due)
+    return Batch(number, len(due), len(rows) - len(due) - sum(newer), sum(newer), digest_rows(rows))
 
 
-def _verify(feast: FeatureStore, target: _Target, keys: pl.Series) -> None:
-    found = _probe(feast, target, keys)
-    if missing := [key for key, value in zip(keys, found, strict=True) if value is None]:
+def _verify(view: OnlineView, rows: list[OnlineRow]) -> None:
+    wrong = [row for row, found in zip(rows, view.read(rows), strict=True) if not _is_same(row, found)]
+    if wrong:
         raise RuntimeError(
-            f"{len(missing)} of {len(keys)} rows of '{target.view}' are not in the online store after the write, "
-            f"first: {missing[0]}"
+            f"{len(wrong)} of {len(rows)} rows of '{view.name}' are not in the online store as they were written, "
+            f"first: {wrong[0].key.entity_values[0].string_val}"
         )
 
 
-def _probe(feast: FeatureStore, target: _Target, keys: pl.Series) -> list[Any]:
-    response = feast.get_online_features(
-        features=[f"{target.view}:{target.probe}"], entity_rows={target.key: keys.to_list()}
-    )
-    return list(response.to_dict()[target.probe])
+def _is_newer(found: Stored | None, row: OnlineRow) -> bool:
+    # Redis' times come back as floats.
+    return found is not None and found.timestamp - row.timestamp > timedelta(milliseconds=1)
+
+
+def _is_same(row: OnlineRow, found: Stored | None) -> bool:
+    return found is not None and found.values == row.values

@@ -1,0 +1,116 @@
+import asyncio
+import json
+import shutil
+
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from feature_repo.build import build_features
+from feature_repo.config import FeatureConfig
+from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
+from feature_repo.online import FeatureReader
+from feature_repo.online_view import OnlineView
+from feature_repo.services import register_service
+from feature_repo.store import open_store
+from feature_repo.views import BASE_SERVICE
+
+CONFIG = FeatureConfig(batch_rows=2)
+
+
+@pytest.fixture
+def features(shop, tmp_path):
+    """The shop's features, to be changed."""
+    return shutil.copytree(shop.features, tmp_path / "features")
+
+
+def _change(path, **columns):
+    pl.read_parquet(path).with_columns(**columns).write_parquet(path)
+
+
+def _prices(store):
+    reader = FeatureReader(store, cached_items=10)
+    return asyncio.run(reader.items([f"item_{n}" for n in range(6)], service=BASE_SERVICE, dim=3)).prices
+
+
+def _digests(store):
+    return json.loads((store / MATERIALIZED_FILE).read_text())["digests"]
+
+
+def test_only_changed_rows_are_written(features, tmp_path):
+    store = tmp_path / "store"
+    first = materialize_features(features, CONFIG, store=store)
+    assert (first["items_written"], first["items_unchanged"]) == (6, 0)
+    before = _digests(store)
+    price = pl.when(pl.col("item_id") == "item_4").then(7.5).otherwise("item_price")
+    _change(features / "items.parquet", item_price=price)
+    again = materialize_features(features, CONFIG, store=store)
+    assert (again["items_written"], again["items_unchanged"]) == (1, 5)
+    assert _prices(store)[4] == 7.5
+    assert {name for name, digest in _digests(store).items() if digest != before[name]} == {"items"}
+
+
+def test_everything_is_written_on_demand(features, tmp_path):
+    materialize_features(features, CONFIG, store=tmp_path / "store")
+    again = materialize_features(features, CONFIG.model_copy(update={"rewrite": True}), store=tmp_path / "store")
+    assert again["item_knowledge_written"] == 6
+
+
+def test_what_was_lost_or_spoilt_in_the_store_is_mended(features, tmp_path):
+    store = tmp_path / "store"
+    materialize_features(features, CONFIG, store=store)
+    spoilt = pl.read_parquet(features / "items.parquet").head(2).with_columns(item_price=pl.lit(99.0))
+    open_store(store).write_to_online_store("items", df=spoilt.to_pandas())
+    assert _prices(store)[:3] == [99.0, 99.0, 20.0]
+    assert materialize_features(features, CONFIG, store=store)["items_written"] == 2
+    assert _prices(store)[:3] == [0.0, 10.0, 20.0]
+
+
+def test_a_killed_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    original, calls = OnlineView.write, []
+
+    def dies(view, rows):
+        calls.append(view.name)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        original(view, rows)
+
+    monkeypatch.setattr(OnlineView, "write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        materialize_features(features, CONFIG, store=store)
+    assert calls[-2:] == ["items", "items"], "the first batch of items was written, the second one was not"
+    assert not (store / MATERIALIZED_FILE).exists(), "readers keep what they have"
+    monkeypatch.setattr(OnlineView, "write", original)
+    again = materialize_features(features, CONFIG, store=store)
+    assert (again["user_behaviors_unchanged"], again["items_unchanged"], again["items_written"]) == (3, 2, 4)
+
+
+def test_a_row_that_did_not_arrive_is_an_error(features, tmp_path, monkeypatch):
+    original = OnlineView.write
+    monkeypatch.setattr(OnlineView, "write", lambda view, rows: original(view, rows[1:]))
+    with pytest.raises(RuntimeError, match=r"1 of 2 rows of 'user_behaviors' are not in the online store"):
+        materialize_features(features, CONFIG, store=tmp_path / "store")
+
+
+def test_old_and_new_space_lie_side_by_side(shop, features, tmp_path):
+    store = tmp_path / "store"
+    materialize_features(features, CONFIG, store=store)
+    register_service(store, "ranker_old", space="sample-space", description="test")
+    reader = FeatureReader(store, cached_items=10)
+    wanted = ["item_3", "item_5"]
+    old = asyncio.run(reader.items(wanted, service="ranker_old", dim=3))
+    inputs = [shutil.copytree(path, tmp_path / path.name) for path in shop[:3]]
+    turned = pl.col("embedding").list.reverse()
+    _change(inputs[1] / "item_embeddings.parquet", space=pl.lit("new-space"), embedding=turned)
+    _change(inputs[2] / "inferred_behaviors.parquet", space=pl.lit("new-space"))
+    build_features(*inputs, CONFIG, out=tmp_path / "new")
+    materialize_features(tmp_path / "new", CONFIG, store=store)
+    register_service(store, "ranker_new", space="new-space", description="test")
+    for service, vectors in {"ranker_old": old.vectors, "ranker_new": old.vectors[:, ::-1]}.items():
+        assert asyncio.run(reader.items(wanted, service=service, dim=3)).vectors.tolist() == vectors.tolist()
+
+
+def test_sqlite_takes_one_writer():
+    with pytest.raises(ValidationError, match="SQLite takes one writer"):
+        FeatureConfig(processes=2)
