@@ -49,14 +49,17 @@ def measure(*, quick: bool) -> list[Row]:
 
 
 def _against_generative(num_users: int) -> Iterator[Row]:
-    """Both infer lists of 20 from the same histories, by turns."""
+    """Both infer lists of 20 from the same histories, by turns; and lists of the product's length alone."""
     catalogue, behaviors = simulate(10_000, num_users)
-    infer = refresher(catalogue, behaviors)
+    infer, as_shipped = refresher(catalogue, behaviors, _NUM_BEAMS), refresher(catalogue, behaviors)
     log = _peer_log(catalogue, behaviors)
     size = BehaviorConfig().network
     same = PeerConfig(dimension=size.dimension, num_layers=size.num_layers, num_heads=size.num_heads)
     few = np.arange(max(num_users // 4, 64))
     what = f"10,000 simulated items, {_BEHAVIORS} behaviours a user, one thread"
+    shipped = [num_users / _seconds(as_shipped) for _ in range(_REPEATS)]
+    length = BehaviorConfig().decoding.num_inferred
+    yield _row("behavior.speed.users_per_s_core_10k", shipped, "users/s", f"{what}, lists of {length}")
     for name, config in {"ar": PeerConfig(), "ar_same_size": same}.items():
         torch.manual_seed(0)
         search = partial(lists_of, log, beam_search(CodeDecoder(log, config), log, num_beams=_NUM_BEAMS), few)
@@ -64,7 +67,7 @@ def _against_generative(num_users: int) -> Iterator[Row]:
         ours, theirs = zip(*pairs, strict=True)
         peer = f"{what}, generative peer, width {config.dimension}, {config.num_layers} layer(s), beam {_NUM_BEAMS}"
         if name == "ar":
-            yield _row("behavior.speed.users_per_s_core_10k", list(ours), "users/s", what)
+            yield _row("behavior.speed.short_users_per_s_core_10k", list(ours), "users/s", f"{what}, lists of 20")
         yield _row(f"behavior.speed.{name}_users_per_s_core_10k", list(theirs), "users/s", peer)
         yield _row(f"behavior.speed.over_{name}_ratio", [a / b for a, b in pairs], "ratio", f"over: {peer}")
 
@@ -110,8 +113,8 @@ def simulate(num_items: int, num_users: int, *, seed: int = 0) -> tuple[Catalogu
     return Catalogue(item_ids, codes, vectors, available, "simulated"), behaviors.sort("user_id", "time_us", "item")
 
 
-def refresher(catalogue: Catalogue, behaviors: pl.DataFrame) -> Callable[[], TopItems]:
-    """Infers the lists of all users, the way the product does for a catalogue of this size."""
+def refresher(catalogue: Catalogue, behaviors: pl.DataFrame, length: int | None = None) -> Callable[[], TopItems]:
+    """Infers the lists of all users, the way the product does for a catalogue of this size; `length` items each."""
     config = BehaviorConfig()
     denoiser = build_denoiser(catalogue, config)
     card = ModelCard(space=catalogue.space, network=denoiser.spec, trained_until=_AS_OF)
@@ -125,11 +128,11 @@ def refresher(catalogue: Catalogue, behaviors: pl.DataFrame) -> Callable[[], Top
         config.decoding,
     )
     users = behaviors["user_id"].unique().sort()
-    length, count = config.max_visible, config.decoding.num_inferred
+    reach, count = config.max_visible, length or config.decoding.num_inferred
     if len(catalogue) <= config.decoding.max_exact_items:
-        return lambda: top_items(moment, users, decoder.confidences, max_history=length, num_items=count)
+        return lambda: top_items(moment, users, decoder.confidences, max_history=reach, num_items=count)
     scorer = make_shortlists(decoder, moment.unavailable_n).confidences
-    return lambda: top_of_shortlists(moment, users, scorer, max_history=length, num_items=count)
+    return lambda: top_of_shortlists(moment, users, scorer, max_history=reach, num_items=count)
 
 
 def _associations(denoiser: Denoiser, catalogue: Catalogue, config: BehaviorConfig) -> Everything | Neighbors:
