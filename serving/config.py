@@ -11,6 +11,8 @@ from contracts.errors import UserError
 
 CONFIG_ENV: Final = "REASEQ_SERVING_CONFIG"
 TOKEN_ENV: Final = "REASEQ_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
+SINK_ENV: Final = "REASEQ_EVENT_SINK"
+"""Address of the event sink, `redis://[:password@]host:port/db`: it may hold a password and stands in no file."""
 TRITON_PYTHON_ENV: Final = "REASEQ_TRITON_PYTHON"
 
 
@@ -65,6 +67,24 @@ class GatewayConfig(Config):
     """Items whose features are kept in memory, per embedding space."""
     start_timeout_s: float = Field(default=180.0, gt=0)
     """Longest wait for a gateway that we start."""
+    drain_s: float = Field(default=1.0, ge=0, le=20)
+    """Seconds between SIGTERM, when `/readyz` says no, and the end of listening: time for a load balancer to see it."""
+
+
+class EventLogConfig(Config):
+    """Where exposures and events go. The files in the state folder are always written first."""
+
+    sink: Literal["files", "redis"] = "files"
+    """`redis` also brings them to Redis streams, at the address of `REASEQ_EVENT_SINK`."""
+    stream: str = Field(default="reaseq", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Beginning of the streams' names: `{reaseq}:exposures`, `{reaseq}:events`."""
+    stream_max_entries: int | None = Field(default=None, ge=1)
+    """Keep about so many entries per stream; the oldest go whether they were read or not. None keeps all."""
+    max_backlog_bytes: int = Field(default=1 << 30, ge=1)
+    """What may wait for a sink that is away; beyond it, events are answered 503 and rankings say `event_log`."""
+    exposure_sync_ms: float = Field(default=50.0, ge=1, le=10_000)
+    """An exposure is written before the answer and on the disk so much later; a loss of power costs at most that.
+    Events are on the disk before they are acknowledged."""
 
 
 class ServingConfig(Config):
@@ -82,6 +102,7 @@ class ServingConfig(Config):
     """Arm -> share of the users; equal shares when not given."""
     triton: TritonConfig = TritonConfig()
     gateway: GatewayConfig = GatewayConfig()
+    event_log: EventLogConfig = EventLogConfig()
 
     @classmethod
     def from_environment(cls) -> Self:

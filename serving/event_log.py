@@ -1,46 +1,65 @@
-"""The durable log of what was shown and done: append-only JSON lines, on the disk before they are acknowledged.
+"""The durable log of what was shown and done: append-only JSON lines.
 
-One file per process and start, so that several workers never write into one file. A writer thread takes everything
-that waits, writes it, syncs once and wakes all who waited: under load one sync serves many requests. A crash can leave
-half a line at a file's end; it was never acknowledged, and readers skip it.
+One file per kind, process and start, so that several workers never write into one file. A line is written before the
+answer goes out, so whoever kills the process loses nothing. Events are on the disk, too, before they are acknowledged:
+a thread syncs for all who wait at once. Exposures are synced shortly after the answer (`event_log.exposure_sync_ms`):
+only a machine that loses power loses that much. A crash can leave half a line at a file's end; readers skip it.
 """
 
 import asyncio
 import json
+import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TextIO
+from typing import Any, Final, Literal, Self
+
+from serving.event_files import LogFile, claim_new
+from serving.forwarding import Forwarder
 
 Kind = Literal["exposures", "events"]
 
 _KINDS: Final[tuple[Kind, ...]] = ("exposures", "events")
 _MAX_WAITING: Final = 10_000
+_log = logging.getLogger(__name__)
 
 
 class EventLogFullError(Exception):
-    """The disk does not keep up; the caller must not acknowledge."""
+    """The disk or the sink does not keep up; the caller must not acknowledge."""
 
 
 class EventLog:
     """Writes records; safe to use from many threads and from an event loop."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens new files in `folder` and starts the writer."""
+    def __init__(self, folder: Path, *, sync_behind_s: float = 0.05, forwarder: Forwarder | None = None) -> None:
+        """Opens new files in `folder` and starts the thread that syncs.
+
+        Args:
+            folder: where the files lie.
+            sync_behind_s: longest time until records that nobody waits for are on the disk.
+            forwarder: brings the records to a sink elsewhere; it is started and closed with the log.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         stem = f"{time.time_ns()}-{os.getpid()}"
-        self._files: dict[Kind, TextIO] = {
-            kind: (folder / f"{kind}-{stem}.jsonl").open("a", encoding="utf-8") for kind in _KINDS
-        }
-        _sync_folder(folder)
-        self._waiting: queue.Queue[tuple[Kind, list[str], Future[None]] | None] = queue.Queue(_MAX_WAITING)
-        self._writer = threading.Thread(target=self._write_all, name="event-log", daemon=True)
-        self._writer.start()
+        self._files: dict[Kind, LogFile] = {kind: claim_new(folder, f"{kind}-{stem}.jsonl") for kind in _KINDS}
+        self._sync_behind_s = sync_behind_s
+        self._forwarder = forwarder
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[Kind, Future[None]]] = []
+        self._closed = False
+        self._syncer = threading.Thread(target=self._sync_all, name="event-log", daemon=True)
+        self._syncer.start()
+        if forwarder is not None:
+            forwarder.start(folder, own=list(self._files.values()))
+
+    @property
+    def is_sink_failing(self) -> bool:
+        """Do records wait here because the sink cannot be reached?"""
+        return self._forwarder is not None and self._forwarder.is_failing
 
     async def append(self, kind: Kind, records: Iterable[dict[str, Any]]) -> None:
         """Returns when the records are on the disk.
@@ -52,20 +71,39 @@ class EventLog:
         await asyncio.wrap_future(self.submit(kind, records))
 
     def submit(self, kind: Kind, records: Iterable[dict[str, Any]]) -> "Future[None]":
-        """Queues records; the future is done when they are on the disk."""
+        """Writes records; the future is done when they are on the disk.
+
+        Raises:
+            EventLogFullError: too much waits already.
+            OSError: the disk refused.
+        """
         done: Future[None] = Future()
-        lines = [json.dumps(record, separators=(",", ":"), default=str) + "\n" for record in records]
-        try:
-            self._waiting.put_nowait((kind, lines, done))
-        except queue.Full:
-            raise EventLogFullError(f"{_MAX_WAITING} writes wait for the disk") from None
+        with self._changed:
+            if len(self._waiting) >= _MAX_WAITING:
+                raise EventLogFullError(f"{_MAX_WAITING} writes wait for the disk")
+            self._write(kind, records)
+            self._waiting.append((kind, done))
+            self._changed.notify()
         return done
 
+    def put(self, kind: Kind, records: Iterable[dict[str, Any]]) -> None:
+        """Writes records; they outlive this process from now on, and a loss of power a moment later.
+
+        Raises:
+            EventLogFullError: too much waits already.
+            OSError: the disk refused.
+        """
+        with self._changed:
+            self._write(kind, records)
+
     def close(self) -> None:
-        """Writes what waits, then closes."""
-        if self._writer.is_alive():
-            self._waiting.put(None)
-            self._writer.join()
+        """Syncs what was written, gives the sink a moment, then closes."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._syncer.join()
+        if self._forwarder is not None:
+            self._forwarder.close()
         for file in self._files.values():
             file.close()
 
@@ -77,34 +115,36 @@ class EventLog:
     ) -> None:
         self.close()
 
-    def _write_all(self) -> None:
-        while True:
-            batch = [self._waiting.get()]
-            while not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            self._write([entry for entry in batch if entry is not None])
-            if None in batch:
-                return
+    def _write(self, kind: Kind, records: Iterable[dict[str, Any]]) -> None:
+        if self._forwarder is not None and self._forwarder.is_full:
+            raise EventLogFullError("too much waits for the sink (serving.event_log.max_backlog_bytes)")
+        lines = "".join(json.dumps(record, separators=(",", ":"), default=str) + "\n" for record in records)
+        self._files[kind].append(lines.encode())
+        if self._forwarder is not None:
+            self._forwarder.wake()
 
-    def _write(self, batch: list[tuple[Kind, list[str], "Future[None]"]]) -> None:
+    def _sync_all(self) -> None:
+        all_due_at, closed = 0.0, False
+        while not closed:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed, timeout=self._sync_behind_s)
+                waiting, self._waiting, closed = self._waiting, [], self._closed
+            now = time.monotonic()
+            # Who waits is not made to wait for files that nobody waits for.
+            due = set(_KINDS) if closed or now >= all_due_at else {kind for kind, _ in waiting}
+            all_due_at = now + self._sync_behind_s if due == set(_KINDS) else all_due_at
+            self._sync(due, [done for _, done in waiting])
+
+    def _sync(self, kinds: set[Kind], waiting: "list[Future[None]]") -> None:
         try:
-            for kind, lines, _ in batch:
-                self._files[kind].writelines(lines)
-            for kind in {kind for kind, _, _ in batch}:
-                self._files[kind].flush()
-                os.fsync(self._files[kind].fileno())
+            for kind in kinds:
+                self._files[kind].sync()
         except OSError as error:
-            for _, _, done in batch:
+            _log.error("the event log could not be synced: %s", error)
+            for done in waiting:
                 done.set_exception(error)
             return
-        for _, _, done in batch:
+        for done in waiting:
             # A caller that gave up has cancelled its future; what it sent is written all the same.
             if done.set_running_or_notify_cancel():
                 done.set_result(None)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new files' names must survive a power cut as well.
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

@@ -17,9 +17,12 @@ from feature_repo.stream import HistoryWriter
 from serving.admission import Admission
 from serving.config import GatewayConfig, ServingConfig
 from serving.deployments import Deployments
+from serving.drain import CloseConnections, Drain
 from serving.event_log import EventLog, EventLogFullError
+from serving.event_sinks import make_sink
+from serving.forwarding import Forwarder
 from serving.messages import EventsRequest, EventsResponse, RankRequest, RankResponse
-from serving.metrics import UNSTREAMED
+from serving.metrics import UNSENT, UNSTREAMED
 from serving.ranking import RankingService
 from serving.triton_client import TritonScorer
 
@@ -31,15 +34,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
     scorer = TritonScorer(config.triton)
     deployments = Deployments(config.state, config.rankers)
-    with EventLog(config.events) as log, _histories(config) as histories:
+    with _event_log(config) as log, _histories(config) as histories:
         app.state.config = config.gateway
         app.state.ranking = RankingService(
             config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log, histories=histories
         )
         await app.state.ranking.warm_up()
+        _drain.on_sigterm(after_s=config.gateway.drain_s)
         yield
         await scorer.close()
         await reader.close()
+
+
+def _event_log(config: ServingConfig) -> EventLog:
+    settings, forwarder = config.event_log, None
+    if (sink := make_sink(settings)) is not None:
+        forwarder = Forwarder(sink, max_backlog_bytes=settings.max_backlog_bytes, on_backlog=UNSENT.set)
+    return EventLog(config.events, sync_behind_s=settings.exposure_sync_ms / 1000, forwarder=forwarder)
 
 
 def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[HistoryWriter | None]:
@@ -49,7 +60,9 @@ def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[Histo
 
 
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)
+_drain = Drain()
 app.add_middleware(Admission)
+app.add_middleware(CloseConnections, drain=_drain)
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     411: {"description": "The body's length is not said."},
     413: {"description": "Too large a body, or too many entries."},
@@ -104,5 +117,5 @@ class Gateway:
     """BentoML's service around the application."""
 
     def __is_ready__(self) -> bool:
-        """Ready once warmed up; without Triton or features it still answers, degraded."""
-        return hasattr(app.state, "ranking")
+        """Ready from the warm-up to SIGTERM; without Triton or features it still answers, degraded."""
+        return hasattr(app.state, "ranking") and not _drain.has_begun

@@ -62,7 +62,8 @@ class RankResponse(Message):
     model_version: str
     """Version of the ranker, or `fallback`."""
     degraded: list[str]
-    """What the whole answer had to do without: `no_history`, `no_inferred`, `feature_store`, `model`, `event_log`."""
+    """What the whole answer had to do without: `no_history`, `no_inferred`, `feature_store`, `model`, `event_log`,
+    `event_sink`."""
     items: list[RankedItem]
 
 

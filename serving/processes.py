@@ -83,13 +83,13 @@ class ServerProcess:
                 raise RuntimeError(f"{self.name} was not ready within {timeout_s:g} s:\n{self._tail()}")
             time.sleep(_POLL_S)
 
-    def stop(self, timeout_s: float = 15.0) -> None:
-        """Asks the process to end, then ends it."""
+    def stop(self, timeout_s: float = 30.0) -> int:
+        """Asks the process to end, then ends it; returns its exit code."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        return self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

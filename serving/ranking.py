@@ -96,10 +96,10 @@ class RankingService:
         self._histories = histories
 
     async def rank(self, request: RankRequest) -> RankResponse:
-        """Ranks the candidates; the exposure is on the disk when it returns."""
+        """Ranks the candidates; the exposure is in the log when it returns."""
         with RANK_SECONDS.time():
             answer = await self._rank(request)
-            answer = await self._expose(request, answer)
+            answer = self._expose(request, answer)
         RANKED.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
             DEGRADED.labels(reason).inc()
@@ -193,14 +193,16 @@ class RankingService:
         outputs = await self._scorer.score(ranker.spec.model_name, feed, ranker.outputs, timeout_s=timeout_s)
         return {name: values[0] for name, values in outputs.items()}
 
-    async def _expose(self, request: RankRequest, answer: RankResponse) -> RankResponse:
+    def _expose(self, request: RankRequest, answer: RankResponse) -> RankResponse:
         """Logs what will be shown. An answer that could not be logged says so, and is counted: nothing is silent."""
         try:
             with STAGE_SECONDS.labels("event_log").time():
-                await self._log.append("exposures", [exposure_record(request, answer)])
+                self._log.put("exposures", [exposure_record(request, answer)])
         except (EventLogFullError, OSError) as error:
             _log.error("exposure of request %s was not logged: %s", answer.request_id, error)
             return answer.model_copy(update={"degraded": [*answer.degraded, "event_log"]})
+        if self._log.is_sink_failing:
+            return answer.model_copy(update={"degraded": [*answer.degraded, "event_sink"]})
         return answer
 
 

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from datetime import UTC, datetime
 
 import pytest
 
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
-from serving import event_log
+from serving import event_files, event_log
 from serving.event_log import EventLog, EventLogFullError
 from serving.event_tables import read_events, read_exposures, read_outcomes
 
@@ -109,20 +110,45 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path):
     assert set(acknowledged) <= found
 
 
-def test_a_disk_that_refuses_is_not_acknowledged(tmp_path, monkeypatch):
+def test_a_disk_that_does_not_sync_is_not_acknowledged(tmp_path, monkeypatch):
     def refuse(descriptor):
-        raise OSError("no space left on device")
+        raise OSError("input/output error")
 
     with EventLog(tmp_path) as log:
-        monkeypatch.setattr(event_log.os, "fsync", refuse)
-        with pytest.raises(OSError, match="no space"):
-            asyncio.run(log.append("exposures", [SHOWN]))
+        monkeypatch.setattr(event_files.os, "fsync", refuse)
+        with pytest.raises(OSError, match="input/output"):
+            asyncio.run(log.append("events", [_event("a", "click")]))
         monkeypatch.undo()
-        asyncio.run(log.append("exposures", [SHOWN | {"request_id": "r2"}]))
-    assert "r2" in read_exposures(tmp_path)["request_id"].to_list()
+        asyncio.run(log.append("events", [_event("b", "click")]))
+    assert "b" in read_events(tmp_path)["item_id"].to_list()
 
 
-def test_a_full_queue_pushes_back(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_in_the_middle_of_a_line_leaves_whole_lines(tmp_path, monkeypatch):
+    write = os.write
+    with EventLog(tmp_path) as log:
+        log.put("exposures", [SHOWN])
+        monkeypatch.setattr(event_files.os, "write", lambda descriptor, content: write(descriptor, content[:20]))
+        with pytest.raises(OSError, match="took 20 of"):
+            log.put("exposures", [SHOWN | {"request_id": "r2"}])
+        monkeypatch.undo()
+        log.put("exposures", [SHOWN | {"request_id": "r3"}])
+    assert read_exposures(tmp_path)["request_id"].unique().sort().to_list() == ["r1", "r3"]
+
+
+def test_what_nobody_waits_for_is_on_the_disk_soon(tmp_path, monkeypatch):
+    synced = threading.Event()
+    monkeypatch.setattr(event_files.os, "fsync", lambda descriptor: synced.set())
+    with EventLog(tmp_path, sync_behind_s=0.01) as log:
+        synced.clear()
+        log.put("exposures", [SHOWN])
+        assert synced.wait(20)
+
+
+def test_a_disk_that_lags_pushes_back(tmp_path, monkeypatch):
     monkeypatch.setattr(event_log, "_MAX_WAITING", 1)
-    with EventLog(tmp_path) as log, pytest.raises(EventLogFullError):
-        deque((log.submit("exposures", [SHOWN]) for _ in range(10_000)), maxlen=0)
+    go_on = threading.Event()
+    with EventLog(tmp_path) as log:
+        monkeypatch.setattr(event_files.os, "fsync", lambda descriptor: go_on.wait(20))
+        with pytest.raises(EventLogFullError):
+            deque((log.submit("events", [_event("a", "click")]) for _ in range(3)), maxlen=0)
+        go_on.set()

@@ -142,11 +142,11 @@ def test_without_model_and_features_the_given_order_stays(state, log):
 
 
 def test_an_exposure_that_cannot_be_logged_is_said(state, log, monkeypatch):
-    monkeypatch.setattr("serving.event_log.os.fsync", _refuse)
+    monkeypatch.setattr("serving.event_files.os.write", _refuse)
     assert _rank(_service(state, log)).degraded == ["event_log"]
 
 
-def _refuse(descriptor):
+def _refuse(descriptor, content):
     raise OSError("no space left on device")
 
 

@@ -1,0 +1,96 @@
+"""Files of the event log: whole lines at the end, and a lock that says that their writer lives."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+
+class LogFile:
+    """A file that this process owns: nobody else writes into it or forwards it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """Takes an open, locked file."""
+        self.path = path
+        self._descriptor = descriptor
+        self._size = self._synced = os.fstat(descriptor).st_size
+
+    @property
+    def size(self) -> int:
+        """Bytes of whole appends."""
+        return self._size
+
+    def append(self, content: bytes) -> None:
+        """Writes at the end, wholly or not at all.
+
+        Raises:
+            OSError: the disk refused; the file is as it was.
+        """
+        try:
+            written = os.write(self._descriptor, content)
+            if written < len(content):
+                raise OSError(f"the disk took {written} of {len(content)} bytes")
+        except OSError:
+            # Half a line in the middle of a file would spoil the next one.
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(content)
+
+    def sync(self) -> None:
+        """Returns when everything appended so far is on the disk; costs nothing where it is already."""
+        size = self._size
+        if size > self._synced:
+            os.fsync(self._descriptor)
+            self._synced = size
+
+    def read(self, start: int, limit: int) -> bytes:
+        """Whole lines from `start`, about `limit` bytes; nothing where only half a line follows."""
+        while True:
+            content = os.pread(self._descriptor, min(limit, self._size - start), start)
+            if (end := content.rfind(b"\n") + 1) or len(content) < limit:
+                return content[:end]
+            limit *= 2  # one line is longer than that
+
+    def close(self) -> None:
+        """Closes the file, which also gives up the lock."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def claim_new(folder: Path, name: str) -> LogFile:
+    """Creates a file of our own; under its name it is never seen without its lock."""
+    path, work = folder / name, folder / f".{name}.tmp"
+    file = LogFile(path, _open(work, os.O_CREAT | os.O_EXCL))
+    os.replace(work, path)
+    _sync_folder(folder)
+    return file
+
+
+def claim(path: Path) -> LogFile | None:
+    """Takes over a file whose writer is gone; None while it lives, or where another process was faster."""
+    try:
+        return LogFile(path, _open(path, 0))
+    except BlockingIOError:
+        return None
+
+
+def _open(path: Path, flags: int) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | flags, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    # The new file's name must survive a power cut as well.
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,152 @@
+"""The log's records reach a sink in order, once, whatever fails in between; the sink here is a dictionary."""
+
+import fcntl
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from serving.event_log import EventLog, EventLogFullError
+from serving.forwarding import Forwarder, SinkError
+
+PATIENCE_S = 20
+
+
+class Sink:
+    """Keeps lines; can be away, or lose its answer after it took the lines."""
+
+    def __init__(self):
+        self.lines, self.positions = [], {}
+        self.is_away = self.loses_answers = False
+        self.changed = threading.Condition()
+
+    def position(self, source):
+        self._require_there()
+        return self.positions.get(source, 0)
+
+    def send(self, kind, lines, *, source, position):
+        self._require_there()
+        with self.changed:
+            self.lines += [(kind, json.loads(line)["n"]) for line in lines]
+            self.positions[source] = position
+            self.changed.notify_all()
+        if self.loses_answers:
+            self.loses_answers = False
+            raise SinkError("timed out")
+
+    def close(self):
+        pass
+
+    def wait_for(self, count):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.lines) >= count, PATIENCE_S), self.lines
+
+    def _require_there(self):
+        if self.is_away:
+            raise SinkError("away")
+
+
+@pytest.fixture
+def sink():
+    return Sink()
+
+
+def _open(folder: Path, sink: Sink, *, max_backlog_bytes: int = 1 << 20, **more) -> EventLog:
+    return EventLog(folder, forwarder=Forwarder(sink, max_backlog_bytes=max_backlog_bytes, **more))
+
+
+def _put(log: EventLog, *numbers: int) -> None:
+    log.put("events", [{"n": number} for number in numbers])
+
+
+def test_records_come_in_order_and_name_their_kind(sink, tmp_path):
+    with _open(tmp_path, sink) as log:
+        _put(log, 0, 1)
+        _put(log, 2)
+        log.put("exposures", [{"n": 3}])
+        sink.wait_for(4)
+    assert sorted(sink.lines) == [("events", 0), ("events", 1), ("events", 2), ("exposures", 3)]
+
+
+def test_a_clean_end_leaves_nothing_behind(sink, tmp_path):
+    with _open(tmp_path, sink) as log:
+        _put(log, *range(100))
+    assert [number for _, number in sink.lines] == list(range(100))
+
+
+def test_what_waits_for_a_sink_that_is_away_comes_when_it_is_back(sink, tmp_path):
+    sink.is_away = True
+    waiting: list[int] = []
+    with _open(tmp_path, sink, on_backlog=waiting.append) as log:
+        _put(log, 0, 1)
+        log.submit("events", [{"n": 2}]).result(PATIENCE_S)  # acknowledged all the same: it is on the disk
+        _until(lambda: log.is_sink_failing and waiting[-1] > 0)
+        sink.is_away = False
+        sink.wait_for(3)
+        _until(lambda: not log.is_sink_failing and waiting[-1] == 0)
+    assert [number for _, number in sink.lines] == [0, 1, 2]
+
+
+def test_an_answer_that_got_lost_does_not_send_twice(sink, tmp_path):
+    sink.loses_answers = True
+    with _open(tmp_path, sink) as log:
+        _put(log, 0)
+        sink.wait_for(1)
+        _put(log, 1)
+        sink.wait_for(2)
+    assert sink.lines == [("events", 0), ("events", 1)]
+
+
+def test_files_of_a_process_that_is_gone_are_taken_over(sink, tmp_path):
+    (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n{"n":1}\n{"n":')
+    sink.positions["events-1-1.jsonl"] = len('{"n":0}\n')
+    with _open(tmp_path, sink):
+        sink.wait_for(1)
+    assert sink.lines == [("events", 1)]
+
+
+def test_files_of_a_process_that_lives_are_not(sink, tmp_path):
+    with (tmp_path / "events-1-1.jsonl").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write('{"n":0}\n')
+        other.flush()
+        with _open(tmp_path, sink) as log:
+            _put(log, 1)
+    assert sink.lines == [("events", 1)]
+
+
+def test_a_sink_that_lost_everything_is_filled_again(sink, tmp_path):
+    with _open(tmp_path, sink) as log:
+        _put(log, 0)
+        sink.wait_for(1)
+        sink.lines, sink.positions = [], {}
+        _put(log, 1)
+        sink.wait_for(2)
+    assert [number for _, number in sink.lines] == [0, 1]
+
+
+def test_too_much_that_waits_pushes_back(sink, tmp_path):
+    sink.is_away = True
+    with _open(tmp_path, sink, max_backlog_bytes=10) as log:
+        _put(log, 0, 1)
+        with pytest.raises(EventLogFullError, match="max_backlog_bytes"):
+            _put(log, 2)
+        sink.is_away = False
+        sink.wait_for(2)
+
+
+def test_a_line_longer_than_a_chunk_goes_through(sink, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.forwarding._CHUNK_BYTES", 4)
+    with _open(tmp_path, sink) as log:
+        _put(log, *range(20))
+    assert [number for _, number in sink.lines] == list(range(20))
+
+
+def _until(holds) -> None:
+    waited = threading.Event()
+    for _ in range(100 * PATIENCE_S):
+        if holds():
+            return
+        waited.wait(0.01)
+    raise AssertionError("it did not happen")
