@@ -11,7 +11,8 @@ Notable:
   is in the candidate itself;
 - behind switches that are off: codes of the semantic id, the price against the history's, hour and weekday, popularity
   and newness of each candidate (`context.py`, `statistics.py`);
-- click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration.
+- click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration;
+  conversion follows the click's logit until orders, of which there are few, say otherwise.
 
 Shape legend: B batch, C candidates, H history, K inferred, D vector, E width, S aspects,
 F features, M memories, A heads, G gates.
@@ -24,7 +25,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, softplus
 
 from models.ranker.attention import MASKED, BehaviorBias, SimilarityHistogram, TargetAttention, UserReader
 from models.ranker.config import RankerConfig
@@ -36,6 +37,7 @@ from models.ranker.spec import NUM_STATISTICS
 _NUM_GATES = 4
 _NUM_POSITIONS = 64
 _ID_STD, _PROJECTION_STD = 0.01, 0.1
+_FIRST_FOLLOW, _FIRST_CONVERSION = 0.5, -2.0
 
 
 class Views(NamedTuple):
@@ -71,6 +73,24 @@ class Logits(NamedTuple):
     """None where the summary is switched off."""
 
 
+class ItemNorm(nn.LayerNorm):
+    """Layer norm; in the graph its means are products with a constant: half the time of the runtime's own."""
+
+    share_E1: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.register_buffer("share_E1", torch.full((width, 1), 1 / width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., E]"""
+        if not torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        mean = x @ self.share_E1
+        variance = (x * x) @ self.share_E1 - mean * mean
+        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
 class ItemTower(nn.Module):
     """Represents an item as the normalised sum of what is known of it."""
 
@@ -98,7 +118,7 @@ class ItemTower(nn.Module):
         if self.project is not None:
             # Far above the ids' noise: an item starts as what it means, and its id is learnt as a correction.
             nn.init.normal_(self.project.weight, std=_PROJECTION_STD)
-        self.norm = nn.LayerNorm(width)
+        self.norm = ItemNorm(width)
 
     def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
         """Items [..., E] from the fields that are there."""
@@ -132,16 +152,22 @@ class Tower(nn.Module):
         self.rest = nn.Sequential(
             nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2)
         )
+        # Conversion learnt from nothing but the few orders of a log is noise: it starts as what the click says.
+        self.follow = nn.Parameter(torch.tensor(_FIRST_FOLLOW))
+        last = self.rest[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight[1])
+        nn.init.constant_(last.bias[1], _FIRST_CONVERSION)
 
-    def forward(self, parts: Sequence[Tensor], distributions_BFC: Sequence[Tensor]) -> Tensor:
-        """Logits [B, C, 2]."""
+    def forward(self, parts: Sequence[Tensor], distributions_BFC: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of click and of conversion, [B, C]."""
         weight = self.first.weight
         hidden = linear(torch.cat(list(parts), -1), weight[:, : self.read], self.first.bias)
         if distributions_BFC:
             # One product takes the turned axes as they are: no copy is made.
             hidden = hidden + torch.cat(list(distributions_BFC), 1).transpose(-1, -2) @ weight[:, self.read :].T
-        logits: Tensor = self.rest(hidden)
-        return logits
+        click, own = self.rest(hidden).unbind(-1)
+        return click, own + self.follow * click.detach()
 
 
 class Ranker(nn.Module):
@@ -176,7 +202,9 @@ class Ranker(nn.Module):
         # Without age and kind all gates would be alike.
         num_gates = _NUM_GATES if features.recency or features.event_type else 1
         self.bias = BehaviorBias(
-            (config.num_heads, UserReader.NUM_MEMORIES, *[num_gates] * num_aspects),
+            config.num_heads,
+            UserReader.NUM_MEMORIES,
+            [num_gates] * num_aspects,
             recency=features.recency,
             event_type=features.event_type,
         )
@@ -206,7 +234,7 @@ class Ranker(nn.Module):
     def score_views(self, views: Views) -> Logits:
         """Scores represented items."""
         c_BCE, mask_BH = views.candidates_BCE, views.history_mask_BH
-        bias_BHA, bias_BHM, *gates_BHG = self.bias(mask_BH, views.ages_s_BH, views.types_BH)
+        bias_BHA, bias_BHM, gates_BHF = self.bias(mask_BH, views.ages_s_BH, views.types_BH)
         parts = [c_BCE, *self._attend(self.attention, views.history_BHE, bias_BHA, c_BCE, views.similarity_BSHC)]
         distributions, user_BE = [], None
         if self.user is not None:
@@ -214,8 +242,9 @@ class Ranker(nn.Module):
             both_BCE = c_BCE * user_BE.unsqueeze(1)
             parts += [both_BCE, both_BCE.sum(-1, keepdim=True) * self.scale]
         if views.similarity_BSHC is not None:
-            gate_BSHG = torch.exp(torch.stack(gates_BHG, 1))
-            distributions.append(self.histogram(views.similarity_BSHC, mask_BH, gate_BSHG))
+            gates_BFH = torch.exp(gates_BHF).transpose(1, 2)
+            gates_BSGH = gates_BFH.reshape(gates_BFH.shape[0], len(self.aspects), -1, gates_BFH.shape[2])
+            distributions.append(self.histogram(views.similarity_BSHC, mask_BH, gates_BSGH))
         if self.features.inferred:
             read, distribution = self._read_inferred(views)
             parts, distributions = [*parts, *read], [*distributions, *distribution]
@@ -228,7 +257,7 @@ class Ranker(nn.Module):
             parts.append(views.statistics_BCF)
         if self.prices is not None:
             distributions.append(self.prices(views.candidate_prices_BC, views.history_prices_BH))
-        click, conversion = self.tower(parts, distributions).unbind(-1)
+        click, conversion = self.tower(parts, distributions)
         return Logits(click, conversion, user_BE)
 
     def with_position(self, logits: Logits) -> Logits:
@@ -260,7 +289,7 @@ class Ranker(nn.Module):
         read = self._attend(self.inferred_attention, views.inferred_BKE, bias_BK.unsqueeze(-1), c_BCE, similarity_BSKC)
         if similarity_BSKC is None:
             return read, []
-        return read, [self.inferred_histogram(similarity_BSKC, mask_BK, scores_BK[:, None, :, None])]
+        return read, [self.inferred_histogram(similarity_BSKC, mask_BK, scores_BK[:, None, None])]
 
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Calibrated `click` and `order` probabilities and the `score` to sort by, each [B, C]."""
@@ -307,11 +336,10 @@ class Ranker(nn.Module):
 def order_logit(logits: Logits) -> Tensor:
     """Logit of P(order) = P(click) P(order | click).
 
-    With logits a and b: 1 / p = (1 + exp(-a)) (1 + exp(-b)), so p / (1 - p) = 1 / (exp(-a) + exp(-b) + exp(-a - b)).
+    With logits a and b: 1 / p = (1 + exp(-a)) (1 + exp(-b)), so (1 - p) / p = exp(-a) (1 + (1 + exp(a)) exp(-b)), whose
+    logarithm is -a + softplus(softplus(a) - b).
     """
-    click, conversion = logits.click, logits.conversion
-    logit: Tensor = -torch.logsumexp(torch.stack([-click, -conversion, -click - conversion]), 0)
-    return logit
+    return logits.click - softplus(softplus(logits.click) - logits.conversion)
 
 
 def side_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
@@ -324,7 +352,8 @@ def similarities(candidates_BCD: Tensor, others_BHD: Tensor, aspects: Sequence[i
     """Cosines of each aspect, [B, S, H, C]; what the vectors hold beyond these aspects is not looked at."""
     bounds = pairwise(accumulate(aspects, initial=0))
     found = [others_BHD[..., a:b] @ candidates_BCD[..., a:b].transpose(-1, -2) for a, b in bounds]
-    return torch.stack(found, 1)
+    joined = torch.cat(found, 1)
+    return joined.view(joined.shape[0], len(aspects), -1, joined.shape[2])
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
