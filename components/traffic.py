@@ -40,7 +40,7 @@ def collect_traffic(
     Raises:
         UserError: no experiment is running, or none of its rankers has answered yet.
     """
-    exposures = _in_service(read_exposures(state / "events"), read_routes(state))
+    exposures = _in_service(read_exposures(state / "events", only_drawn=True), read_routes(state))
     outcomes = read_outcomes(state / "events").join(exposures, on=["request_id", "item_id"], how="semi")
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "features": features, "evaluation": evaluation}
     with new_artifact(out, kind="traffic", inputs=inputs) as artifact:
@@ -65,8 +65,7 @@ def _in_service(exposures: pl.DataFrame, routes: Routes) -> pl.DataFrame:
     if len(routes.arms) < 2:
         raise UserError(f"no experiment is running: all see {', '.join(routes.models)}; deploy a challenger first")
     models = {version: model_name_of(version) for version in exposures["model_version"].unique()}
-    routed = {arm.model for arm in routes.arms.values()}
-    shown = exposures.filter(pl.col("model_version").replace(models).is_in(routed))
+    shown = exposures.filter(pl.col("model_version").replace(models).is_in(routes.models))
     if shown.is_empty():
         raise UserError("no ranker of the running experiment has answered yet; send requests to the gateway first")
     return shown

@@ -17,6 +17,8 @@ VERBS = {
     "traffic": "send simulated A/B traffic through the gateway (embedded shop)",
     "report": "write the drift and lift reports and the decision",
     "dashboard": "open the drift and lift dashboards in Evidently's UI",
+    "canary": "let a new ranker answer a share of an arm's users",
+    "promote": "make an arm's ranker the champion, which answers everybody",
     "rollback": "put the previous rankers back into service",
     "compile": "compile the pipelines to KFP packages",
     "submit": "submit or schedule a pipeline on Kubeflow",

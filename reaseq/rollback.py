@@ -15,7 +15,5 @@ def run(args: argparse.Namespace) -> int:
     from serving.deploy import rollback
 
     config = config_of(args)
-    routes = rollback(config.serving, state=config.home / "serving")
-    arms = ", ".join(f"{name}: {arm.model} ({arm.share:.0%})" for name, arm in routes.arms.items())
-    print(f"revision {routes.revision} ({routes.note}): {arms}")
+    print(rollback(config.serving, state=config.home / "serving"))
     return 0

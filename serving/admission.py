@@ -18,6 +18,8 @@ from serving.metrics import REFUSED
 
 WRITES: Final = ("/events",)
 """Paths that need the right to write."""
+FORCE_HEADER: Final = "x-reaseq-arms"
+"""`experiment=arm[,experiment=arm]`: forces arms; needs the same right."""
 _RETRY_AFTER_S: Final = 1
 
 
@@ -63,7 +65,7 @@ def refuse(scope: Scope, config: GatewayConfig, *, inside: int) -> Refusal | Non
         inside: posts that are under way.
     """
     headers = Headers(scope=scope)
-    if scope["path"] in WRITES and (why := _lacks_right_to_write(scope, headers)):
+    if (scope["path"] in WRITES or FORCE_HEADER in headers) and (why := _lacks_right_to_write(scope, headers)):
         return Refusal(HTTPStatus.UNAUTHORIZED, why, {"www-authenticate": "Bearer"})
     length = headers.get("content-length", "")
     if not length.isdecimal():
@@ -87,7 +89,7 @@ def _lacks_right_to_write(scope: Scope, headers: Headers) -> str | None:
         return "send the header Authorization: Bearer <token>"
     if _is_from_this_machine(scope):
         return None
-    return f"writing from another machine needs a token: set {TOKEN_ENV} where the gateway runs"
+    return f"this needs a token from another machine: set {TOKEN_ENV} where the gateway runs"
 
 
 def _is_from_this_machine(scope: Scope) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ from feature_repo.items import ItemFeatures
 from feature_repo.stream import Behavior
 from serving.messages import PostedEvent, RankedItem, RankRequest, RankResponse
 from serving.triton_client import Outputs
+
+_NUMBERS: Final = ("score", "click", "order")
 
 
 def fallback_scores(candidates: ItemFeatures, history: ItemFeatures) -> npt.NDArray[np.float32]:
@@ -28,23 +30,23 @@ def ranked_items(
     candidates: ItemFeatures, outputs: Outputs, *, limit: int | None, needs_vector: bool
 ) -> list[RankedItem]:
     """The best candidates in the order of their scores; of equal ones the one given first."""
-    scores, click, ordered = outputs["score"], outputs.get("click"), outputs.get("order")
+    order = np.argsort(-outputs["score"], kind="stable")[:limit]
+    rows = order.tolist()
+    columns = (outputs[name][order].tolist() if name in outputs else [None] * len(rows) for name in _NUMBERS)
+    flags = _item_flags(candidates, order, needs_vector=needs_vector)
     return [
         RankedItem(
-            item_id=candidates.item_ids[row],
-            score=float(scores[row]),
-            click=None if click is None else float(click[row]),
-            order=None if ordered is None else float(ordered[row]),
-            degraded=_item_flags(candidates, row, needs_vector=needs_vector),
+            item_id=candidates.item_ids[row], score=score, click=click, order=ordered, degraded=list(flags.get(row, ()))
         )
-        for row in np.argsort(-scores, kind="stable")[:limit].tolist()
+        for row, score, click, ordered in zip(rows, *columns, strict=True)
     ]
 
 
-def _item_flags(items: ItemFeatures, row: int, *, needs_vector: bool) -> list[str]:
-    if not items.known[row]:
-        return ["unknown_item"]
-    return ["no_vector"] if needs_vector and not items.has_vector[row] else []
+def _item_flags(items: ItemFeatures, rows: npt.NDArray[np.int64], *, needs_vector: bool) -> dict[int, tuple[str]]:
+    """Row -> what is missing; rows of which nothing is do not stand there."""
+    lacks_vector = rows[~items.has_vector[rows]].tolist() if needs_vector else []
+    found: dict[int, tuple[str]] = dict.fromkeys(lacks_vector, ("no_vector",))
+    return found | dict.fromkeys(rows[~items.known[rows]].tolist(), ("unknown_item",))
 
 
 def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any]:
@@ -54,10 +56,12 @@ def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any
         "user_id": request.user_id,
         "timestamp": _iso(request.context.timestamp or datetime.now(UTC)),
         "arm": answer.arm,
+        "layers": [f"{experiment}={arm}" for experiment, arm in answer.layers.items()],
+        "assignment": answer.assignment,
         "model_version": answer.model_version,
-        "item_ids": [item.item_id for item in answer.items],
-        "scores": [item.score for item in answer.items],
-        "degraded": [[*answer.degraded, *item.degraded] for item in answer.items],
+        "item_ids": [item["item_id"] for item in answer.items],
+        "scores": [item["score"] for item in answer.items],
+        "degraded": [[*answer.degraded, *item["degraded"]] for item in answer.items],
     }
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from contracts.errors import UserError
 from serving.config import ServingConfig
+from serving.experiments import CONTROL
 from serving.routes import ROUTES_FILE, Arm, Routes, read_routes, write_routes
-
-CONTROL = "control"
 
 
 def champion_name(state: Path) -> str | None:
@@ -24,20 +23,16 @@ def promote(arm: str, *, state: Path) -> Routes:
     """Makes an arm's ranker the champion: from the next request on it answers everybody.
 
     Raises:
-        UserError: nothing is deployed, or there is no such arm.
+        UserError: nothing is deployed, there is no such arm, or two rankers answer it.
     """
     current = read_routes(state)
     if arm not in current.arms:
         raise UserError(f"no arm '{arm}' to promote; the arms are {', '.join(current.arms)}")
+    if current.arms[arm].canary:
+        raise UserError(f"arm '{arm}' has a canary; finish it (`reaseq canary --share 1`) or roll it back first")
     model = current.arms[arm].model
-    return write_routes(
-        state,
-        {CONTROL: Arm(model=model, share=1.0)},
-        experiment=current.experiment,
-        salt=current.salt,
-        note=f"promote {arm}",
-        champion=model,
-    )
+    promoted = {"arms": {CONTROL: Arm(model=model, share=1.0)}, "champion": model}
+    return write_routes(state, current.plan.model_copy(update=promoted), note=f"promote {arm}")
 
 
 def retire(arm: str, *, state: Path) -> Routes:
@@ -52,12 +47,5 @@ def retire(arm: str, *, state: Path) -> Routes:
             f"arm '{arm}' cannot be retired in favour of '{CONTROL}'; the arms are {', '.join(current.arms)}"
         )
     kept = {name: found for name, found in current.arms.items() if name != arm}
-    kept[CONTROL] = Arm(model=kept[CONTROL].model, share=kept[CONTROL].share + current.arms[arm].share)
-    return write_routes(
-        state,
-        kept,
-        experiment=current.experiment,
-        salt=current.salt,
-        note=f"retire {arm}",
-        champion=current.champion,
-    )
+    kept[CONTROL] = kept[CONTROL].model_copy(update={"share": kept[CONTROL].share + current.arms[arm].share})
+    return write_routes(state, current.plan.model_copy(update={"arms": kept}), note=f"retire {arm}")

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from contracts.config import Config
 from contracts.errors import UserError
+from serving.experiments import Layer, Name, require_controls, require_independent
 
 CONFIG_ENV: Final = "REASEQ_SERVING_CONFIG"
 TOKEN_ENV: Final = "REASEQ_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
@@ -100,9 +101,20 @@ class ServingConfig(Config):
     """Change it to draw the arms anew."""
     shares: dict[str, float] | None = None
     """Arm -> share of the users; equal shares when not given."""
+    layers: dict[Name, Layer] = {}
+    """Other experiments on the same users, which the gateway assigns, answers and logs; they split independently."""
+    holdout: float = Field(default=0, ge=0, lt=1)
+    """Share of the users that see the arm `control` in every experiment, whatever is tried; left out of the lift."""
     triton: TritonConfig = TritonConfig()
     gateway: GatewayConfig = GatewayConfig()
     event_log: EventLogConfig = EventLogConfig()
+
+    @model_validator(mode="after")
+    def _experiments_are_sound(self) -> Self:
+        require_independent(self.experiment, self.layers)
+        if self.holdout:
+            require_controls({name: layer.shares for name, layer in self.layers.items()})
+        return self
 
     @classmethod
     def from_environment(cls) -> Self:

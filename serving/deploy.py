@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pydantic import ValidationError
 
 from contracts.errors import UserError
 from feature_repo.services import register_service
@@ -17,7 +18,7 @@ from serving.champion import champion_name
 from serving.config import ServingConfig, TritonConfig
 from serving.model_repository import publish_model
 from serving.rankers import install_ranker, service_name
-from serving.routes import Arm, Routes, previous_routes, read_routes, write_routes
+from serving.routes import Arm, Plan, Routes, previous_routes, read_routes, write_routes
 from serving.triton_client import TritonControl, address
 from serving.triton_server import TritonServer
 
@@ -48,22 +49,13 @@ def deploy_rankers(arms: dict[str, Path], config: ServingConfig, *, state: Path)
     config = config.at(state)
     shares = _shares(arms, config)
     specs = {arm: RankerSpec.read(artifact) for arm, artifact in arms.items()}
-    for arm, artifact in arms.items():
-        install_ranker(artifact, config.rankers)
-        _register(specs[arm], config)
-        publish_model(artifact, config.models, config.triton)
+    plan = _plan({arm: Arm(model=spec.model_name, share=shares[arm]) for arm, spec in specs.items()}, config)
+    for artifact in arms.values():
+        put_in_place(artifact, config)
     with triton_control(config) as control:
-        gaps = [_load_and_check(spec, control, config.rankers) for spec in specs.values()]
-        routed = {arm: Arm(model=spec.model_name, share=shares[arm]) for arm, spec in specs.items()}
-        routes = write_routes(
-            state,
-            routed,
-            experiment=config.experiment,
-            salt=config.salt,
-            note="deploy",
-            champion=champion_name(state),
-        )
-        _unload_retired(control, state)
+        gaps = [load_and_check(spec, control, config.rankers) for spec in specs.values()]
+        routes = write_routes(state, plan, note="deploy")
+        unload_retired(control, state)
     return {"revision": routes.revision, "arms": len(arms), "parity_max_difference": max(gaps)}
 
 
@@ -78,16 +70,8 @@ def rollback(config: ServingConfig, *, state: Path) -> Routes:
     previous = previous_routes(state)
     with triton_control(config) as control:
         for model in sorted(previous.models):
-            _load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
-    note = f"rollback to revision {previous.revision}"
-    return write_routes(
-        state,
-        previous.arms,
-        experiment=previous.experiment,
-        salt=previous.salt,
-        note=note,
-        champion=previous.champion,
-    )
+            load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
+    return write_routes(state, previous.plan, note=f"rollback to revision {previous.revision}")
 
 
 def load_routed(config: ServingConfig) -> Routes:
@@ -100,7 +84,7 @@ def load_routed(config: ServingConfig) -> Routes:
     routes = read_routes(config.state)
     with closing(TritonControl(config.triton)) as control:
         for model in sorted(routes.models):
-            _load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
+            load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
     return routes
 
 
@@ -137,13 +121,34 @@ def _shares(arms: dict[str, Path], config: ServingConfig) -> dict[str, float]:
     return shares
 
 
-def _register(spec: RankerSpec, config: ServingConfig) -> None:
+def _plan(arms: dict[str, Arm], config: ServingConfig) -> Plan:
+    try:
+        return Plan(
+            experiment=config.experiment,
+            salt=config.salt,
+            arms=arms,
+            layers=config.layers,
+            holdout=config.holdout,
+            champion=champion_name(config.state),
+        )
+    except ValidationError as error:
+        raise UserError(f"serving: {error.errors()[0]['msg']}") from error
+
+
+def put_in_place(artifact: Path, config: ServingConfig) -> RankerSpec:
+    """Makes a ranker ready to be loaded; nothing is served before that.
+
+    Raises:
+        UserError: the artifact is not a ranker, or the feature store does not hold what it reads.
+    """
+    spec = install_ranker(artifact, config.rankers)
     register_service(
         config.feature_store, service_name(spec), space=spec.space, description=f"Features of ranker {spec.version}."
     )
+    return publish_model(artifact, config.models, config.triton)
 
 
-def _load_and_check(spec: RankerSpec, control: TritonControl, rankers: Path) -> float:
+def load_and_check(spec: RankerSpec, control: TritonControl, rankers: Path) -> float:
     """Loads a model and returns its largest difference to the golden rows, sent one by one as requests come."""
     control.load(spec.model_name)
     with np.load(rankers / spec.model_name / GOLDEN_FILE, allow_pickle=False) as golden:
@@ -163,7 +168,7 @@ def _load_and_check(spec: RankerSpec, control: TritonControl, rankers: Path) -> 
     return gap
 
 
-def _unload_retired(control: TritonControl, state: Path) -> None:
+def unload_retired(control: TritonControl, state: Path) -> None:
     """Keeps the current models and the previous ones, which a rollback needs at once."""
     kept = read_routes(state).models
     # The first deployment has nothing before it.

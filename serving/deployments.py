@@ -1,10 +1,11 @@
 """What is deployed, as one consistent picture per request: the routes and their rankers together."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.experiments import assign_arm
+from serving.assignment import Assignment, assign
 from serving.rankers import DeployedRanker
 from serving.routes import ROUTES_FILE, Routes, read_routes
 
@@ -19,11 +20,14 @@ class Deployment:
     rankers: dict[str, DeployedRanker]
     """By model name."""
 
-    def choose(self, user_id: str) -> tuple[str, DeployedRanker]:
-        """The user's arm and the ranker that answers it."""
-        routes = self.routes
-        arm = assign_arm(user_id, routes.shares, experiment=routes.experiment, salt=routes.salt)
-        return arm, self.rankers[routes.arms[arm].model]
+    def choose(self, user_id: str, forced: Mapping[str, str] | None = None) -> tuple[Assignment, DeployedRanker]:
+        """The user's arms and the ranker that answers.
+
+        Raises:
+            UserError: `forced` names an experiment or an arm that is not there.
+        """
+        assignment = assign(self.routes, user_id, forced)
+        return assignment, self.rankers[assignment.model]
 
 
 class Deployments:

@@ -15,19 +15,32 @@ _EXPOSURE_LINE = pl.Schema(
         "user_id": pl.String(),
         "timestamp": pl.String(),
         "arm": pl.String(),
+        "layers": pl.List(pl.String()),
+        "assignment": pl.String(),
         "model_version": pl.String(),
         "item_ids": pl.List(pl.String()),
         "scores": pl.List(pl.Float64()),
         "degraded": pl.List(pl.List(pl.String())),
     }
 )
-"""One line per answered request; `degraded` is per item."""
+"""One line per answered request; `layers` holds `experiment=arm`, `degraded` is per item."""
 _EVENT_LINE = pl.Schema({n: pl.String() if t == UTC_TIME else t for n, t in EVENTS.schema.items()})
 
 
-def read_exposures(folder: Path) -> pl.DataFrame:
-    """Everything that was shown: contract EXPOSURES. A request id that came twice counts once, the first time."""
+def read_exposures(folder: Path, *, layer: str | None = None, only_drawn: bool = False) -> pl.DataFrame:
+    """Everything that was shown: contract EXPOSURES. A request id that came twice counts once, the first time.
+
+    Args:
+        folder: the event log.
+        layer: take the arms of this layer instead of the ranker experiment's; exposures without one are left out.
+        only_drawn: leave out what was forced or held out, which is no part of a comparison.
+    """
     lines = _read_lines(folder, "exposures", _EXPOSURE_LINE).unique("request_id", keep="first", maintain_order=True)
+    if only_drawn:
+        lines = lines.filter(pl.col("assignment").fill_null("drawn") == "drawn")
+    if layer is not None:
+        arm = pl.col("layers").list.eval(pl.element().filter(pl.element().str.starts_with(f"{layer}="))).list.first()
+        lines = lines.with_columns(arm=arm.str.slice(len(layer) + 1)).drop_nulls("arm")
     rows = lines.with_columns(position=pl.int_ranges(0, pl.col("item_ids").list.len()))
     exploded = rows.explode("item_ids", "scores", "degraded", "position")
     named = exploded.rename({"item_ids": "item_id", "scores": "score"})

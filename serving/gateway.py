@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import bentoml
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 
+from contracts.errors import UserError
 from feature_repo.online import FeatureReader
 from feature_repo.stream import HistoryWriter
-from serving.admission import Admission
+from serving.admission import FORCE_HEADER, Admission
+from serving.assignment import parse_forced
 from serving.config import GatewayConfig, ServingConfig
 from serving.deployments import Deployments
 from serving.drain import CloseConnections, Drain
@@ -68,6 +70,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "Too large a body, or too many entries."},
     429: {"description": "Too many requests are under way; send it again after `retry-after` seconds."},
 }
+_UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: {"description": "No right to write, or to force an arm."}}
+_FULL: dict[int | str, dict[str, Any]] = {503: {"description": "The event log cannot take this now; send it again."}}
 
 
 def _ranking(request: Request) -> RankingService:
@@ -84,18 +88,35 @@ Ranking = Annotated[RankingService, Depends(_ranking)]
 Limits = Annotated[GatewayConfig, Depends(_limits)]
 
 
-@app.post("/rank", response_model=RankResponse, responses=_REFUSALS)
-async def rank(request: RankRequest, ranking: Ranking, limits: Limits) -> Response:
+Forced = Annotated[
+    str | None,
+    Header(
+        alias=FORCE_HEADER,
+        description="`experiment=arm[,experiment=arm]`: answer from these arms, for debugging. Needs the token of "
+        "`POST /events`; the exposure is marked `forced` and left out of comparisons.",
+    ),
+]
+
+
+@app.post(
+    "/rank",
+    response_model=RankResponse,
+    responses=_REFUSALS | {401: {"description": "Arms are forced without the right to."}},
+)
+async def rank(request: RankRequest, ranking: Ranking, limits: Limits, arms: Forced = None) -> Response:
     """Ranks candidates for a user."""
     _require_at_most(len(request.candidates), limits.max_candidates, "candidates")
-    answer = await ranking.rank(request)
+    try:
+        answer = await ranking.rank(request, None if arms is None else parse_forced(arms))
+    except UserError as error:
+        raise HTTPException(422, str(error)) from error
     # Serialised here: FastAPI would validate the answer once more.
     return Response(
         answer.model_dump_json(), media_type="application/json", headers={"x-request-id": answer.request_id}
     )
 
 
-@app.post("/events", status_code=202, responses=_REFUSALS | {401: {"description": "No right to write."}})
+@app.post("/events", status_code=202, responses=_REFUSALS | _UNAUTHORIZED | _FULL)
 async def events(request: EventsRequest, ranking: Ranking, limits: Limits) -> EventsResponse:
     """Takes events; they are on the disk when the answer goes out."""
     _require_at_most(len(request.events), limits.max_events, "events")

@@ -3,7 +3,10 @@
 from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, with_config
+from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
+
+from serving.assignment import How
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -18,7 +21,7 @@ def _no_repetition(item_ids: list[str]) -> list[str]:
 class Message(BaseModel):
     """A body: unknown fields are errors, so that a misspelt option does not pass in silence."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class RankContext(Message):
@@ -40,8 +43,9 @@ class RankRequest(Message):
     context: RankContext = RankContext()
 
 
-class RankedItem(Message):
-    """One item of the answer."""
+@with_config(ConfigDict(use_attribute_docstrings=True))
+class RankedItem(TypedDict):
+    """One item of the answer; a dictionary, since an answer has hundreds of them."""
 
     item_id: str
     score: float
@@ -50,7 +54,7 @@ class RankedItem(Message):
     """Probability of a click; none where no model scored."""
     order: float | None
     """Probability of an order; none where no model scored."""
-    degraded: list[str] = []
+    degraded: list[str]
     """What was missing for this item: `unknown_item`, `no_vector`."""
 
 
@@ -58,13 +62,20 @@ class RankResponse(Message):
     """The ranked list."""
 
     request_id: str
+    """The caller's, or made up; the logs name it."""
     arm: str
+    """Arm of the ranker experiment that answered."""
+    layers: dict[str, str]
+    """Other experiments -> the user's arm."""
+    assignment: How
+    """`drawn` by the user's hash, `holdout`, or `forced` by the caller; only what was drawn is compared."""
     model_version: str
     """Version of the ranker, or `fallback`."""
     degraded: list[str]
     """What the whole answer had to do without: `no_history`, `no_inferred`, `feature_store`, `model`, `event_log`,
     `event_sink`."""
     items: list[RankedItem]
+    """Best first."""
 
 
 class PostedEvent(Message):

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
@@ -95,10 +95,18 @@ class RankingService:
         self._log = log
         self._histories = histories
 
-    async def rank(self, request: RankRequest) -> RankResponse:
-        """Ranks the candidates; the exposure is in the log when it returns."""
+    async def rank(self, request: RankRequest, forced: Mapping[str, str] | None = None) -> RankResponse:
+        """Ranks the candidates; the exposure is in the log when it returns.
+
+        Args:
+            request: user and candidates.
+            forced: experiment -> arm to answer from, for debugging.
+
+        Raises:
+            UserError: `forced` names an experiment or an arm that is not there.
+        """
         with RANK_SECONDS.time():
-            answer = await self._rank(request)
+            answer = await self._rank(request, forced)
             answer = self._expose(request, answer)
         RANKED.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
@@ -130,9 +138,9 @@ class RankingService:
             except TritonError as error:
                 _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
 
-    async def _rank(self, request: RankRequest) -> RankResponse:
+    async def _rank(self, request: RankRequest, forced: Mapping[str, str] | None) -> RankResponse:
         deadline = time.monotonic() + self._config.deadline_ms / 1000
-        arm, ranker = self._deployments.current().choose(request.user_id)
+        assignment, ranker = self._deployments.current().choose(request.user_id, forced)
         with STAGE_SECONDS.labels("features").time():
             budget_s = self._config.deadline_ms / 1000 * self._config.feature_share
             known = await self._gather(request, ranker, timeout_s=budget_s)
@@ -144,9 +152,11 @@ class RankingService:
             _log.warning("no answer from the model %s: %s", ranker.spec.model_name, error)
             known.degraded.append("model")
             outputs, version = {"score": fallback_scores(known.candidates, known.history)}, FALLBACK
-        return RankResponse(
+        return RankResponse.model_construct(
             request_id=request.request_id or uuid.uuid4().hex,
-            arm=arm,
+            arm=assignment.arm,
+            layers=assignment.layers,
+            assignment=assignment.how,
             model_version=version,
             degraded=known.degraded,
             items=ranked_items(known.candidates, outputs, limit=request.limit, needs_vector=ranker.vector_dim > 0),

@@ -14,9 +14,11 @@ from contracts.digests import LINEAGE_FILE, digest_tree
 from contracts.errors import UserError
 from models.ranker.config import RankerConfig
 from models.ranker.spec import GOLDEN_FILE, RankerSpec
+from serving.canary import start_canary
+from serving.champion import promote
 from serving.config import ServingConfig
 from serving.deploy import deploy_rankers, load_routed, rollback
-from serving.routes import read_routes
+from serving.routes import Arm, Canary, read_routes
 from serving.triton_client import TritonControl, TritonError, TritonScorer
 from serving.triton_server import TritonServer
 
@@ -91,6 +93,44 @@ def test_a_ranker_of_another_space_is_refused(served: Served, config: ServingCon
     write_ranker(RankerConfig(dim=8, num_heads=2), dataset, tmp_path / "other", space="other-space")
     with pytest.raises(UserError, match="needs embedding space 'other-space'"):
         deploy_rankers({"all": tmp_path / "other"}, config, state=config.state)
+
+
+def test_a_canary_grows_takes_over_and_goes_back(served: Served, config: ServingConfig) -> None:
+    deploy_rankers({"control": served.baseline}, config, state=config.state)
+    old, new = (RankerSpec.read(path).model_name for path in (served.baseline, served.challenger))
+    promote("control", state=config.state)
+    for share in (0.1, 0.5):
+        routes = start_canary(served.challenger, config, state=config.state, arm="control", share=share)
+        assert routes.arms["control"].canary == Canary(model=new, share=share)
+    routes = start_canary(served.challenger, config, state=config.state, arm="control", share=1)
+    assert (routes.arms, routes.champion) == ({"control": Arm(model=new, share=1)}, new)
+    back = rollback(config, state=config.state)
+    assert back.models == {old, new}
+    assert back.champion == old
+    ended = start_canary(served.challenger, config, state=config.state, arm="control", share=0)
+    assert ended.models == {old}
+
+
+@pytest.mark.parametrize(
+    ("ranker", "arm", "share", "message"),
+    [
+        ("challenger", "nobody", 0.1, "no arm 'nobody'"),
+        ("challenger", "control", 1.1, "between 0 and 1"),
+        ("baseline", "control", 0.1, "already"),
+    ],
+)
+def test_a_canary_that_makes_no_sense_is_refused(
+    served: Served, config: ServingConfig, ranker: str, arm: str, share: float, message: str
+) -> None:
+    deploy_rankers({"control": served.baseline}, config, state=config.state)
+    with pytest.raises(UserError, match=message):
+        start_canary(getattr(served, ranker), config, state=config.state, arm=arm, share=share)
+
+
+def test_a_holdout_without_a_control_is_refused(served: Served, config: ServingConfig) -> None:
+    wrong = config.model_copy(update={"holdout": 0.1})
+    with pytest.raises(UserError, match="a holdout needs an arm 'control'"):
+        deploy_rankers({"a": served.baseline, "b": served.challenger}, wrong, state=config.state)
 
 
 def test_shares_must_fit_the_arms(served: Served, config: ServingConfig) -> None:

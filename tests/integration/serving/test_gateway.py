@@ -28,9 +28,9 @@ def stack(served: Served) -> Iterator[LocalStack]:
         yield stack
 
 
-def _call(stack: LocalStack, path: str, body: Any = None) -> tuple[int, Any]:
+def _call(stack: LocalStack, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(stack.url + path, data, {"content-type": "application/json"})
+    request = urllib.request.Request(stack.url + path, data, {"content-type": "application/json"} | headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             status, text = response.status, response.read().decode()
@@ -55,6 +55,15 @@ def test_a_bare_body_is_ranked_by_the_users_arm(stack: LocalStack) -> None:
         arms[answer["arm"]] = answer["model_version"]
         assert "no_history" in answer["degraded"]
     assert len(set(arms.values())) == 2
+
+
+def test_an_arm_can_be_forced(stack: LocalStack) -> None:
+    body = {"user_id": "user_0", "candidates": ITEMS}
+    for arm in ("control", "treatment"):
+        answer = _call(stack, "/rank", body, **{"x-reaseq-arms": f"ranker={arm}"})[1]
+        assert (answer["arm"], answer["assignment"]) == (arm, "forced")
+    assert _call(stack, "/rank", body, **{"x-reaseq-arms": "ranker=nowhere"})[0] == 422
+    assert _call(stack, "/rank", body)[1]["assignment"] == "drawn"
 
 
 def test_what_was_shown_and_done_is_on_the_disk(stack: LocalStack, served: Served) -> None:

@@ -31,6 +31,8 @@ def test_the_resolved_configuration_is_printed(capsys):
         (["knowledge", "show", "a", "--knowledge", "{}"], "not a complete artifact"),
         (["knowledge", "neighbours", "a", "--set", "workspace={}"], "reaseq run"),
         (["rollback", "--set", "workspace={}"], "deploy"),
+        (["promote", "--set", "workspace={}"], "deploy"),
+        (["canary", "somewhere", "--share", "0.1", "--set", "workspace={}"], "deploy"),
         (["submit", "--host", "http://x", "--schedule", "* * * * * *", "--wait"], "--wait"),
         (["submit", "--host", "http://x", "--pipeline", "refresh_users"], "item_embeddings_uri"),
         (["submit", "--host", "http://x", "--artifact", "item_embeddings"], "NAME=URI"),

@@ -9,7 +9,7 @@ from contracts.artifacts import write_text
 from models.ranker.config import FeatureConfig
 from models.ranker.encoding import ItemEncoder
 from models.ranker.spec import SPEC_FILE, RankerSpec, input_specs, output_specs
-from serving.routes import Arm, write_routes
+from serving.routes import Arm, Plan, write_routes
 
 HISTORY, INFERRED, DIM = 4, 2, 3
 
@@ -41,5 +41,5 @@ def state(tmp_path: Path, spec: RankerSpec) -> Path:
     files = encoder.save(folder)
     write_text(folder / SPEC_FILE, spec.model_copy(update={"vocabularies": files}).model_dump_json())
     arms = {name: Arm(model=spec.model_name, share=0.5) for name in ("control", "treatment")}
-    write_routes(tmp_path, arms, experiment="ranker", salt="1", note="test")
+    write_routes(tmp_path, Plan(experiment="ranker", salt="1", arms=arms), note="test")
     return tmp_path

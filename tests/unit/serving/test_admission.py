@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from serving.admission import FORCE_HEADER
 from serving.config import TOKEN_ENV, GatewayConfig
 from serving.gateway import app
 
@@ -23,7 +24,7 @@ class Ranking:
     async def record(self, events):
         self.taken += events
 
-    async def rank(self, request):
+    async def rank(self, request, forced=None):
         self.entered += 1
         await self.go_on.wait()
         raise ConnectionError("broken")
@@ -93,3 +94,9 @@ def test_a_body_that_is_too_large_or_of_unknown_length_is_not_read(ranking) -> N
     assert large.status_code == 413
     assert "max_body_bytes" in large.json()["detail"]
     assert client().post("/events", content=iter([b"{}"])).status_code == 411
+
+
+def test_arms_are_forced_only_with_the_right_to_write(ranking) -> None:
+    body, headers = {"user_id": "u", "candidates": ["a"]}, {FORCE_HEADER: "ranker=treatment"}
+    assert client("10.0.0.7").post("/rank", json=body, headers=headers).status_code == 401
+    assert client().post("/rank", json=body, headers={FORCE_HEADER: "treatment"}).status_code == 422

@@ -4,13 +4,13 @@ import pytest
 
 from contracts.errors import UserError
 from serving.champion import champion_name, find_champion, promote, retire
-from serving.routes import Arm, previous_routes, read_routes, write_routes
+from serving.routes import Arm, Canary, Plan, previous_routes, read_routes, write_routes
 
 
 @pytest.fixture
 def state(tmp_path):
     arms = {"control": Arm(model="ranker_a", share=0.5), "treatment": Arm(model="ranker_b", share=0.5)}
-    write_routes(tmp_path, arms, experiment="e", salt="1", note="deploy")
+    write_routes(tmp_path, Plan(experiment="e", salt="1", arms=arms), note="deploy")
     return tmp_path
 
 
@@ -44,3 +44,13 @@ def test_the_users_of_a_retired_arm_see_the_control(state):
 def test_an_arm_that_cannot_be_moved_is_named(state, change, arm):
     with pytest.raises(UserError, match=arm):
         change(arm, state=state)
+
+
+def test_an_arm_that_two_rankers_answer_is_not_promoted(state):
+    plan = read_routes(state).plan
+    trial = plan.arms["treatment"].model_copy(update={"canary": Canary(model="ranker_c", share=0.1)})
+    write_routes(state, plan.model_copy(update={"arms": plan.arms | {"treatment": trial}}), note="canary")
+    with pytest.raises(UserError, match="has a canary"):
+        promote("treatment", state=state)
+    retire("treatment", state=state)
+    assert read_routes(state).models == {"ranker_a"}

@@ -1,18 +1,21 @@
 import asyncio
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
+from contracts.errors import UserError
 from feature_repo.items import ItemFeatures
 from feature_repo.online import UserFeatures
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog
 from serving.event_tables import read_exposures
+from serving.experiments import Layer
 from serving.messages import PostedEvent, RankRequest
 from serving.ranking import FALLBACK, RankingService
-from serving.routes import Arm, write_routes
+from serving.routes import Arm, Canary, Plan, read_routes, write_routes
 from serving.triton_client import TritonError
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -82,8 +85,8 @@ def _rank(service, candidates=("b", "a", "c"), **options):
 
 def test_candidates_come_back_in_the_order_of_their_scores(state, spec, log):
     answer = _rank(_service(state, log))
-    assert [item.item_id for item in answer.items] == ["a", "c", "b"]
-    assert answer.items[0].score == 1.0
+    assert [item["item_id"] for item in answer.items] == ["a", "c", "b"]
+    assert answer.items[0]["score"] == 1.0
     assert answer.model_version == spec.version
     assert answer.degraded == []
     assert answer.arm in ("control", "treatment")
@@ -107,7 +110,7 @@ def test_only_what_was_answered_counts_as_shown(state, log, tmp_path):
 
 def test_unknown_items_are_flagged_one_by_one(state, log):
     answer = _rank(_service(state, log), candidates=["a", "new"])
-    assert {item.item_id: item.degraded for item in answer.items} == {"a": [], "new": ["unknown_item"]}
+    assert {item["item_id"]: item["degraded"] for item in answer.items} == {"a": [], "new": ["unknown_item"]}
 
 
 @pytest.mark.parametrize(
@@ -128,16 +131,16 @@ def test_missing_features_are_flagged_and_the_model_still_scores(state, log, spe
 
 def test_without_a_model_the_order_is_likeness_to_the_history(state, log, tmp_path):
     answer = _rank(_service(state, log, model=Model(fails=True)), candidates=["a", "new", "c", "b"])
-    assert [item.item_id for item in answer.items] == ["b", "c", "a", "new"]
+    assert [item["item_id"] for item in answer.items] == ["b", "c", "a", "new"]
     assert (answer.model_version, answer.degraded) == (FALLBACK, ["model"])
-    assert answer.items[0].click is None
+    assert answer.items[0]["click"] is None
     assert read_exposures(tmp_path / "events")["model_version"].unique().to_list() == [FALLBACK]
 
 
 def test_without_model_and_features_the_given_order_stays(state, log):
     service = _service(state, log, store=Store(user_fails=True), model=Model(fails=True))
     answer = _rank(service, candidates=["c", "a", "b"])
-    assert [item.item_id for item in answer.items] == ["c", "a", "b"]
+    assert [item["item_id"] for item in answer.items] == ["c", "a", "b"]
     assert answer.degraded == ["feature_store", "model"]
 
 
@@ -177,7 +180,7 @@ def test_events_without_a_time_get_the_present(state, log):
 def test_a_switch_takes_effect_with_the_next_request(state, spec, log):
     service = _service(state, log)
     assert _rank(service).arm in ("control", "treatment")
-    write_routes(state, {"everyone": Arm(model=spec.model_name, share=1)}, experiment="e", salt="1", note="switch")
+    _route(state, "everyone", spec.model_name)
     assert _rank(service).arm == "everyone"
 
 
@@ -185,5 +188,43 @@ def test_broken_routes_leave_the_former_ones_in_effect(state, spec, log):
     service = _service(state, log)
     (state / "routes.json").write_text("{")
     assert _rank(service).arm in ("control", "treatment")
-    write_routes(state, {"x": Arm(model="ranker_absent", share=1)}, experiment="e", salt="1", note="bad")
+    _route(state, "x", "ranker_absent")
     assert _rank(service).arm in ("control", "treatment")
+
+
+def _route(state, arm, model):
+    write_routes(state, Plan(experiment="e", salt="1", arms={arm: Arm(model=model, share=1)}), note="switch")
+
+
+def test_a_forced_arm_is_said_and_is_no_part_of_a_comparison(state, log, tmp_path):
+    service = _service(state, log)
+    request = RankRequest(user_id="u1", candidates=["a"], request_id="forced")
+    for arm in ("control", "treatment"):
+        answer = asyncio.run(service.rank(request, {"ranker": arm}))
+        assert (answer.arm, answer.assignment) == (arm, "forced")
+    with pytest.raises(UserError, match="no arm 'nowhere'"):
+        asyncio.run(service.rank(request, {"ranker": "nowhere"}))
+    _rank(service, request_id="drawn")
+    shown = [set(read_exposures(tmp_path / "events", only_drawn=only)["request_id"]) for only in (False, True)]
+    assert shown == [{"forced", "drawn"}, {"drawn"}]
+
+
+def test_a_layers_arm_is_answered_and_logged(state, log, tmp_path):
+    plan = read_routes(state).plan
+    layers = {"page": Layer(shares={"control": 0.5, "wide": 0.5}), "page_colour": Layer(shares={"a": 0.5, "b": 0.5})}
+    write_routes(state, plan.model_copy(update={"layers": layers}), note="layers")
+    answer = _rank(_service(state, log))
+    assert answer.layers.keys() == layers.keys()
+    rows = read_exposures(tmp_path / "events", layer="page")
+    assert rows["arm"].unique().to_list() == [answer.layers["page"]]
+    assert read_exposures(tmp_path / "events", layer="other").is_empty()
+
+
+def test_a_canary_answers_its_share(state, spec, log):
+    shutil.copytree(state / "rankers" / spec.model_name, state / "rankers" / "ranker_next")
+    arm = Arm(model=spec.model_name, share=1, canary=Canary(model="ranker_next", share=0.5))
+    write_routes(state, Plan(experiment="e", salt="1", arms={"control": arm}), note="canary")
+    deployments = Deployments(state, state / "rankers")
+    chosen = [deployments.current().choose(f"user_{number}")[0].model for number in range(50)]
+    assert set(chosen) == {spec.model_name, "ranker_next"}
+    assert _rank(_service(state, log)).arm == "control"
