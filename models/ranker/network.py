@@ -7,8 +7,8 @@ Notable:
 - target attention over the history, steered by knowledge similarity, age and kind of each behaviour;
 - a histogram of the similarities of each aspect, which needs no training per item at all;
 - a summary of the user without a candidate, trained against the clicks of the whole batch;
-- the same two readings of the inferred behaviours, weighted by their confidence, and how confident the behaviour model
-  is in the candidate itself;
+- the same two readings of the inferred behaviours, weighted by their confidence;
+- how confident the behaviour model is in the candidate itself, added to the click's logit in the end (`fusion.py`);
 - behind switches that are off: codes of the semantic id, the price against the history's, hour and weekday, popularity
   and newness of each candidate (`context.py`, `statistics.py`);
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration;
@@ -31,6 +31,7 @@ from models.ranker.attention import MASKED, BehaviorBias, SimilarityHistogram, T
 from models.ranker.config import RankerConfig
 from models.ranker.context import PriceRelation, RequestContext
 from models.ranker.encoding import UNKNOWN
+from models.ranker.fusion import Fusion
 from models.ranker.lens import Lens
 from models.ranker.spec import NUM_STATISTICS
 
@@ -218,7 +219,6 @@ class Ranker(nn.Module):
         if features.inferred and features.similarity:
             self.inferred_histogram = SimilarityHistogram(num_aspects=1, num_gates=1)
             distribution += self.inferred_histogram.width
-        read += 1 if features.confidences else 0
         self.context = RequestContext(width) if features.context else None
         read += width if features.context else 0
         read += NUM_STATISTICS if features.statistics else 0
@@ -226,6 +226,8 @@ class Ranker(nn.Module):
         if self.prices is not None:
             distribution += self.prices.width
         self.tower = Tower(read, distribution, width, config.dropout)
+        # Fitted after the training, on other lists.
+        self.fusion = Fusion() if features.confidences else None
         # What a click owes to the place on the page: learnt, and left out of the graph.
         self.position = nn.Parameter(torch.zeros(_NUM_POSITIONS)) if config.position_bias else None
         # Rows: click, order. Columns: scale, shift of the logit.
@@ -248,8 +250,6 @@ class Ranker(nn.Module):
         if self.features.inferred:
             read, distribution = self._read_inferred(views)
             parts, distributions = [*parts, *read], [*distributions, *distribution]
-        if views.confidences_BC is not None:
-            parts.append(views.confidences_BC.unsqueeze(-1))
         if self.context is not None:
             parts.append(self.context(c_BCE, views.hours_B1, views.weekdays_B1))
         if self.features.statistics:
@@ -258,6 +258,9 @@ class Ranker(nn.Module):
         if self.prices is not None:
             distributions.append(self.prices(views.candidate_prices_BC, views.history_prices_BH))
         click, conversion = self.tower(parts, distributions)
+        if self.fusion is not None and not self.training:
+            assert views.confidences_BC is not None
+            click = click + self.fusion(click, views.confidences_BC)
         return Logits(click, conversion, user_BE)
 
     def with_position(self, logits: Logits) -> Logits:

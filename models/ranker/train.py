@@ -22,6 +22,7 @@ from models.ranker.config import RankerConfig
 from models.ranker.encoding import UNKNOWN, Floats
 from models.ranker.export import export_ranker, write_golden_rows
 from models.ranker.feed import build_feed
+from models.ranker.fusion import Opinions, fit_fusion, stack_opinions
 from models.ranker.lists import TRAIN, VALIDATION
 from models.ranker.network import Ranker, order_logit
 from models.ranker.records import RankingRows
@@ -40,6 +41,7 @@ from models.ranker.training import Trainer, score_lists, spread, use_threads
 
 TRAINING_SET_FILE = "training_set.parquet"
 _GOLDEN_LISTS = 8
+_FUSED_LISTS = 10_000
 
 
 def train_ranker(
@@ -86,12 +88,14 @@ def train_ranker(
             network, catalogue, rows.train, rows.validation, config, checkpoints=checkpoints, run=run, folds=own
         )
         progress = trainer.fit()
+        gain = _fuse(network, catalogue, rows.validation, config) if config.features.confidences else 0.0
         _calibrate(network, catalogue, rows.calibration, config)
         spec = export_ranker(network, encoder, config, space=space, vector_dim=vector_dim, folder=made.path)
         golden = build_feed(spec, table, rows.train, np.arange(min(_GOLDEN_LISTS, len(rows.train))))
         write_golden_rows(network, spec, golden, made.path)
         _describe(made.path / "training.json", progress, trainer, network)
         made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(rows.train)}
+        made.metrics["validation.fusion_gain"] = gain
         made.metrics["samples_per_s"] = trainer.samples_per_s
         made.labels |= {"model_name": spec.model_name, "version": spec.version, "space": space}
 
@@ -137,6 +141,18 @@ def _read_rows(
         )
     )
     return _Rows(train, validation if len(validation) else calibration, calibration)
+
+
+def _fuse(network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, config: RankerConfig) -> float:
+    """Fits the weight of the behaviour model's confidence; returns the relative gain of NDCG@10 on validation lists."""
+    assert network.fusion is not None
+    if not len(rows):
+        return 0.0
+    opinions = (
+        Opinions(logits.click, batch.confidences_BC, batch.mask_BC, batch.clicks_BC)
+        for batch, logits in score_lists(network, catalogue, rows, spread(len(rows), _FUSED_LISTS))
+    )
+    return fit_fusion(network.fusion, stack_opinions(opinions), seed=config.seed)
 
 
 def _calibrate(network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, config: RankerConfig) -> None:
