@@ -1,7 +1,7 @@
 """The product's ranker against other libraries' on the same rows: samples a second in training, and quality.
 
-The product reads what the peers read (ids, category, brand, price: a plain DIN, every enhancement off) for throughput
-and for quality like for like; its row with everything on is there too. One thread each; seconds are processor time of
+Like for like the product reads what the peers read (ids, category, brand, price) with its own network; rows of a plain
+DIN, every enhancement off, and of the product with texts are there too. One thread each; seconds are processor time of
 the training steps.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.ranker_peers.batches import FIELDS, PeerRows, load_rows, save_ro
 from benchmarks.results import ROOT, Row, make_row
 from contracts.artifacts import read_lineage
 from contracts.dataset import read_dataset
-from models.ranker.config import IDS_ONLY, FeatureConfig, RankerConfig
+from models.ranker.config import IDS_ONLY, WITHOUT_KNOWLEDGE, FeatureConfig, RankerConfig
 from models.ranker.lists import TEST, TRAIN, VALIDATION
 from models.ranker.measure import measure as measure_scores
 from models.ranker.metrics import list_metrics
@@ -32,6 +32,8 @@ _NOTES = {
     "fuxictr": "FuxiCTR's DIN",
     "recbole": "RecBole's SASRec, a target with its list's candidates counted as trained on",
 }
+_AS_PEERS = WITHOUT_KNOWLEDGE.model_copy(update={"recency": False, "event_type": False})
+_AS_THEY = "ids, category, brand and price as they read"
 _PYTHON = ROOT.parent / ".venv-ranker-peers" / "bin" / "python"
 _PROTOCOL, _SEED = "contemporaneous", 0
 TEST_LISTS = 2_000
@@ -55,16 +57,21 @@ def compare(name: str) -> Iterator[Row]:
         work = Path(scratch)
         write_inputs(inputs, work)
         found = {peer: _run_peer(module, work) for peer, module in PEERS.items()}
-        ours = _train(inputs, RankerConfig(features=IDS_ONLY, num_threads=1), work / "ids")
+        plain = _train(inputs, RankerConfig(features=IDS_ONLY, num_threads=1), work / "plain")
+        ours = _train(inputs, RankerConfig(features=_AS_PEERS, num_threads=1), work / "ids")
         text = RankerConfig(features=FeatureConfig(inferred=False), lens_dim=RAW_LENS, num_threads=1)
         full = _train(inputs, text, work / "text")
-    yield _row("ranker.train.ids_samples_per_s", ours[0], "samples/s", name, "plain DIN on ids, every enhancement off")
+    yield _row("ranker.train.plain_samples_per_s", plain[0], "samples/s", name, "plain DIN, every enhancement off")
+    yield _row("ranker.train.ids_samples_per_s", ours[0], "samples/s", name, _AS_THEY)
     yield _row("ranker.train.text_samples_per_s", full[0], "samples/s", name, "every enhancement, raw text vectors")
     for peer, (rate, quality) in found.items():
         yield _row(f"ranker.train.{peer}_samples_per_s", rate, "samples/s", name, _NOTES[peer])
-        yield _row(f"ranker.train.over_{peer}_ratio", ours[0] / rate, "ratio", name, f"plain DIN over {peer}'s")
+        yield _row(f"ranker.train.over_{peer}_ratio", ours[0] / rate, "ratio", name, f"{_AS_THEY}, over {peer}'s")
         yield _row(f"ranker.quality.{peer}.ndcg10", quality, "ndcg10", name, _NOTES[peer])
-        yield _row(f"ranker.quality.over_{peer}.ndcg10_ratio", ours[1] / quality, "ratio", name, "plain DIN over it")
+        yield _row(f"ranker.quality.over_{peer}.ndcg10_ratio", ours[1] / quality, "ratio", name, f"{_AS_THEY}, over it")
+        yield _row(
+            f"ranker.quality.plain_over_{peer}.ndcg10_ratio", plain[1] / quality, "ratio", name, "plain DIN over it"
+        )
         yield _row(
             f"ranker.quality.text_over_{peer}.ndcg10_ratio", full[1] / quality, "ratio", name, "with raw text over it"
         )

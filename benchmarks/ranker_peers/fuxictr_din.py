@@ -1,4 +1,8 @@
-"""FuxiCTR's DIN (the library's network, optimizer and training step, with its own defaults but for the sizes)."""
+"""FuxiCTR's DIN: the library's network, optimizer and training step.
+
+Its defaults, made for millions of rows, stay at chance on these. Chosen on validation lists: softmax in the attention,
+batch norm, a light penalty on embeddings and small batches, which lift NDCG@10 from .04 to .24.
+"""
 
 import tempfile
 from collections import OrderedDict
@@ -14,6 +18,7 @@ from benchmarks.ranker_peers.run import EMBEDDING, Floats
 
 _LABEL = "label"
 _GRADIENT_NORM = 10.0
+BATCH_SIZE, NUM_EPOCHS = 256, 5
 
 
 class FuxiDin:
@@ -37,6 +42,9 @@ class FuxiDin:
             verbose=0,
             model_root=folder,
             metrics=["AUC"],
+            din_use_softmax=True,
+            batch_norm=True,
+            embedding_regularizer=1e-6,
         )
         self.model._max_gradient_norm = _GRADIENT_NORM
 

@@ -20,6 +20,7 @@ from benchmarks.ranker_peers.batches import Ints, RowBatch
 from benchmarks.ranker_peers.run import EMBEDDING, Floats
 
 _NAME = "rows"
+BATCH_SIZE, NUM_EPOCHS = 2560, 10
 
 
 class RecboleSasrec:

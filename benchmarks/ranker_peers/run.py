@@ -29,7 +29,7 @@ from benchmarks.ranker_peers.batches import (
 )
 
 Floats = npt.NDArray[np.float32]
-NUM_EPOCHS, BATCH_SIZE, SCORING_BATCH = 3, 2560, 4096
+SCORING_BATCH = 4096
 EMBEDDING = 64
 _VALIDATION_LISTS = 1000
 
@@ -51,11 +51,12 @@ def run(name: str, folder: Path, *, seed: int) -> None:
     with np.load(folder / "items.npz", allow_pickle=False) as stored:
         fields: dict[str, Ints] = {field: stored[field] for field in stored.files}
     rows = {part: load_rows(folder / f"{part}.npz") for part in (TRAIN, VALIDATION, TEST)}
-    peer: Peer = import_module(f"benchmarks.ranker_peers.{name}").build(fields, rows[TRAIN].history.shape[1])
+    module = import_module(f"benchmarks.ranker_peers.{name}")
+    peer: Peer = module.build(fields, rows[TRAIN].history.shape[1])
     choosing = some_lists(rows[VALIDATION], _VALIDATION_LISTS)
     best, test, seconds = -1.0, np.empty(0, np.float32), 0.0
-    for epoch in range(NUM_EPOCHS):
-        batches = list(iter_batches(rows[TRAIN], BATCH_SIZE, np.random.default_rng([seed, epoch])))
+    for epoch in range(module.NUM_EPOCHS):
+        batches = list(iter_batches(rows[TRAIN], module.BATCH_SIZE, np.random.default_rng([seed, epoch])))
         started = time.process_time()
         peer.train_epoch(batches)
         seconds += time.process_time() - started
@@ -63,7 +64,7 @@ def run(name: str, folder: Path, *, seed: int) -> None:
         print(f"{name}, epoch {epoch + 1}: {seconds:.0f} s, validation NDCG@10 {found:.4f}", flush=True)
         if found > best:
             best, test = found, peer.score(iter_batches(rows[TEST], SCORING_BATCH))
-    samples = NUM_EPOCHS * len(rows[TRAIN].candidates)
+    samples = module.NUM_EPOCHS * len(rows[TRAIN].candidates)
     np.savez(folder / f"{name}.npz", allow_pickle=False, test=test, seconds=seconds, samples=samples)
 
 
