@@ -133,7 +133,7 @@ def _require_at_most(count: int, limit: int, what: str) -> None:
 
 
 @bentoml.asgi_app(app, path="/")
-@bentoml.service(name="reaseq_gateway")
+@bentoml.service(name="reaseq_gateway", logging={"access": {"enabled": False}})
 class Gateway:
     """BentoML's service around the application."""
 

@@ -83,9 +83,15 @@ def start_gateway(config: ServingConfig) -> ServerProcess:
     state, gateway = config.state, config.gateway
     settings = state / f"serving-{gateway.port}.json"
     write_text(settings, config.model_dump_json(indent=1))
-    options = ["--host", gateway.host, "--port", str(gateway.port), "--working-dir", str(Path(__file__).parents[1])]
+    options = {
+        "--host": gateway.host,
+        "--port": gateway.port,
+        "--timeout-keep-alive": gateway.keep_alive_s,
+        "--working-dir": Path(__file__).parents[1],
+    }
+    words = [str(word) for option in options.items() for word in option]
     return ServerProcess(
-        [sys.executable, "-m", "bentoml", "serve", "serving.gateway:Gateway", *options],
+        [sys.executable, "-m", "bentoml", "serve", "serving.gateway:Gateway", *words],
         name="the gateway",
         ready_url=f"http://{gateway.host}:{gateway.port}/readyz",
         log=state / f"gateway-{gateway.port}.log",

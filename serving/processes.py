@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from contracts.errors import UserError
 
 _POLL_S = 0.1
@@ -84,16 +86,30 @@ class ServerProcess:
             time.sleep(_POLL_S)
 
     def stop(self, timeout_s: float = 30.0) -> int:
-        """Asks the process to end, then ends it; returns its exit code."""
-        self._signal(signal.SIGTERM)
+        """Asks the process to end, then ends it and its workers; returns its exit code."""
+        family = self._family()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
-        self._signal(signal.SIGKILL)
-        return self._process.wait()
+        return self._end(family)
 
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+    def kill(self) -> int:
+        """Ends the process and its workers at once, as a crash would; returns its exit code."""
+        return self._end(self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        # BentoML's workers have sessions of their own: no signal to our group reaches them.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self._process.pid)
+            return [process, *process.children(recursive=True)]
+        return []
+
+    def _end(self, family: list[psutil.Process]) -> int:
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return self._process.wait()
 
     def _tail(self, lines: int = 20) -> str:
         return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

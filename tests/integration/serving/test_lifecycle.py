@@ -1,8 +1,6 @@
 """A real gateway that is asked to end, or is killed, while it answers; Triton is not there, so answers are degraded."""
 
 import json
-import os
-import signal
 import threading
 import urllib.error
 import urllib.request
@@ -100,9 +98,8 @@ def test_a_killed_gateway_loses_nothing_that_it_acknowledged(config: ServingConf
         gateway.wait_ready(180)
         callers = Callers(url, lambda: True)
         assert callers.busy.wait(60)
-        os.killpg(gateway.pid, signal.SIGKILL)
     finally:
-        gateway.stop()
+        gateway.kill()
     callers.join()
     assert len(callers.unanswered) == 4
     _check_log(config, callers)

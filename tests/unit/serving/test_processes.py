@@ -1,6 +1,8 @@
+import signal
 import socket
 import sys
 
+import psutil
 import pytest
 
 from contracts.errors import UserError
@@ -49,6 +51,26 @@ def test_a_server_that_dies_says_why(tmp_path):
     server = ServerProcess(command, name="the server", ready_url=url, log=tmp_path / "log", environment={})
     with pytest.raises(RuntimeError, match=r"ended with code 3:\nbad option"):
         server.wait_ready(20)
+
+
+_PARENT = """
+import subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_workers_with_sessions_of_their_own_end_with_their_server(tmp_path):
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", _PARENT]
+    server = ServerProcess(command, name="the server", ready_url="", log=log, environment={})
+    while not (text := log.read_text()).endswith("\n"):
+        assert psutil.pid_exists(server.pid)
+    worker = psutil.Process(int(text))
+    assert server.kill() == -signal.SIGKILL
+    psutil.wait_procs([worker], timeout=20)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_local_stack_needs_a_deployment(tmp_path):
