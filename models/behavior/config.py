@@ -1,12 +1,8 @@
 """The behaviour model's configuration."""
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
-from contracts.config import Config
-
-Precision = Literal["auto", "float32", "bfloat16"]
+from contracts.config import Config, Precision
 
 
 class NetworkConfig(Config):

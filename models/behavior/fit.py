@@ -21,7 +21,7 @@ from models.behavior.histories import Sequences
 from models.behavior.network import Denoiser
 from models.behavior.objective import Objective
 from models.behavior.tensors import ItemTensors
-from models.behavior.workers import Worker
+from models.workers import Worker
 
 _MAX_GRADIENT_NORM = 1.0
 _LENGTH_POOL = 16

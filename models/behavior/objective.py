@@ -11,7 +11,7 @@ from models.behavior.diffusion import Noise, draw_noise, negative_elbo
 from models.behavior.histories import Sequences
 from models.behavior.network import Denoiser
 from models.behavior.tensors import Batch, ItemTensors, on_device, rows_of, sample_items, to_batch
-from models.behavior.workers import Worker
+from models.workers import Worker
 
 _VALIDATION = -1
 """Stands for the epoch in the seeds of validation, which are the same every time."""

@@ -25,7 +25,7 @@ from models.behavior.model import BehaviorModel, ModelCard, associate, item_tens
 from models.behavior.network import Denoiser, build_denoiser
 from models.behavior.recommend import Moment, trend_prior
 from models.behavior.tensors import item_counts, log_prior
-from models.behavior.workers import join_workers, launch
+from models.workers import join_workers, launch
 
 
 class TrainingData(NamedTuple):

@@ -8,7 +8,8 @@ d first aspect of a vector.
 """
 
 # ruff: noqa: N806, N815 (shape suffixes)
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,11 @@ class CatalogueTensors(NamedTuple):
     folds: Tensor
     """[F, rows, d] the first aspect as learnt without the users of each fold; F is 0 where there are no folds."""
 
+    def to(self, device: torch.device) -> "CatalogueTensors":
+        """The same on a device."""
+        fields = {name: values.to(device) for name, values in self.fields.items()}
+        return CatalogueTensors(fields, self.vectors.to(device), self.folds.to(device))
+
 
 class Batch(NamedTuple):
     """Some lists."""
@@ -61,6 +67,20 @@ class Batch(NamedTuple):
     statistics_BCF: Tensor | None
     fold: int | None = None
     """The users' fold, in training: their items are seen as learnt without them."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return self._each(lambda values: values.to(device))
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Some of the lists."""
+        return self._each(lambda values: values[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        changed: dict[str, Any] = {
+            name: change(values) for name, values in self._asdict().items() if isinstance(values, Tensor)
+        }
+        return self._replace(**changed)
 
 
 def catalogue_tensors(network: Ranker, table: ItemTable, folds: Floats | None = None) -> CatalogueTensors:
@@ -125,7 +145,7 @@ def _trimmed(padded: npt.NDArray[np.int32]) -> Ints:
 def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
     """Represents the batch's items."""
     features = network.features
-    items_BIE = _represent(network, catalogue, torch.cat([batch.candidates_BC, batch.history_BH], 1), batch.fold)
+    items_BIE = represent(network, catalogue, torch.cat([batch.candidates_BC, batch.history_BH], 1), batch.fold)
     num_candidates = batch.candidates_BC.shape[1]
     similar = inferred = inferred_similar = None
     if features.similarity:
@@ -135,7 +155,7 @@ def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
             inferred_BKR = _look_up(catalogue, batch.inferred_BK, batch.fold)
             inferred_similar = similarities(vectors_BCR, inferred_BKR, network.aspects[:1])
     if features.inferred:
-        inferred = _represent(network, catalogue, batch.inferred_BK, batch.fold, only_ids=True)
+        inferred = represent(network, catalogue, batch.inferred_BK, batch.fold, only_ids=True)
     return Views(
         candidates_BCE=items_BIE[:, :num_candidates],
         history_BHE=items_BIE[:, num_candidates:],
@@ -155,7 +175,7 @@ def view(network: Ranker, catalogue: CatalogueTensors, batch: Batch) -> Views:
     )
 
 
-def _represent(
+def represent(
     network: Ranker, catalogue: CatalogueTensors, rows: Tensor, fold: int | None, *, only_ids: bool = False
 ) -> Tensor:
     """Item representations [*rows, E]; `only_ids` leaves out what serving does not send for inferred items."""

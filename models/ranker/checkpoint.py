@@ -1,7 +1,7 @@
 """Checkpoints: everything that training needs to go on exactly where it was killed."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ class Progress:
     """The epoch that gave it."""
     finished: bool = False
     """Has training come to its end?"""
+    loss_sum: float = 0.0
+    """Of the steps done in the epoch under way."""
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of a step of each epoch."""
 
 
 @dataclass
@@ -38,7 +42,6 @@ class Checkpoint:
     best: dict[str, Tensor]
     """Averaged weights of the best epoch so far."""
     optimizer: dict[str, Any]
-    random_state: Tensor
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, run: str) -> None:
@@ -49,12 +52,12 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, run: str) -> None:
     os.replace(temporary, folder / _FILE)
 
 
-def load_checkpoint(folder: Path, *, run: str) -> Checkpoint | None:
+def load_checkpoint(folder: Path, *, run: str, device: torch.device) -> Checkpoint | None:
     """Reads the checkpoint of the same run, or None: of other inputs or another config nothing is resumed."""
     path = folder / _FILE
     if not path.is_file():
         return None
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location=device, weights_only=True)
     if state.pop("run") != run:
         return None
     return Checkpoint(**(state | {"progress": Progress(**state["progress"])}))

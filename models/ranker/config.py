@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.config import Config
+from contracts.config import Config, Precision
 
 
 class ListConfig(Config):
@@ -160,6 +160,10 @@ class RankerConfig(Config):
     """Seed of the weights, the shuffling and the dropout."""
     num_threads: int = Field(default=0, ge=0)
     """CPU threads; 0 takes every core."""
+    num_processes: int = Field(default=1, ge=1)
+    """Processes on this machine that train together, each on its share of every batch: one per GPU, if several."""
+    precision: Precision = "auto"
+    """Of matrix products in training; `auto`: bfloat16 on GPUs that have it, float32 elsewhere."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

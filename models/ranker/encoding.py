@@ -128,7 +128,8 @@ class ItemEncoder:
 
     def _indices(self, vocabulary: str, values: Sequence[str | None]) -> Ints:
         index = self.vocabularies[vocabulary]
-        return np.fromiter((index.get(value or "", UNKNOWN) for value in values), np.int64, len(values))
+        # A list, not a generator: this runs for every item of every request.
+        return np.array([index.get(value or "", UNKNOWN) for value in values], np.int64)
 
     def _buckets(self, prices: Sequence[float | None]) -> Ints:
         values = np.array(prices, np.float32)
@@ -186,7 +187,7 @@ def encode_request(
     feed["inferred_scores"] = _padded(np.array(inferred_scores[:inferred_length], np.float32), inferred_length)
     feed["candidate_confidences"] = own_confidences(candidates.item_ids, inferred_ids, inferred_scores)
     feed |= encode_moments(np.array([int(timestamp.timestamp())]))
-    return {name: values[None] for name, values in feed.items() if name in spec.input_names}
+    return {tensor.name: feed[tensor.name][None] for tensor in spec.inputs}
 
 
 def encode_moments(times_s: Ints) -> Feed:

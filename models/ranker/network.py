@@ -267,7 +267,7 @@ class Ranker(nn.Module):
         """Logits as seen by a user who reads the list from the top (Joachims et al., "Unbiased learning-to-rank")."""
         if self.position is None:
             return logits
-        place = torch.arange(logits.click.shape[1]).clamp(max=_NUM_POSITIONS - 1)
+        place = torch.arange(logits.click.shape[1], device=logits.click.device).clamp(max=_NUM_POSITIONS - 1)
         return logits._replace(click=logits.click + self.position[place])
 
     def _attend(

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
 from contracts.artifacts import new_artifact, read_lineage, write_json
 from contracts.aspects import read_aspects
 from contracts.dataset import read_dataset
-from contracts.digests import digest_value
+from contracts.digests import code_version, digest_value
 from contracts.errors import UserError
 from models.ranker.batches import CatalogueTensors, catalogue_tensors
 from models.ranker.calibration import fit_platt
 from models.ranker.checkpoint import Progress
 from models.ranker.config import RankerConfig
-from models.ranker.encoding import UNKNOWN, Floats
+from models.ranker.encoding import UNKNOWN, Floats, ItemEncoder
 from models.ranker.export import export_ranker, write_golden_rows
 from models.ranker.feed import build_feed
 from models.ranker.fusion import Opinions, fit_fusion, stack_opinions
@@ -27,6 +28,7 @@ from models.ranker.lists import TRAIN, VALIDATION
 from models.ranker.network import Ranker, order_logit
 from models.ranker.records import RankingRows
 from models.ranker.rows import (
+    ItemTable,
     encode_catalogue,
     encode_rows,
     fit_encoder,
@@ -38,6 +40,7 @@ from models.ranker.rows import (
 from models.ranker.search import Search
 from models.ranker.statistics import ItemLog
 from models.ranker.training import Trainer, score_lists, spread, use_threads
+from models.workers import join_workers, launch
 
 TRAINING_SET_FILE = "training_set.parquet"
 _GOLDEN_LISTS = 8
@@ -55,9 +58,63 @@ def train_ranker(
     Raises:
         UserError: the training set holds no training list.
     """
+    inputs = {"training_set": training_set, "dataset": dataset, "item_embeddings": item_embeddings}
+    if config.num_processes > 1:
+        launch(config.num_processes, fit_together, *inputs.values(), config, checkpoints)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
+    ):
+        known = _prepare(training_set, dataset, item_embeddings, config, Path(scratch))
+        network, catalogue, rows = known.network, known.catalogue, known.rows
+        trainer = _train(known, config, checkpoints)
+        gain = _fuse(network, catalogue, rows.validation, config) if config.features.confidences else 0.0
+        _calibrate(network, catalogue, rows.calibration, config)
+        spec = export_ranker(
+            network, known.encoder, config, space=known.space, vector_dim=known.vector_dim, folder=made.path
+        )
+        golden = build_feed(spec, known.table, rows.train, np.arange(min(_GOLDEN_LISTS, len(rows.train))))
+        write_golden_rows(network, spec, golden, made.path)
+        progress = trainer.progress
+        _describe(made.path / "training.json", progress, trainer, network)
+        made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(rows.train)}
+        made.metrics["validation.fusion_gain"] = gain
+        made.metrics["samples_per_s"] = trainer.samples_per_s
+        made.labels |= {"model_name": spec.model_name, "version": spec.version, "space": known.space}
+
+
+def fit_together(
+    training_set: Path, dataset: Path, item_embeddings: Path, config: RankerConfig, checkpoints: Path
+) -> None:
+    """Trains as one of the processes that torchrun or `launch` started and leaves the finished checkpoint.
+
+    `train_ranker` with the same arguments goes on from there, which then is to calibrate and to export.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        _train(_prepare(training_set, dataset, item_embeddings, config, Path(scratch)), config, checkpoints)
+
+
+class _Prepared(NamedTuple):
+    """What a training starts from."""
+
+    network: Ranker
+    encoder: ItemEncoder
+    table: ItemTable
+    catalogue: CatalogueTensors
+    rows: "_Rows"
+    folds: npt.NDArray[np.int64]
+    """Fold of each training list's user."""
+    space: str
+    vector_dim: int
+    run: str
+    """Digest of inputs, configuration and code: whose checkpoints are its own."""
+
+
+def _prepare(
+    training_set: Path, dataset: Path, item_embeddings: Path, config: RankerConfig, scratch: Path
+) -> _Prepared:
     use_threads(config.num_threads)
     torch.manual_seed(config.seed)
-    inputs = {"training_set": training_set, "dataset": dataset, "item_embeddings": item_embeddings}
     data = read_dataset(dataset)
     vectors, space, vector_dim = read_vectors(item_embeddings)
     encoder = fit_encoder(data, config, dim=vector_dim)
@@ -70,34 +127,34 @@ def train_ranker(
         network.lens.fit(table.features.vectors[table.features.ids > UNKNOWN])
     folds = read_folds(item_embeddings, data.items["item_id"]) if config.features.vectors else None
     catalogue = catalogue_tensors(network, table, folds if network.lens is None else None)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        new_artifact(out, kind="ranker", inputs=inputs, config=config) as made,
-    ):
-        protocol = training_protocol(training_set / TRAINING_SET_FILE)
-        log = ItemLog.index(data.behaviors, table.names) if config.features.statistics else None
-        search = table.search(config.search_length, network.aspects[0] if network.lens is None else vector_dim)
-        encode = partial(encode_rows, training_set / TRAINING_SET_FILE, table.names, log=log)
-        learnt = folds if search is not None and len(catalogue.folds) else None
-        rows = _read_rows(encode, protocol, config, Path(scratch), search, learnt)
-        run = digest_value([config.model_dump(mode="json"), *(read_lineage(path).digest for path in inputs.values())])
-        own = user_folds(
-            training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds)
-        )
+    protocol = training_protocol(training_set / TRAINING_SET_FILE)
+    log = ItemLog.index(data.behaviors, table.names) if config.features.statistics else None
+    search = table.search(config.search_length, network.aspects[0] if network.lens is None else vector_dim)
+    encode = partial(encode_rows, training_set / TRAINING_SET_FILE, table.names, log=log)
+    learnt = folds if search is not None and len(catalogue.folds) else None
+    rows = _read_rows(encode, protocol, config, scratch, search, learnt)
+    own = user_folds(training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds))
+    digests = [read_lineage(path).digest for path in (training_set, dataset, item_embeddings)]
+    run = digest_value([*digests, config.model_dump(mode="json"), code_version()])
+    return _Prepared(network, encoder, table, catalogue, rows, own, space, vector_dim, run)
+
+
+def _train(known: _Prepared, config: RankerConfig, checkpoints: Path) -> Trainer:
+    """Trains to the end, or finds that it has come there."""
+    with join_workers(config.precision) as worker:
         trainer = Trainer(
-            network, catalogue, rows.train, rows.validation, config, checkpoints=checkpoints, run=run, folds=own
+            known.network,
+            known.catalogue,
+            known.rows.train,
+            known.rows.validation,
+            config,
+            checkpoints=checkpoints,
+            run=known.run,
+            worker=worker,
+            folds=known.folds,
         )
-        progress = trainer.fit()
-        gain = _fuse(network, catalogue, rows.validation, config) if config.features.confidences else 0.0
-        _calibrate(network, catalogue, rows.calibration, config)
-        spec = export_ranker(network, encoder, config, space=space, vector_dim=vector_dim, folder=made.path)
-        golden = build_feed(spec, table, rows.train, np.arange(min(_GOLDEN_LISTS, len(rows.train))))
-        write_golden_rows(network, spec, golden, made.path)
-        _describe(made.path / "training.json", progress, trainer, network)
-        made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(rows.train)}
-        made.metrics["validation.fusion_gain"] = gain
-        made.metrics["samples_per_s"] = trainer.samples_per_s
-        made.labels |= {"model_name": spec.model_name, "version": spec.version, "space": space}
+        trainer.fit()
+    return trainer
 
 
 def training_protocol(training_set: Path) -> str:
@@ -179,6 +236,7 @@ def _describe(path: Path, progress: Progress, trainer: Trainer, network: Ranker)
         {
             "best_epoch": progress.best_epoch,
             "best_validation_ndcg10": progress.best_metric,
+            "losses": progress.losses,
             "epochs": progress.epoch,
             "training_lists": len(trainer.train),
             "validation_lists": len(trainer.validation),

@@ -1,4 +1,7 @@
-"""The training loop: lists in, the weights of the best epoch out; killed anywhere, it goes on exactly there."""
+"""The training loop: lists in, the weights of the best epoch out; killed anywhere, it goes on exactly there.
+
+All randomness of a step derives from (seed, epoch, step, worker): a resumed run repeats the uninterrupted one exactly.
+"""
 
 import math
 import os
@@ -10,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from models.ranker.batches import Batch, CatalogueTensors, make_batch, plan_epoch, view
 from models.ranker.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from models.ranker.config import RankerConfig
 from models.ranker.metrics import list_metrics
-from models.ranker.network import Logits, Ranker, order_logit
+from models.ranker.network import Logits, Ranker
+from models.ranker.objective import Objective
 from models.ranker.records import RankingRows
+from models.workers import Worker
 
 _WARMUP_STEPS = 50
-_MASKED = -1e4
 _AVERAGE_DECAY = 0.995
 
 
@@ -28,7 +31,8 @@ class Trainer:
     """Trains one ranker.
 
     Args of the constructor: the network, the catalogue, training and validation lists, the config, the checkpoint
-    folder, the name of the run (of its inputs and config) and the fold of each training list's user (none: no folds).
+    folder, the name of the run (of its inputs and config), which of the processes that train together this one is, and
+    the fold of each training list's user (none: no folds).
     """
 
     def __init__(
@@ -41,14 +45,17 @@ class Trainer:
         *,
         checkpoints: Path,
         run: str,
+        worker: Worker,
         folds: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self.network, self.catalogue, self.train, self.validation = network, catalogue, train, validation
+        self.network, self.catalogue = network.to(worker.device), catalogue.to(worker.device)
+        self.train, self.validation, self.worker = train, validation, worker
         self.folds = np.zeros(len(train), np.int64) if folds is None else folds
         self.config, self.checkpoints, self.run = config, checkpoints, run
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.objective = worker.wrap(Objective(network, self.catalogue, config))
         self.progress = Progress()
         self.average = _copy(network)
         self.best = _copy(network)
@@ -62,6 +69,7 @@ class Trainer:
             self._train_epoch()
             self._finish_epoch()
         self.network.load_state_dict(self.best)
+        self.network.cpu()
         return self.progress
 
     @property
@@ -85,9 +93,10 @@ class Trainer:
         batches = plan_epoch(self.folds, self.train.lengths, self.config.batch_size, rng)
         for step in range(self.progress.step, len(batches)):
             started = time.process_time()
+            torch.manual_seed(self._draw(step))
             batch = make_batch(self.train, batches[step], int(self.folds[batches[step][0]]))
             self.train.release()
-            self._step(batch, self.progress.epoch * len(batches) + step)
+            self._step(batch.to(self.worker.device), self.progress.epoch * len(batches) + step)
             self.spent_s += time.process_time() - started
             self.samples += int(batch.mask_BC.sum())
             self.progress.step = step + 1
@@ -97,16 +106,20 @@ class Trainer:
     def _step(self, batch: Batch, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(step)
-        views = view(self.network, self.catalogue, batch)
-        logits = self.network.score_views(views)
         self.optimizer.zero_grad(set_to_none=True)
-        total = loss(self.network.with_position(logits), batch, softmax_weight=self.config.softmax_weight)
-        if logits.user_BE is not None:
-            total = total + self.config.contrast_weight * contrast(logits.user_BE, views.candidates_BCE, batch)
-        torch.autograd.backward(total)
+        rows, counted = self.worker.share(len(batch.mask_BC))
+        with self.worker.autocast():
+            share: Tensor = self.objective(batch, torch.arange(len(batch.mask_BC), device=self.worker.device)[rows])
+        torch.autograd.backward(share * self.worker.size * counted)
+        self.progress.loss_sum += self.worker.sum(float(share.detach()) * counted)[0]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self._update_average(step)
+
+    def _draw(self, step: int) -> int:
+        """Seed of what is random in a step."""
+        place = (self.config.seed, self.progress.epoch, step, self.worker.rank)
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
 
     def _update_average(self, step: int) -> None:
         """Moves the running average of the weights (Polyak averaging); it is what is validated and exported."""
@@ -125,8 +138,8 @@ class Trainer:
         self.network.load_state_dict(self.average)
         metric = self._validate()
         self.network.load_state_dict(trained)
-        self.progress.epoch += 1
-        self.progress.step = 0
+        self.progress.losses.append(self.progress.loss_sum / self.steps_per_epoch)
+        self.progress.epoch, self.progress.step, self.progress.loss_sum = self.progress.epoch + 1, 0, 0.0
         if metric > self.progress.best_metric:
             self.progress.best_metric, self.progress.best_epoch = metric, self.progress.epoch
             self.best = {name: value.clone() for name, value in self.average.items()}
@@ -138,7 +151,8 @@ class Trainer:
     def _validate(self) -> float:
         if not len(self.validation):
             return float(self.progress.epoch)
-        chosen = spread(len(self.validation), self.config.max_validation_lists)
+        rows, counted = self.worker.share(len(self.validation))
+        chosen = spread(len(self.validation), self.config.max_validation_lists)[rows]
         scores, clicks, lengths = [], [], [0]
         for batch, logits in score_lists(self.network, self.catalogue, self.validation, chosen):
             real = batch.mask_BC > 0
@@ -146,27 +160,28 @@ class Trainer:
             clicks.append(batch.clicks_BC[real].numpy() > 0)
             lengths.extend(real.sum(1).tolist())
         values = list_metrics(np.concatenate(scores), np.concatenate(clicks), np.cumsum(lengths)).ndcg
-        return float(np.nanmean(values)) if not np.isnan(values).all() else float(self.progress.epoch)
+        total, count = self.worker.sum(float(np.nansum(values)) * counted, float(np.sum(~np.isnan(values))) * counted)
+        return total / count if count else float(self.progress.epoch)
 
     def _save(self) -> None:
+        self.saved_at = time.monotonic()
+        if self.worker.rank:
+            return
         moment = Checkpoint(
             self.progress,
             self.network.state_dict(),
             self.average,
             self.best,
             self.optimizer.state_dict(),
-            torch.get_rng_state(),
         )
         save_checkpoint(moment, self.checkpoints, run=self.run)
-        self.saved_at = time.monotonic()
 
     def _resume(self) -> None:
-        moment = load_checkpoint(self.checkpoints, run=self.run)
+        moment = load_checkpoint(self.checkpoints, run=self.run, device=self.worker.device)
         if moment is None:
             return
         self.network.load_state_dict(moment.network)
         self.optimizer.load_state_dict(moment.optimizer)
-        torch.set_rng_state(moment.random_state)
         self.progress, self.average, self.best = moment.progress, moment.average, moment.best
 
 
@@ -179,40 +194,13 @@ def score_lists(
     with torch.inference_mode():
         for start in range(0, len(chosen), 128):
             batch = make_batch(rows, by_length[start : start + 128])
-            yield batch, network.score_views(view(network, catalogue, batch))
+            logits = network.score_views(view(network, catalogue, batch.to(catalogue.vectors.device)))
+            yield batch, Logits(logits.click.cpu(), logits.conversion.cpu(), None)
 
 
 def spread(total: int, count: int) -> npt.NDArray[np.int64]:
     """At most `count` of `total` rows, evenly spread."""
     return np.linspace(0, total - 1, min(total, count)).astype(np.int64)
-
-
-def loss(logits: Logits, batch: Batch, *, softmax_weight: float) -> Tensor:
-    """Click and order cross-entropy per candidate, plus a listwise softmax over the clicks.
-
-    The order's probability is click x conversion, so both heads learn from every impression (ESMM, arXiv 1804.07931).
-    """
-    real = batch.mask_BC
-    click = F.binary_cross_entropy_with_logits(logits.click, batch.clicks_BC, weight=real, reduction="sum")
-    order = F.binary_cross_entropy_with_logits(order_logit(logits), batch.orders_BC, weight=real, reduction="sum")
-    masked = logits.click + (1 - real) * _MASKED
-    clicked = batch.clicks_BC.sum(1)
-    listwise = -(F.log_softmax(masked, 1) * batch.clicks_BC).sum(1) / clicked.clamp(min=1)
-    return (click + order) / real.sum() + softmax_weight * listwise.sum() / (clicked > 0).sum().clamp(min=1)
-
-
-def contrast(users: Tensor, candidates: Tensor, batch: Batch) -> Tensor:
-    """Each user against the clicked items of the whole batch: hundreds of negatives for the price of one product.
-
-    Negatives of other lists have the positives' own popularity, as the protocol's do. (In-batch softmax, as in Yi et
-    al., "Sampling-bias-corrected neural modeling", RecSys 2019, without its correction for popularity.)
-    """
-    clicked = torch.nonzero(batch.clicks_BC.sum(1) > 0).squeeze(1)
-    place = batch.clicks_BC[clicked].argmax(1)
-    items = batch.candidates_BC[clicked, place]
-    logits = users[clicked] @ candidates[clicked, place].T * candidates.shape[-1] ** -0.5
-    same = (items[:, None] == items[None, :]).fill_diagonal_(False)
-    return F.cross_entropy(logits.masked_fill(same, _MASKED), torch.arange(len(clicked)))
 
 
 def use_threads(num_threads: int) -> None:

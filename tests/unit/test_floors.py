@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = {
     "contracts": 0,
+    "models.workers": 0,
     "simulation": 1,
     "models.knowledge": 1,
     "models.behavior": 1,

@@ -1,9 +1,10 @@
 """The processes that train together: alone by default, or as many as torchrun or `launch` started.
 
     torchrun --nproc-per-node 8 -m models.behavior DATASET ITEM_EMBEDDINGS CONFIG CHECKPOINTS
+    torchrun --nproc-per-node 8 -m models.ranker TRAINING_SET DATASET ITEM_EMBEDDINGS CONFIG CHECKPOINTS
 
 Each worker computes the gradient of its share of every batch; DistributedDataParallel averages them. Torch's own
-launcher and wrapper are enough for a model of this size, so Accelerate is not needed.
+launcher and wrapper are enough for models of these sizes, so Accelerate is not needed.
 """
 
 import os
@@ -16,7 +17,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.behavior.config import Precision
+from contracts.config import Precision
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""Rankers trained by several processes together."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from ranker_shop import Shop, make_events, make_requests, make_shop, tiny_config
+
+from models.ranker.config import RankerConfig
+from models.ranker.objective import Objective
+from models.ranker.train import train_ranker
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[3]
+TIMEOUT_S = 400
+LOGS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {"behaviors": lambda log: log, "impressions": make_requests}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return make_shop(tmp_path_factory.mktemp("shop"), make_events())
+
+
+def config(**options: Any) -> RankerConfig:
+    """Without dropout, which differs between workers."""
+    return tiny_config(dropout=0.0, id_dropout=0.0, batch_size=37, num_threads=1, **options)
+
+
+def train(shop: Shop, settings: RankerConfig, folder: Path) -> dict[str, Any]:
+    train_ranker(*shop.inputs, settings, checkpoints=folder / "checkpoints", out=folder / "out")
+    told: dict[str, Any] = json.loads((folder / "out" / "training.json").read_text())
+    return told
+
+
+@pytest.fixture(scope="module")
+def alone(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one process trains."""
+    return train(shop, config(), tmp_path_factory.mktemp("alone"))
+
+
+def assert_close(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """The last bits of sums differ, and Adam enlarges that a little with every step."""
+    assert theirs["losses"] == pytest.approx(ours["losses"], rel=2e-3)
+    assert theirs["best_validation_ndcg10"] == pytest.approx(ours["best_validation_ndcg10"], abs=5e-3)
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_two_processes_train_what_one_trains(log: str, tmp_path: Path) -> None:
+    shop = make_shop(tmp_path / "shop", LOGS[log](make_events()))
+    two, one = (train(shop, config(num_processes=count), tmp_path / str(count)) for count in (2, 1))
+    assert_close(two, one)
+
+
+def test_what_torchrun_trained_is_taken_over(
+    shop: Shop, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "config.json"
+    settings.write_text(config().model_dump_json())
+    torchrun = ["torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    places = [*shop.inputs, settings, tmp_path / "checkpoints"]
+    command = [sys.executable, "-m", *torchrun, "-m", "models.ranker", *map(str, places)]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=TIMEOUT_S)
+    monkeypatch.setattr(Objective, "forward", lambda *_: pytest.fail("nothing is left to train"))
+    assert_close(train(shop, config(), tmp_path), alone)
+
+
+def test_half_precision_trains_nearly_the_same(shop: Shop, alone: dict[str, Any], tmp_path: Path) -> None:
+    found = train(shop, config(precision="bfloat16"), tmp_path)
+    assert found["losses"] == pytest.approx(alone["losses"], rel=0.05)
