@@ -66,25 +66,29 @@ RUNGS: dict[str, Rung] = {
     "text_stats": Rung("raw", _LOGGED.model_copy(update={"statistics": True}), _RAW),
     "learnt_text": Rung("text_learnt", _LOGGED),
     "learnt": Rung("knowledge_learnt", _LOGGED),
-    "full": Rung("knowledge", _LOGGED),
-    "full_stats": Rung("knowledge", _LOGGED.model_copy(update={"statistics": True})),
+    "knowledge": Rung("knowledge", _LOGGED),
+    "knowledge_stats": Rung("knowledge", _LOGGED.model_copy(update={"statistics": True})),
     "inferred_attention": Rung("inferred", FeatureConfig(confidence=False)),
-    "inferred": Rung("inferred", FeatureConfig()),
+    "full": Rung("inferred", FeatureConfig()),
 }
 """From ids to everything. `..._learnt` is a space without the aspects beside the learnt one."""
+_INSTEAD = {"full": "knowledge"}
+"""What is the whole ranker where no behaviours were inferred."""
 _OVER = {
     "full_over_ids": ("full", "ids"),
     "full_over_text": ("full", "text"),
     "full_over_text_stats": ("full", "text_stats"),
-    "full_statistics": ("full_stats", "full"),
+    "knowledge_over_ids": ("knowledge", "ids"),
+    "knowledge_over_text": ("knowledge", "text"),
+    "knowledge_statistics": ("knowledge_stats", "knowledge"),
     "learnt_over_text": ("learnt", "text"),
     "learnt_text_over_text": ("learnt_text", "text"),
-    "aspects": ("full", "learnt"),
+    "aspects": ("knowledge", "learnt"),
     "text_over_no_knowledge": ("text", "no_knowledge"),
     "no_knowledge_over_ids": ("no_knowledge", "ids"),
     "attributes": ("ids", "id_alone"),
-    "inferred_attention": ("inferred_attention", "full"),
-    "inferred": ("inferred", "full"),
+    "inferred_attention": ("inferred_attention", "knowledge"),
+    "inferred": ("full", "knowledge"),
     **{name: (f"ids_{name}", "ids") for name in _ALONE},
 }
 """Row -> rung over rung."""
@@ -144,23 +148,26 @@ def _rows(found: Found) -> Iterator[Row]:
     for (dataset, rung), numbers in seeds.items():
         for metric in metrics:
             values = [found[Trial(dataset, rung, seed)][metric] for seed in numbers]
-            yield _row(f"ranker.{dataset}.{rung}.{metric}", values, metric, dataset)
+            yield _row(f"ranker.{dataset}.{rung}.{metric}", values, metric, dataset, numbers)
     for dataset in {trial.dataset: None for trial in found}:
-        for name, (ours, theirs) in _OVER.items():
-            if not {(dataset, ours), (dataset, theirs)} <= seeds.keys():
+        for name, pair in _OVER.items():
+            ours, theirs = (rung if (dataset, rung) in seeds else _INSTEAD.get(rung, rung) for rung in pair)
+            numbers = [seed for seed in seeds.get((dataset, ours), []) if (dataset, theirs, seed) in found]
+            if ours == theirs or not numbers:
                 continue
             for metric in ("ndcg10", "cold_ndcg10"):
                 pairs = [
-                    (found[Trial(dataset, ours, seed)][metric], found[Trial(dataset, theirs, seed)][metric])
-                    for seed in seeds[dataset, ours]
+                    tuple(found[Trial(dataset, rung, seed)][metric] for rung in (ours, theirs)) for seed in numbers
                 ]
                 ratios = [a / b for a, b in pairs]
-                yield _row(f"ranker.{dataset}.{name}.{metric}_ratio", ratios, "ratio", dataset)
+                yield _row(f"ranker.{dataset}.{name}.{metric}_ratio", ratios, "ratio", dataset, numbers)
 
 
-def _row(row_id: str, values: list[float], unit: str, dataset: str) -> Row:
-    data = f"{dataset}, test part, contemporaneous candidates{' within cold items' if '.cold_' in row_id else ''}"
-    return make_row(row_id, values, unit=unit, better="higher", data=data, command=COMMAND, seeds=range(len(values)))
+def _row(row_id: str, values: list[float], unit: str, dataset: str, seeds: list[int]) -> Row:
+    part = " within cold items" if ".cold_" in row_id else ""
+    inferred = dataset == _INFERRED_ON and row_id.split(".")[2].startswith(("full", "inferred"))
+    data = f"{dataset}, test part, contemporaneous candidates{part}, {'with' if inferred else 'no'} inferred behaviours"
+    return make_row(row_id, values, unit=unit, better="higher", data=data, command=COMMAND, seeds=seeds)
 
 
 def _folders(name: str, rungs: tuple[str, ...]) -> dict[str, RankerInputs]:
