@@ -63,8 +63,8 @@ class GatewayConfig(Config):
     stream_events: bool = True
     """Let posted events enter the users' online histories at once, so that they change the next ranking."""
     max_in_flight: int = Field(default=16, ge=1)
-    """Requests under way in one worker; one more is answered 429 at once, instead of all of them late. What is under way
-    waits for its turn: about `max_in_flight` / (requests a second that a worker manages), well below the deadline."""
+    """Requests under way in one worker; one more is answered 429 at once, instead of all of them late. They wait for
+    each other about `max_in_flight` / (requests a second that a worker manages): keep that well below the deadline."""
     keep_alive_s: int = Field(default=75, ge=1)
     """How long a connection may idle; longer than a load balancer keeps one, or it meets closed ones."""
     cached_items: int = Field(default=100_000, ge=1)

@@ -7,7 +7,6 @@ only a machine that loses power loses that much. A crash can leave half a line a
 """
 
 import asyncio
-import json
 import logging
 import os
 import threading
@@ -17,6 +16,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
+
+from pydantic_core import to_json
 
 from serving.event_files import LogFile, claim_new
 from serving.forwarding import Forwarder
@@ -118,8 +119,7 @@ class EventLog:
     def _write(self, kind: Kind, records: Iterable[dict[str, Any]]) -> None:
         if self._forwarder is not None and self._forwarder.is_full:
             raise EventLogFullError("too much waits for the sink (serving.event_log.max_backlog_bytes)")
-        lines = "".join(json.dumps(record, separators=(",", ":"), default=str) + "\n" for record in records)
-        self._files[kind].append(lines.encode())
+        self._files[kind].append(b"".join(to_json(record) + b"\n" for record in records))
         if self._forwarder is not None:
             self._forwarder.wake()
 
@@ -139,12 +139,11 @@ class EventLog:
         try:
             for kind in kinds:
                 self._files[kind].sync()
+            failure = None
         except OSError as error:
             _log.error("the event log could not be synced: %s", error)
-            for done in waiting:
-                done.set_exception(error)
-            return
+            failure = error
         for done in waiting:
             # A caller that gave up has cancelled its future; what it sent is written all the same.
             if done.set_running_or_notify_cancel():
-                done.set_result(None)
+                done.set_exception(failure) if failure else done.set_result(None)

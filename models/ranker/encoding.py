@@ -127,9 +127,9 @@ class ItemEncoder:
         )
 
     def _indices(self, vocabulary: str, values: Sequence[str | None]) -> Ints:
-        index = self.vocabularies[vocabulary]
+        find = self.vocabularies[vocabulary].get
         # A list, not a generator: this runs for every item of every request.
-        return np.array([index.get(value or "", UNKNOWN) for value in values], np.int64)
+        return np.array([find(value or "", UNKNOWN) for value in values], np.int64)
 
     def _buckets(self, prices: Sequence[float | None]) -> Ints:
         values = np.array(prices, np.float32)

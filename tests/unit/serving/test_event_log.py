@@ -123,6 +123,26 @@ def test_a_disk_that_does_not_sync_is_not_acknowledged(tmp_path, monkeypatch):
     assert "b" in read_events(tmp_path)["item_id"].to_list()
 
 
+def test_a_caller_that_gave_up_on_a_disk_that_fails_stops_nobody(tmp_path, monkeypatch):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def refuse(descriptor):
+        entered.set()
+        go_on.wait(20)
+        raise OSError("input/output error")
+
+    with EventLog(tmp_path, sync_behind_s=60) as log:
+        monkeypatch.setattr(event_files.os, "fsync", refuse)
+        given_up = log.submit("events", [_event("a", "click")])
+        assert entered.wait(20)
+        given_up.cancel()
+        go_on.set()
+        with pytest.raises(OSError, match="input/output"):
+            log.submit("events", [_event("b", "click")]).result(20)
+        monkeypatch.undo()
+        log.submit("events", [_event("c", "click")]).result(20)
+
+
 def test_a_disk_that_fills_up_in_the_middle_of_a_line_leaves_whole_lines(tmp_path, monkeypatch):
     write = os.write
     with EventLog(tmp_path) as log:
