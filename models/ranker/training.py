@@ -151,8 +151,9 @@ class Trainer:
     def _validate(self) -> float:
         if not len(self.validation):
             return float(self.progress.epoch)
-        rows, counted = self.worker.share(len(self.validation))
-        chosen = spread(len(self.validation), self.config.max_validation_lists)[rows]
+        chosen = spread(len(self.validation), self.config.max_validation_lists)
+        rows, counted = self.worker.share(len(chosen))
+        chosen = chosen[rows]
         scores, clicks, lengths = [], [], [0]
         for batch, logits in score_lists(self.network, self.catalogue, self.validation, chosen):
             real = batch.mask_BC > 0
