@@ -76,6 +76,7 @@ _INSTEAD = {"full": "knowledge"}
 """What is the whole ranker where no behaviours were inferred."""
 _OVER = {
     "full_over_ids": ("full", "ids"),
+    "full_over_id_alone": ("full", "id_alone"),
     "full_over_text": ("full", "text"),
     "full_over_text_stats": ("full", "text_stats"),
     "knowledge_over_ids": ("knowledge", "ids"),
