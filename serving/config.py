@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from contracts.config import Config
 from contracts.errors import UserError
@@ -26,10 +26,16 @@ class TritonConfig(Config):
     """Health checks."""
     grpc_port: int = Field(default=8001, ge=1, le=65535)
     """Inference and model control."""
+    addresses: tuple[Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}:\d{1,5}$")], ...] = ()
+    """`ip:grpc_port` of several servers that share the requests, instead of `host` and `grpc_port`; each deployment
+    loads its models on all of them. A host name that stands for several servers (a headless service) shares as well,
+    but a deployment reaches only one of those."""
     metrics_port: int = Field(default=8002, ge=1, le=65535)
     """Prometheus metrics."""
     backend: Literal["python", "onnxruntime"] = "python"
     """`onnxruntime` in production's Triton container; `python` runs ONNX Runtime inside the wheel's server."""
+    repository: str | None = None
+    """Where Triton reads its models, as any fsspec path (`s3://bucket/models`), if not from the state folder."""
     python: Path | None = None
     """Python of the environment that holds the Triton wheel; default: `$REASEQ_TRITON_PYTHON`, then the
     checkout's `.venv-triton`."""

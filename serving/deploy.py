@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from contracts.errors import UserError
+from feature_repo.materialize import history_length_of
 from feature_repo.services import register_service
 from models.ranker.spec import GOLDEN_FILE, RankerSpec
 from serving.champion import champion_name
@@ -19,7 +20,7 @@ from serving.config import ServingConfig, TritonConfig
 from serving.model_repository import publish_model
 from serving.rankers import install_ranker, service_name
 from serving.routes import Arm, Plan, Routes, previous_routes, read_routes, write_routes
-from serving.triton_client import TritonControl, address
+from serving.triton_client import TritonControl, servers
 from serving.triton_server import TritonServer
 
 PARITY_TOLERANCE: Final = 1e-3
@@ -106,9 +107,10 @@ def triton_control(config: ServingConfig) -> Iterator[TritonControl]:
 
 
 def _require_local(triton: TritonConfig) -> None:
-    if triton.host not in _LOOPBACK:
+    if triton.addresses or triton.host not in _LOOPBACK:
         raise UserError(
-            f"no Triton answers at {address(triton)}; start it, or correct serving.triton.host and grpc_port."
+            f"no Triton answers at {', '.join(servers(triton))}; start it, or correct serving.triton.host and "
+            "grpc_port (or addresses)."
         )
 
 
@@ -142,6 +144,11 @@ def put_in_place(artifact: Path, config: ServingConfig) -> RankerSpec:
         UserError: the artifact is not a ranker, or the feature store does not hold what it reads.
     """
     spec = install_ranker(artifact, config.rankers)
+    if spec.reach > (kept := history_length_of(config.feature_store)):
+        raise UserError(
+            f"{spec.model_name} reads {spec.reach} behaviours of a user, the feature store in {config.feature_store} "
+            f"keeps {kept}; materialize with a larger features.history_length, or train with a smaller one."
+        )
     register_service(
         config.feature_store, service_name(spec), space=spec.space, description=f"Features of ranker {spec.version}."
     )
@@ -157,9 +164,9 @@ def load_and_check(spec: RankerSpec, control: TritonControl, rankers: Path) -> f
     gap = 0.0
     for row in range(len(next(iter(feed.values())))):
         one = {name: values[row : row + 1] for name, values in feed.items()}
-        found = control.run(spec.model_name, one, tuple(expected))
-        # Not max(): it would lose a NaN.
-        gap = float(np.max([gap, *(np.abs(found[name] - values[row]).max() for name, values in expected.items())]))
+        for found in control.run(spec.model_name, one, tuple(expected)):
+            # Not max(): it would lose a NaN.
+            gap = float(np.max([gap, *(np.abs(found[name] - values[row]).max() for name, values in expected.items())]))
     if not gap <= PARITY_TOLERANCE:
         raise RuntimeError(
             f"{spec.model_name} in Triton differs from its golden rows by {gap:.2e}, more than {PARITY_TOLERANCE:.0e}; "

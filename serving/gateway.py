@@ -23,6 +23,7 @@ from serving.drain import CloseConnections, Drain
 from serving.event_log import EventLog, EventLogFullError
 from serving.event_sinks import make_sink
 from serving.forwarding import Forwarder
+from serving.logs import RequestIds, log_as_json
 from serving.messages import EventsRequest, EventsResponse, RankRequest, RankResponse
 from serving.metrics import UNSENT, UNSTREAMED
 from serving.ranking import RankingService
@@ -32,6 +33,7 @@ from serving.triton_client import TritonScorer
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Opens everything in the worker process, after the fork, and closes it when the worker ends."""
+    log_as_json()
     config = ServingConfig.from_environment()
     reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
     scorer = TritonScorer(config.triton)
@@ -65,6 +67,7 @@ app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)
 _drain = Drain()
 app.add_middleware(Admission)
 app.add_middleware(CloseConnections, drain=_drain)
+app.add_middleware(RequestIds)
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     411: {"description": "The body's length is not said."},
     413: {"description": "Too large a body, or too many entries."},
@@ -111,9 +114,7 @@ async def rank(request: RankRequest, ranking: Ranking, limits: Limits, arms: For
     except UserError as error:
         raise HTTPException(422, str(error)) from error
     # Serialised here: FastAPI would validate the answer once more.
-    return Response(
-        answer.model_dump_json(), media_type="application/json", headers={"x-request-id": answer.request_id}
-    )
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @app.post("/events", status_code=202, responses=_REFUSALS | _UNAUTHORIZED | _FULL)

@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+import fsspec
+
 from models.ranker.spec import MODEL_FILE, RankerSpec, TensorSpec
 from serving.config import TritonConfig
 
 _TRITON_TYPES: Final = {"int64": "TYPE_INT64", "float32": "TYPE_FP32"}
+_CONFIG_FILE: Final = "config.pbtxt"
 _WARM_UP_CANDIDATES: Final = 200
 _PYTHON_MODEL: Final = Path(__file__).parent / "triton_backend" / "model.py"
 
@@ -17,6 +20,11 @@ def publish_model(ranker: Path, repository: Path, config: TritonConfig) -> Ranke
     """Puts a ranker artifact into the model repository; nothing is served before it is loaded.
 
     The folder appears whole or not at all. A version that is there already is replaced, for other Triton settings.
+
+    Args:
+        ranker: the artifact.
+        repository: local model repository.
+        config: Triton's settings; where they name a `repository`, the model is copied there as well.
     """
     spec = RankerSpec.read(ranker)
     place = repository / spec.model_name
@@ -26,10 +34,22 @@ def publish_model(ranker: Path, repository: Path, config: TritonConfig) -> Ranke
     shutil.copyfile(ranker / MODEL_FILE, work / "1" / "model.onnx")
     if config.backend == "python":
         shutil.copyfile(_PYTHON_MODEL, work / "1" / "model.py")
-    (work / "config.pbtxt").write_text(model_config(spec, config), encoding="utf-8")
+    (work / _CONFIG_FILE).write_text(model_config(spec, config), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     os.replace(work, place)
+    if config.repository is not None:
+        _upload(place, f"{config.repository}/{spec.model_name}")
     return spec
+
+
+def _upload(model: Path, url: str) -> None:
+    """Copies a model's files, `config.pbtxt` last: a model without one is none to Triton."""
+    store, folder = fsspec.core.url_to_fs(url)
+    files = [path for path in model.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == _CONFIG_FILE):
+        place = f"{folder}/{path.relative_to(model).as_posix()}"
+        store.makedirs(place.rpartition("/")[0], exist_ok=True)
+        store.put_file(str(path), place)
 
 
 def model_config(spec: RankerSpec, config: TritonConfig) -> str:

@@ -6,7 +6,6 @@ One deadline holds for all of it, and a part that fails or is late is done witho
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from serving.answers import behaviors_of, event_record, exposure_record, fallbac
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
+from serving.logs import name_request
 from serving.messages import PostedEvent, RankRequest, RankResponse
 from serving.metrics import DEGRADED, EVENTS, RANK_SECONDS, RANKED, STAGE_SECONDS
 from serving.rankers import DeployedRanker, service_name
@@ -105,8 +105,9 @@ class RankingService:
         Raises:
             UserError: `forced` names an experiment or an arm that is not there.
         """
+        request_id = name_request(request.request_id)
         with RANK_SECONDS.time():
-            answer = await self._rank(request, forced)
+            answer = await self._rank(request, request_id, forced)
             answer = self._expose(request, answer)
         RANKED.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
@@ -138,7 +139,7 @@ class RankingService:
             except TritonError as error:
                 _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
 
-    async def _rank(self, request: RankRequest, forced: Mapping[str, str] | None) -> RankResponse:
+    async def _rank(self, request: RankRequest, request_id: str, forced: Mapping[str, str] | None) -> RankResponse:
         deadline = time.monotonic() + self._config.deadline_ms / 1000
         assignment, ranker = self._deployments.current().choose(request.user_id, forced)
         with STAGE_SECONDS.labels("features").time():
@@ -153,7 +154,7 @@ class RankingService:
             known.degraded.append("model")
             outputs, version = {"score": fallback_scores(known.candidates, known.history)}, FALLBACK
         return RankResponse.model_construct(
-            request_id=request.request_id or uuid.uuid4().hex,
+            request_id=request_id,
             arm=assignment.arm,
             layers=assignment.layers,
             assignment=assignment.how,
@@ -209,7 +210,7 @@ class RankingService:
             with STAGE_SECONDS.labels("event_log").time():
                 self._log.put("exposures", [exposure_record(request, answer)])
         except (EventLogFullError, OSError) as error:
-            _log.error("exposure of request %s was not logged: %s", answer.request_id, error)
+            _log.error("the exposure was not logged: %s", error)
             return answer.model_copy(update={"degraded": [*answer.degraded, "event_log"]})
         if self._log.is_sink_failing:
             return answer.model_copy(update={"degraded": [*answer.degraded, "event_sink"]})

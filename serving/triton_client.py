@@ -36,17 +36,22 @@ class TritonError(Exception):
 
 
 class TritonScorer:
-    """One gRPC channel for the whole process; it opens with the first call, inside the event loop."""
+    """One gRPC channel for the whole process; it opens with the first call, inside the event loop.
+
+    Several servers behind the address take turns.
+    """
 
     def __init__(self, config: TritonConfig) -> None:
         """Notes the address."""
         self._address = address(config)
         self._client: AsyncClient | None = None
+        self._is_down = False
 
     async def score(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs:
         """Runs a model.
 
-        A server that is not reachable is tried again as long as the time allows; nothing else is.
+        A server that is not reachable is tried again as long as the time allows; nothing else is. Once it was away for
+        all of a request's time, requests try it only once, until one gets through: they would all wait for nothing.
 
         Raises:
             TritonError: no answer within `timeout_s`, or an error.
@@ -54,11 +59,15 @@ class TritonScorer:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                return await self._infer(model, feed, outputs, timeout_s=max(deadline - time.monotonic(), 0.001))
+                found = await self._infer(model, feed, outputs, timeout_s=max(deadline - time.monotonic(), 0.001))
             except InferenceServerException as error:
                 unreachable = error.status() == str(grpc.StatusCode.UNAVAILABLE)
-                if not unreachable or time.monotonic() + _RETRY_PAUSE_S >= deadline:
+                if not unreachable or self._is_down or time.monotonic() + _RETRY_PAUSE_S >= deadline:
+                    self._is_down = unreachable
                     raise TritonError(f"{error.status()}: {error.message()}") from error
+            else:
+                self._is_down = False
+                return found
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def close(self) -> None:
@@ -76,17 +85,17 @@ class TritonScorer:
 
 
 class TritonControl:
-    """Loads, unloads and checks models; for deployment, not for requests."""
+    """Loads, unloads and checks models on every server; for deployment, not for requests."""
 
     def __init__(self, config: TritonConfig) -> None:
-        """Opens the channel (lazily: no call is made)."""
-        self._client = InferenceServerClient(address(config), channel_args=_CHANNEL)
+        """Opens the channels (lazily: no call is made)."""
+        self._clients = [InferenceServerClient(server, channel_args=_CHANNEL) for server in servers(config)]
         self._timeout_s = config.start_timeout_s
 
     def is_live(self) -> bool:
-        """Is a server there?"""
+        """Are all servers there?"""
         try:
-            return bool(self._client.is_server_live(client_timeout=2))
+            return all(client.is_server_live(client_timeout=2) for client in self._clients)
         except InferenceServerException:
             return False
 
@@ -96,37 +105,48 @@ class TritonControl:
         Raises:
             TritonError: it could not be loaded.
         """
-        try:
-            self._client.load_model(model, client_timeout=self._timeout_s)
-            ready = self._client.is_model_ready(model, client_timeout=self._timeout_s)
-        except InferenceServerException as error:
-            raise TritonError(f"Triton could not load '{model}': {error.message()}") from error
-        if not ready:
-            raise TritonError(f"Triton loaded '{model}', but it is not ready")
+        for client in self._clients:
+            try:
+                client.load_model(model, client_timeout=self._timeout_s)
+                ready = client.is_model_ready(model, client_timeout=self._timeout_s)
+            except InferenceServerException as error:
+                raise TritonError(f"Triton could not load '{model}': {error.message()}") from error
+            if not ready:
+                raise TritonError(f"Triton loaded '{model}', but it is not ready")
 
     def unload(self, model: str) -> None:
         """Unloads a model."""
-        self._client.unload_model(model, client_timeout=self._timeout_s)
+        for client in self._clients:
+            client.unload_model(model, client_timeout=self._timeout_s)
 
     def loaded(self) -> set[str]:
-        """Names of the models that are ready."""
-        index = self._client.get_model_repository_index(client_timeout=self._timeout_s)
-        return {model.name for model in index.models if model.state == "READY"}
+        """Names of the models that are ready somewhere."""
+        indices = [client.get_model_repository_index(client_timeout=self._timeout_s) for client in self._clients]
+        return {model.name for index in indices for model in index.models if model.state == "READY"}
 
-    def run(self, model: str, feed: Mapping[str, npt.NDArray[np.generic]], outputs: tuple[str, ...]) -> Outputs:
-        """Runs a model once."""
+    def run(self, model: str, feed: Mapping[str, npt.NDArray[np.generic]], outputs: tuple[str, ...]) -> list[Outputs]:
+        """Runs a model once on each server."""
         wanted = [InferRequestedOutput(name) for name in outputs]
-        answer = self._client.infer(model, _inputs(feed), outputs=wanted, client_timeout=self._timeout_s)
-        return {name: answer.as_numpy(name) for name in outputs}
+        answers = [
+            client.infer(model, _inputs(feed), outputs=wanted, client_timeout=self._timeout_s)
+            for client in self._clients
+        ]
+        return [{name: answer.as_numpy(name) for name in outputs} for answer in answers]
 
     def close(self) -> None:
-        """Closes the channel."""
-        self._client.close()
+        """Closes the channels."""
+        for client in self._clients:
+            client.close()
+
+
+def servers(config: TritonConfig) -> tuple[str, ...]:
+    """gRPC address of each server."""
+    return config.addresses or (f"{config.host}:{config.grpc_port}",)
 
 
 def address(config: TritonConfig) -> str:
-    """Triton's gRPC address."""
-    return f"{config.host}:{config.grpc_port}"
+    """What a channel to all servers is opened with (gRPC's naming)."""
+    return f"ipv4:{','.join(config.addresses)}" if config.addresses else servers(config)[0]
 
 
 def _inputs(feed: Mapping[str, npt.NDArray[np.generic]]) -> list[InferInput]:

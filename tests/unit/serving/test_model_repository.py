@@ -1,5 +1,6 @@
 import re
 
+import fsspec
 import pytest
 
 from contracts.artifacts import write_text
@@ -39,6 +40,21 @@ def test_a_published_model_is_whole_and_can_be_published_again(spec, tmp_path):
         version = tmp_path / "models" / spec.model_name / "1"
         assert {path.name for path in version.iterdir()} == files
         assert [path.name for path in (tmp_path / "models").iterdir()] == [spec.model_name]
+
+
+@pytest.mark.parametrize("scheme", ["memory://{}", "file://{}", "{}"])
+def test_a_published_model_goes_to_an_object_store_as_well(spec, tmp_path, scheme):
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    write_text(artifact / SPEC_FILE, spec.model_dump_json())
+    url = scheme.format(tmp_path / "remote")
+    for graph in (b"first", b"second"):
+        (artifact / MODEL_FILE).write_bytes(graph)
+        publish_model(artifact, tmp_path / "models", TritonConfig(repository=url))
+    store, folder = fsspec.core.url_to_fs(f"{url}/{spec.model_name}")
+    found = {path.removeprefix(folder).strip("/") for path in store.find(folder)}
+    assert found == {"config.pbtxt", "1/model.onnx", "1/model.py"}
+    assert store.cat_file(f"{folder}/1/model.onnx") == b"second"
 
 
 def test_something_else_is_no_ranker(tmp_path):
