@@ -20,7 +20,7 @@ from benchmarks.ranker_peers.batches import Ints, RowBatch
 from benchmarks.ranker_peers.run import EMBEDDING, Floats
 
 _NAME = "rows"
-BATCH_SIZE, NUM_EPOCHS = 2560, 10
+BATCH_SIZE, NUM_EPOCHS = 2560, 8
 
 
 class RecboleSasrec:
@@ -45,8 +45,16 @@ class RecboleSasrec:
         """Scores of all rows, in their order."""
         self.model.eval()
         with torch.inference_mode():
-            found = [self.model.predict(self._inputs(batch, batch.candidates_B > 0)).numpy() for batch in batches]
-        return np.concatenate(found)
+            return np.concatenate([self._scores(batch) for batch in batches])
+
+    def _scores(self, batch: RowBatch) -> Floats:
+        """What the library's `predict` gives, with the history of a list's candidates read once."""
+        is_first = np.append(True, (batch.history_BH[1:] != batch.history_BH[:-1]).any(1))
+        inputs = self._inputs(batch, is_first)
+        users = self.model.forward(inputs["item_id_list"], inputs["item_length"])[np.cumsum(is_first) - 1]
+        items = self.model.item_embedding(torch.from_numpy(self.numbers[batch.candidates_B]))
+        scores: Floats = (users * items).sum(1).numpy()
+        return scores
 
     def _inputs(self, batch: RowBatch, chosen: np.ndarray) -> Interaction:
         # The library's sequences end with the newest; where nothing is known one empty place stays.
