@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from served_shop import ITEMS, Served
 
-from serving.deploy import deploy_rankers, rollback
+from serving.deploy import deploy_rankers, load_routed, rollback
 from serving.event_tables import read_events, read_exposures, read_outcomes
 from serving.local import LocalStack
+from serving.triton_server import TritonServer
 
 pytestmark = pytest.mark.integration
 
@@ -124,12 +125,22 @@ def test_a_rollback_reaches_the_running_gateway(stack: LocalStack, served: Serve
     assert _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})[1]["arm"] in ("control", "treatment")
 
 
-def test_without_triton_users_still_get_a_ranking(stack: LocalStack) -> None:
+def test_without_triton_users_still_get_a_ranking_and_with_it_again_a_scored_one(
+    stack: LocalStack, served: Served
+) -> None:
     pid = stack.pids["triton"]
     assert pid is not None
     os.killpg(pid, signal.SIGKILL)
-    status, answer = _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})
+    body = {"user_id": "user_0", "candidates": ITEMS}
+    status, answer = _call(stack, "/rank", body)
     assert status == 200
     assert answer["degraded"] == ["model"]
     assert answer["model_version"] == "fallback"
     assert len(answer["items"]) == len(ITEMS)
+    config = served.config
+    with TritonServer(config.models, config.triton, scratch=config.state / "triton"):
+        load_routed(config)
+        deadline = time.monotonic() + 60
+        while (answer := _call(stack, "/rank", body)[1])["degraded"]:
+            assert time.monotonic() < deadline, answer["degraded"]
+    assert answer["model_version"] != "fallback"
