@@ -38,6 +38,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
     scorer = TritonScorer(config.triton)
     deployments = Deployments(config.state, config.rankers)
+    describe_limits(app, config.gateway)
     with _event_log(config) as log, _histories(config) as histories:
         app.state.config = config.gateway
         app.state.ranking = RankingService(
@@ -61,6 +62,13 @@ def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[Histo
     if not config.gateway.stream_events:
         return contextlib.nullcontext()
     return contextlib.closing(HistoryWriter(config.feature_store, on_loss=UNSTREAMED.inc))
+
+
+def describe_limits(app: FastAPI, limits: GatewayConfig) -> None:
+    """Says in the OpenAPI description what this gateway's settings allow."""
+    schemas = app.openapi()["components"]["schemas"]
+    schemas["RankRequest"]["properties"]["candidates"]["maxItems"] = limits.max_candidates
+    schemas["EventsRequest"]["properties"]["events"]["maxItems"] = limits.max_events
 
 
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)

@@ -6,17 +6,16 @@ One deadline holds for all of it, and a part that fails or is late is done witho
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
 from feature_repo.items import ItemFeatures
 from feature_repo.online import UserFeatures
-from feature_repo.stream import Behavior
-from models.ranker.encoding import Feed, ItemRows, encode_request
+from models.ranker.encoding import ItemRows, encode_request
 from serving.answers import behaviors_of, event_record, exposure_record, fallback_scores, ranked_items
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
@@ -24,6 +23,7 @@ from serving.event_log import EventLog, EventLogFullError
 from serving.logs import name_request
 from serving.messages import PostedEvent, RankRequest, RankResponse
 from serving.metrics import DEGRADED, EVENTS, RANK_SECONDS, RANKED, STAGE_SECONDS
+from serving.parts import Features, Histories, Scorer
 from serving.rankers import DeployedRanker, service_name
 from serving.triton_client import Outputs, TritonError
 
@@ -33,34 +33,6 @@ FALLBACK: Final = "fallback"
 _WARM_UP_S: Final = 10.0
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-class Features(Protocol):
-    """Reads features (`feature_repo.online.FeatureReader`)."""
-
-    async def user(self, user_id: str, *, service: str) -> UserFeatures:
-        """Reads what is known of a user."""
-        ...
-
-    async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures:
-        """Reads what is known of items."""
-        ...
-
-
-class Scorer(Protocol):
-    """Runs models (`serving.triton_client.TritonScorer`)."""
-
-    async def score(self, model: str, feed: Feed, outputs: tuple[str, ...], *, timeout_s: float) -> Outputs:
-        """Runs a model."""
-        ...
-
-
-class Histories(Protocol):
-    """Takes what users do (`feature_repo.stream.HistoryWriter`)."""
-
-    def add(self, behaviors: Iterable[Behavior]) -> None:
-        """Takes it without waiting."""
-        ...
 
 
 @dataclass

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from serving.admission import FORCE_HEADER
 from serving.config import TOKEN_ENV, GatewayConfig
-from serving.gateway import app
+from serving.gateway import app, describe_limits
 
 EVENT = {"events": [{"user_id": "u", "item_id": "a", "event_type": "click"}]}
 
@@ -100,3 +100,13 @@ def test_arms_are_forced_only_with_the_right_to_write(ranking) -> None:
     body, headers = {"user_id": "u", "candidates": ["a"]}, {FORCE_HEADER: "ranker=treatment"}
     assert client("10.0.0.7").post("/rank", json=body, headers=headers).status_code == 401
     assert client().post("/rank", json=body, headers={FORCE_HEADER: "treatment"}).status_code == 422
+
+
+def test_the_description_says_what_is_allowed(ranking) -> None:
+    describe_limits(app, GatewayConfig(max_candidates=7, max_events=3))
+    described = client().get("/openapi.json").json()
+    schemas = described["components"]["schemas"]
+    assert schemas["RankRequest"]["properties"]["candidates"]["maxItems"] == 7
+    assert schemas["EventsRequest"]["properties"]["events"]["maxItems"] == 3
+    for path, statuses in {"/rank": {"401", "411", "413", "422", "429"}, "/events": {"401", "503"}}.items():
+        assert statuses <= described["paths"][path]["post"]["responses"].keys()
