@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 # PyTorch threads that spin while they wait would take the cores from whatever else runs.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house bench-knowledge bench-behavior bench-ranker bench-demo check-baselines clean
+.PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house bench-knowledge bench-behavior bench-ranker bench-serving bench-demo check-baselines clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ compile: setup ## Compile the pipelines into pipelines/compiled
 docs: setup ## Generate component READMEs, the configuration reference and the result tables
 	@$(PYTHON) scripts/generate_docs.py
 
-bench: bench-house bench-knowledge bench-behavior bench-ranker bench-demo ## Every benchmark (writes benchmarks/results/*.json)
+bench: bench-house bench-knowledge bench-behavior bench-ranker bench-serving bench-demo ## Every benchmark (writes benchmarks/results/*.json)
 
 bench-house: setup ## The house: knowledge over ids on real data
 	@$(PYTHON) -m benchmarks.house
@@ -63,6 +63,10 @@ bench-behavior: setup ## Inferred behaviours against their peers: hidden behavio
 bench-ranker: setup ## The ranker: its ladder of enhancements, other libraries' rankers, cost, scoring speed, calibration
 	@scripts/setup.sh ranker-peers
 	@$(PYTHON) -m benchmarks.ranker $(ARGS)
+
+bench-serving: setup ## The serving side: latency, throughput, materialization, faults, fuzzing, switches, degraded answers
+	@scripts/setup.sh fuzz
+	@$(PYTHON) -m benchmarks.serving $(ARGS)
 
 bench-demo: ## The demo from a clean clone: set-up, main job, peak memory
 	@$(PYTHON) -m benchmarks.demo

@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Slots = npt.NDArray[np.int64]
 
 MISSING = -1
-"""Slot of an item that is not cached."""
+"""Slot of an item that is not cached: the last one, which stays empty."""
 
 
 class ItemFeatures(NamedTuple):
@@ -39,17 +38,30 @@ class ItemFeatures(NamedTuple):
             self.has_vector[rows],
         )
 
+    def fill_from(self, rows: "ItemFeatures") -> None:
+        """Fills in the unknown ones of these items, as far as `rows` has them."""
+        places = {item_id: row for row, item_id in enumerate(rows.item_ids)}
+        pairs = [(row, places[item_id]) for row, item_id in enumerate(self.item_ids) if item_id in places]
+        mine, theirs = ([pair[side] for pair in pairs if not self.known[pair[0]]] for side in (0, 1))
+        for row, place in zip(mine, theirs, strict=True):
+            self.categories[row] = rows.categories[place]
+            self.brands[row] = rows.brands[place]
+            self.prices[row] = rows.prices[place]
+        self.vectors[mine] = rows.vectors[theirs]
+        self.has_vector[mine] = rows.has_vector[theirs]
+        self.known[mine] = rows.known[theirs]
+
 
 class ItemCache:
     """Item features by id, for one embedding space."""
 
     def __init__(self, *, capacity: int, dim: int) -> None:
-        """Reserves (not yet touches) `capacity` rows of `dim` floats."""
+        """Reserves (not yet touches) `capacity` rows of `dim` floats, and one that stays empty for missing items."""
         self._slots: dict[str, int] = {}
         self._ids: list[str | None] = [None] * capacity
-        self._vectors: Floats = np.zeros((capacity, dim), np.float32)
-        self._has_vector = np.zeros(capacity, np.bool_)
-        self._sides: list[tuple[str | None, str | None, float | None]] = [(None, None, None)] * capacity
+        self._vectors: Floats = np.zeros((capacity + 1, dim), np.float32)
+        self._has_vector = np.zeros(capacity + 1, np.bool_)
+        self._sides: list[tuple[str | None, str | None, float | None]] = [(None, None, None)] * (capacity + 1)
         self._next = 0
 
     def __len__(self) -> int:
@@ -70,13 +82,14 @@ class ItemCache:
 
     def get(self, item_ids: Sequence[str]) -> ItemFeatures:
         """Features of the items, marked unknown where they are not cached."""
-        slots: Slots = np.fromiter((self._slots.get(i, MISSING) for i in item_ids), np.int64, len(item_ids))
-        known = slots != MISSING
-        vectors = self._vectors[slots]
-        vectors[~known] = 0
-        sides = [self._sides[slot] if slot != MISSING else (None, None, None) for slot in slots.tolist()]
+        slot_of = self._slots.get
+        listed = [slot_of(item_id, MISSING) for item_id in item_ids]
+        slots = np.array(listed, np.int64)
+        sides = [self._sides[slot] for slot in listed]
         categories, brands, prices = (list(column) for column in zip(*sides, strict=True)) if sides else ([], [], [])
-        return ItemFeatures(item_ids, categories, brands, prices, vectors, known, known & self._has_vector[slots])
+        return ItemFeatures(
+            item_ids, categories, brands, prices, self._vectors[slots], slots != MISSING, self._has_vector[slots]
+        )
 
     def _claim(self, item_id: str) -> int:
         slot, self._next = self._next, (self._next + 1) % len(self._ids)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +22,7 @@ import polars as pl
 
 from contracts.artifacts import read_lineage, write_json
 from feature_repo.config import FeatureConfig
-from feature_repo.online_view import OnlineRow, OnlineView, Stored, digest_rows
+from feature_repo.online_view import OnlineRow, OnlineView, digest_rows, open_view
 from feature_repo.store import open_store, write_store_file
 from feature_repo.views import TIMESTAMP, base_services, entities, feature_views, knowledge_view_name
 
@@ -40,6 +40,7 @@ class OfflineTable(NamedTuple):
     """Is the view also written while serving?"""
 
 
+_CLOCK_US: Final = 1000
 _COUNTS: Final = ("written", "unchanged", "kept")
 
 
@@ -114,7 +115,7 @@ def fill_view(store: Path, table: OfflineTable, config: FeatureConfig) -> list[B
 
 
 def _fill_shard(store: Path, table: OfflineTable, config: FeatureConfig, shard: int) -> list[Batch]:
-    view = OnlineView(open_store(store, overwrite_newer=True), table.view)
+    view = open_view(open_store(store, overwrite_newer=True), table.view)
     numbered = iter_latest(table.path, table.key, config.batch_rows, shard=(shard, config.processes))
     return [
         _fill(view, number, batch, keep_newer=table.pushed, everything=config.rewrite) for number, batch in numbered
@@ -144,9 +145,9 @@ def iter_latest(
 
 def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: bool, everything: bool) -> Batch:
     rows = view.encode(batch)
-    stored = view.read(rows)
-    newer = [keep_newer and _is_newer(found, row) for row, found in zip(rows, stored, strict=True)]
-    same = [not everything and _is_same(row, found) for row, found in zip(rows, stored, strict=True)]
+    pairs = list(zip(rows, view.read([row.key for row in rows]), strict=True))
+    newer = [keep_newer and _is_newer(found, row) for row, found in pairs]
+    same = [not everything and _is_same(row, found) for row, found in pairs]
     due = [row for row, skip in zip(rows, map(max, newer, same), strict=True) if not skip]
     view.write(due)
     _verify(view, due)
@@ -154,18 +155,19 @@ def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: boo
 
 
 def _verify(view: OnlineView, rows: list[OnlineRow]) -> None:
-    wrong = [row for row, found in zip(rows, view.read(rows), strict=True) if not _is_same(row, found)]
+    stored = view.read([row.key for row in rows])
+    wrong = [row.key for row, found in zip(rows, stored, strict=True) if not _is_same(row, found)]
     if wrong:
         raise RuntimeError(
             f"{len(wrong)} of {len(rows)} rows of '{view.name}' are not in the online store as they were written, "
-            f"first: {wrong[0].key.entity_values[0].string_val}"
+            f"first: {wrong[0]}"
         )
 
 
-def _is_newer(found: Stored | None, row: OnlineRow) -> bool:
-    # Redis' times come back as floats.
-    return found is not None and found.timestamp - row.timestamp > timedelta(milliseconds=1)
+def _is_newer(found: OnlineRow | None, row: OnlineRow) -> bool:
+    # A store may keep less than microseconds.
+    return found is not None and found.time_us - row.time_us > _CLOCK_US
 
 
-def _is_same(row: OnlineRow, found: Stored | None) -> bool:
+def _is_same(row: OnlineRow, found: OnlineRow | None) -> bool:
     return found is not None and found.values == row.values

@@ -102,10 +102,13 @@ class FeatureReader:
         if (plan.item_views, dim) not in self._caches:
             self._caches[plan.item_views, dim] = ItemCache(capacity=self._cached_items, dim=dim)
         cache = self._caches[plan.item_views, dim]
+        # Taken before the store is read: other requests may push these out meanwhile.
+        found = cache.get(item_ids)
         if wanted := cache.missing(item_ids):
-            response = await self._read(plan.item_refs, {"item_id": wanted})
-            cache.put(_item_features(response, wanted, dim))
-        return cache.get(item_ids)
+            read = _item_features(await self._read(plan.item_refs, {"item_id": wanted}), wanted, dim)
+            cache.put(read)
+            found.fill_from(read)
+        return found
 
     async def close(self) -> None:
         """Closes the connections."""

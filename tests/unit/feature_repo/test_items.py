@@ -46,3 +46,15 @@ def test_nothing_asked_nothing_given():
     found = ItemCache(capacity=3, dim=2).get([])
     assert found.vectors.shape == (0, 2)
     assert found.categories == []
+
+
+def test_unknown_items_are_filled_in_and_known_ones_stay():
+    cache = ItemCache(capacity=2, dim=2)
+    cache.put(_rows("1"))
+    found = cache.get(["3", "1", "2", "9", "3"])
+    cache.put(_rows("2", "3", "4"))  # more than fit
+    found.fill_from(_rows("2", "3", "1")._replace(prices=[2.0, 3.0, 99.0]))
+    assert found.prices == [3.0, 1.0, 2.0, None, 3.0]
+    assert found.vectors[:, 0].tolist() == [3, 1, 2, 0, 3]
+    assert found.known.tolist() == found.has_vector.tolist() == [True, True, True, False, True]
+    assert cache.get(["9"]).vectors.tolist() == [[0, 0]]

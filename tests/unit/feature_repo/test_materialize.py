@@ -10,7 +10,7 @@ from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
 from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
 from feature_repo.online import FeatureReader
-from feature_repo.online_view import OnlineView
+from feature_repo.online_view import FeastView
 from feature_repo.services import register_service
 from feature_repo.store import open_store
 from feature_repo.views import BASE_SERVICE
@@ -68,7 +68,7 @@ def test_what_was_lost_or_spoilt_in_the_store_is_mended(features, tmp_path):
 
 def test_a_killed_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
     store = tmp_path / "store"
-    original, calls = OnlineView.write, []
+    original, calls = FeastView.write, []
 
     def dies(view, rows):
         calls.append(view.name)
@@ -76,19 +76,19 @@ def test_a_killed_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         original(view, rows)
 
-    monkeypatch.setattr(OnlineView, "write", dies)
+    monkeypatch.setattr(FeastView, "write", dies)
     with pytest.raises(KeyboardInterrupt):
         materialize_features(features, CONFIG, store=store)
     assert calls[-2:] == ["items", "items"], "the first batch of items was written, the second one was not"
     assert not (store / MATERIALIZED_FILE).exists(), "readers keep what they have"
-    monkeypatch.setattr(OnlineView, "write", original)
+    monkeypatch.setattr(FeastView, "write", original)
     again = materialize_features(features, CONFIG, store=store)
     assert (again["user_behaviors_unchanged"], again["items_unchanged"], again["items_written"]) == (3, 2, 4)
 
 
 def test_a_row_that_did_not_arrive_is_an_error(features, tmp_path, monkeypatch):
-    original = OnlineView.write
-    monkeypatch.setattr(OnlineView, "write", lambda view, rows: original(view, rows[1:]))
+    original = FeastView.write
+    monkeypatch.setattr(FeastView, "write", lambda view, rows: original(view, rows[1:]))
     with pytest.raises(RuntimeError, match=r"1 of 2 rows of 'user_behaviors' are not in the online store"):
         materialize_features(features, CONFIG, store=tmp_path / "store")
 

