@@ -28,7 +28,7 @@ from benchmarks.serving_shop import ServedShop, serve_shop
 from contracts.errors import UserError
 
 _SCHEMATHESIS: Final = ROOT.parent / ".venv-fuzz" / "bin" / "schemathesis"
-_WAIT_S: Final = 10.0
+_WAIT_S: Final = 5.0
 _CONNECTIONS: Final = 8
 _NO_ANSWER: Final = 0
 """The gateway closed the connection, or waits for the rest of a request: its right, where a request is broken."""
@@ -99,7 +99,10 @@ async def _send_all(address: Address, count: int) -> Counter[int]:
 
     async def work() -> None:
         for request in requests:
-            statuses[await _send(address, request)] += 1
+            status = await _send(address, request)
+            statuses[status] += 1
+            if status >= 500:
+                print(f"{status} to {request[:500]!r}")
 
     await asyncio.gather(*(work() for _ in range(_CONNECTIONS)))
     return statuses
@@ -110,7 +113,6 @@ async def _send(address: Address, request: bytes) -> int:
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(request)
-        writer.write_eof()
         async with asyncio.timeout(_WAIT_S):
             line = await reader.readline()
         return int(line.split()[1]) if line.startswith(b"HTTP/") else _NO_ANSWER

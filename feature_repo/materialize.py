@@ -41,6 +41,7 @@ class OfflineTable(NamedTuple):
 
 
 _CLOCK_US: Final = 1000
+_SAMPLE: Final = 20
 _COUNTS: Final = ("written", "unchanged", "kept")
 
 
@@ -145,13 +146,19 @@ def iter_latest(
 
 def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: bool, everything: bool) -> Batch:
     rows = view.encode(batch)
-    pairs = list(zip(rows, view.read([row.key for row in rows]), strict=True))
+    stored = view.read([row.key for row in rows]) if keep_newer or _has_some(view, rows) else [None] * len(rows)
+    pairs = list(zip(rows, stored, strict=True))
     newer = [keep_newer and _is_newer(found, row) for row, found in pairs]
     same = [not everything and _is_same(row, found) for row, found in pairs]
     due = [row for row, skip in zip(rows, map(max, newer, same), strict=True) if not skip]
     view.write(due)
     _verify(view, due)
     return Batch(number, len(due), len(rows) - len(due) - sum(newer), sum(newer), digest_rows(rows))
+
+
+def _has_some(view: OnlineView, rows: list[OnlineRow]) -> bool:
+    """Does the store hold one of a few of these rows? If not, all of them are written without a look: a first fill."""
+    return any(view.read([row.key for row in rows[:: -(-len(rows) // _SAMPLE)]]))
 
 
 def _verify(view: OnlineView, rows: list[OnlineRow]) -> None:

@@ -6,9 +6,9 @@ itself: Feast's handling of each row takes three times as long.
 """
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
@@ -25,7 +25,7 @@ from feature_repo.views import TIMESTAMP
 
 _NO_VALUE: Final = b""
 _SECOND_US: Final = 1_000_000
-_REMEMBERED_KEYS: Final = 100_000
+_LENGTH: Final = struct.Struct("<I")
 _MAKERS: Final[dict[ValueType, Callable[[Any], Value]]] = {
     ValueType.BYTES: lambda value: Value(bytes_val=value),
     ValueType.STRING: lambda value: Value(string_val=value),
@@ -135,8 +135,10 @@ class RedisView(FeastView):
         """Takes a view of a store."""
         super().__init__(store, view)
         self._redis = RedisOnlineStore()._get_client(store.config.online_store)
-        # A batch's keys are read, written and read again.
-        self._place = lru_cache(_REMEMBERED_KEYS)(self._serialize)
+        # Keys differ in the id alone, which comes last, after its length.
+        version = self._config.entity_key_serialization_version
+        self._head = bytes(serialize_entity_key(self._entity(""), version))[: -_LENGTH.size]
+        self._project = self._config.project.encode()
         self._fields = [_mmh3(f"{self.name}:{feature}") for feature in self._types] + [f"_ts:{self.name}".encode()]
 
     def read(self, keys: Sequence[str]) -> list[OnlineRow | None]:
@@ -156,9 +158,9 @@ class RedisView(FeastView):
                 pipe.execute_command("HSET", self._place(row.key), *pairs)
             pipe.execute()
 
-    def _serialize(self, key: str) -> bytes:
-        version = self._config.entity_key_serialization_version
-        return bytes(serialize_entity_key(self._entity(key), version) + self._config.project.encode())
+    def _place(self, key: str) -> bytes:
+        encoded = key.encode()
+        return b"".join((self._head, _LENGTH.pack(len(encoded)), encoded, self._project))
 
 
 def _row(key: str, values: Sequence[bytes | None]) -> OnlineRow | None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from feature_repo.build import build_features
@@ -18,6 +19,8 @@ from feature_repo.config import FeatureConfig
 from feature_repo.make_sample import write_inputs
 from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
 from feature_repo.online import FeatureReader
+from feature_repo.online_view import open_view
+from feature_repo.store import open_store
 from feature_repo.stream import Behavior, HistoryWriter
 from feature_repo.views import BASE_SERVICE
 
@@ -79,6 +82,18 @@ def test_several_processes_write_what_one_writes(redis_address: str, tmp_path: P
     assert digests[0] == digests[1]
     again = materialize_features(tmp_path / "features", sharded, store=tmp_path / "store_1")
     assert (again["items_written"], again["items_unchanged"]) == (0, 6)
+
+
+def test_keys_are_those_of_feast(redis_address: str, tmp_path: Path) -> None:
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address)
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+    store = open_store(tmp_path / "store", overwrite_newer=True)
+    named = pl.read_parquet(tmp_path / "features" / "items.parquet").head(1)
+    frame = pl.concat([named.with_columns(item_id=pl.lit(name)) for name in ("", "a b", "\u00e9\U0001f525" * 60)])
+    store.write_to_online_store("items", df=frame.to_pandas())
+    view = open_view(store, "items")
+    assert view.read(frame["item_id"].to_list()) == view.encode(frame)
 
 
 def test_a_repaired_table_of_the_same_time_replaces_the_first(redis_address: str, tmp_path: Path) -> None:
