@@ -102,7 +102,8 @@ def _growth(memory: npt.NDArray[np.int64]) -> float:
 async def _watch(shop: ServedShop, samples: list[int], seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        samples.append(sum(_resident_bytes(pid) for pid in shop.pids))
+        # Looking for children takes a while: the load must not wait for it.
+        samples.append(await asyncio.to_thread(lambda: sum(map(_resident_bytes, shop.pids))))
         await asyncio.sleep(_SAMPLE_S)
 
 
