@@ -48,8 +48,6 @@ from models.ranker.train import TRAINING_SET_FILE, train_ranker
 from pipelines.config import load_config
 
 _DATASET, _PROTOCOL, _SEEDS = "scientific", "contemporaneous", 3
-_NUM_SNAPSHOTS = 16
-"""Moments of inference where the product infers every day."""
 _BASE = ("ranker", "popularity", "length")
 _OTHERS = ("ease", "bert4rec_text")
 FEATURES: dict[str, tuple[str, ...]] = {
@@ -106,19 +104,11 @@ def measure(*, quick: bool) -> list[Row]:
     return list(_rows(found, parts[TEST].lists.users))
 
 
-def prepare(*, as_shipped: bool = False) -> Prepared:
-    """Dataset, lists, space, behaviour model, inferred behaviours, training set; made once per code.
-
-    Args:
-        as_shipped: the behaviour model learns from the first part of the log alone, as the product's does, so that
-            training lists meet inferences too; else from everything before the validation lists.
-    """
+def prepare() -> Prepared:
+    """Dataset, lists, space, behaviour model, inferred behaviours, training set; made once per code."""
     config = load_config(Path(f"configs/{_DATASET}.yaml"))
     assert config.data is not None
     data, behavior = config.data, open_to_the_end(config.behavior, {"decoding.num_snapshots": 3})
-    if as_shipped:
-        decoding = config.behavior.decoding.model_copy(update={"num_snapshots": _NUM_SNAPSHOTS})
-        behavior = config.behavior.model_copy(update={"decoding": decoding})
     key = digest_value([data.model_dump(mode="json"), config.embedding.model_dump(mode="json")])
     folder = config.home / "bench_behavior" / f"ranker-{key}"
     dataset, lists = folder / "dataset", folder / "lists"

@@ -5,29 +5,21 @@ All rungs of a data set are trained on the same lists, with the same seeds, and 
 """
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
-from benchmarks import behavior_ranker
-from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, measure_once, prepare
+from benchmarks.knowledge_quality import RAW_LENS, RankerInputs, measure_once
+from benchmarks.ranker_inputs import read_inputs
 from benchmarks.results import Row, make_row
-from contracts.artifacts import new_artifact, read_table, write_table
-from contracts.aspects import FOLDS_FILE, describe_space, read_aspects
-from contracts.tables import ITEM_EMBEDDINGS
 from models.ranker.config import IDS_ONLY, WITHOUT_KNOWLEDGE, FeatureConfig, RankerConfig
 
 COMMAND = "make bench-ranker"
 DATASETS = ("electronics", "scientific")
 NUM_SEEDS = 3
-_INFERRED_ON = "scientific"
-"""The data set that `behavior_ranker` prepares."""
 _LOGGED = FeatureConfig(inferred=False)
 _ALONE = (
     "recency",
@@ -71,9 +63,7 @@ RUNGS: dict[str, Rung] = {
     "inferred_attention": Rung("inferred", FeatureConfig(confidence=False)),
     "full": Rung("inferred", FeatureConfig()),
 }
-"""From ids to everything. `..._learnt` is a space without the aspects beside the learnt one."""
-_INSTEAD = {"full": "knowledge"}
-"""What is the whole ranker where no behaviours were inferred."""
+"""From ids to everything; spaces as in `ranker_inputs.read_inputs`."""
 _OVER = {
     "full_over_ids": ("full", "ids"),
     "full_over_id_alone": ("full", "id_alone"),
@@ -111,9 +101,9 @@ Found = dict[Trial, dict[str, float]]
 def measure(*, quick: bool) -> list[Row]:
     """All rows of the ladder; `quick`: three rungs on the embedded shop."""
     datasets, rungs, seeds = (("shop",), _QUICK, 1) if quick else (DATASETS, tuple(RUNGS), NUM_SEEDS)
-    folders = {name: _folders(name, rungs) for name in datasets}
-    trials = [Trial(name, rung, seed) for name in datasets for seed in range(seeds) for rung in folders[name]]
-    inputs = [folders[trial.dataset][trial.rung] for trial in trials]
+    made = {name: read_inputs(name, {RUNGS[rung].space for rung in rungs}) for name in datasets}
+    trials = [Trial(name, rung, seed) for name in datasets for seed in range(seeds) for rung in rungs]
+    inputs = [made[trial.dataset][RUNGS[trial.rung].space] for trial in trials]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         found: Found = dict(zip(trials, pool.map(run_trial, trials, inputs), strict=True))
     rows = list(_rows(found))
@@ -151,10 +141,9 @@ def _rows(found: Found) -> Iterator[Row]:
             values = [found[Trial(dataset, rung, seed)][metric] for seed in numbers]
             yield _row(f"ranker.{dataset}.{rung}.{metric}", values, metric, dataset, numbers)
     for dataset in {trial.dataset: None for trial in found}:
-        for name, pair in _OVER.items():
-            ours, theirs = (rung if (dataset, rung) in seeds else _INSTEAD.get(rung, rung) for rung in pair)
+        for name, (ours, theirs) in _OVER.items():
             numbers = [seed for seed in seeds.get((dataset, ours), []) if (dataset, theirs, seed) in found]
-            if ours == theirs or not numbers:
+            if not numbers:
                 continue
             for metric in ("ndcg10", "cold_ndcg10"):
                 pairs = [
@@ -166,39 +155,5 @@ def _rows(found: Found) -> Iterator[Row]:
 
 def _row(row_id: str, values: list[float], unit: str, dataset: str, seeds: list[int]) -> Row:
     part = " within cold items" if ".cold_" in row_id else ""
-    inferred = dataset == _INFERRED_ON and row_id.split(".")[2].startswith(("full", "inferred"))
-    data = f"{dataset}, test part, contemporaneous candidates{part}, {'with' if inferred else 'no'} inferred behaviours"
+    data = f"{dataset}, test part, contemporaneous candidates{part}"
     return make_row(row_id, values, unit=unit, better="higher", data=data, command=COMMAND, seeds=seeds)
-
-
-def _folders(name: str, rungs: tuple[str, ...]) -> dict[str, RankerInputs]:
-    """Inputs of each rung that the data set allows."""
-    spaces = {RUNGS[rung].space for rung in rungs}
-    wanted = {space.partition("_")[0] for space in spaces}
-    folder = prepare(name, tuple(wanted))
-    found = {}
-    for rung in rungs:
-        space = RUNGS[rung].space
-        if space == "inferred":
-            # The behaviour model's own benchmark has trained one on this data set.
-            if name == _INFERRED_ON:
-                made = behavior_ranker.prepare(as_shipped=True)
-                found[rung] = RankerInputs(made.training_set, made.dataset, made.space)
-            continue
-        path = folder / f"space_{space}"
-        if space.endswith("_learnt") and not path.exists():
-            keep_first_aspect(folder / f"space_{space.removesuffix('_learnt')}", out=path)
-        found[rung] = RankerInputs(folder / "training_set", folder / "dataset", path)
-    return found
-
-
-def keep_first_aspect(space: Path, *, out: Path) -> None:
-    """The same space without the aspects beside the learnt one; folds are of that one alone."""
-    table = read_table(space / "item_embeddings.parquet", ITEM_EMBEDDINGS)
-    name, length = next(iter(read_aspects(space, length=len(table["embedding"][0])).items()))
-    first = table.with_columns(pl.col("embedding").list.head(length), space=pl.col("space") + "-first")
-    with new_artifact(out, kind="item_embeddings", inputs={"item_embeddings": space}) as artifact:
-        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, first)
-        describe_space(artifact.path, {"space": first["space"][0]}, {name: length})
-        for folds in space.glob(FOLDS_FILE):
-            shutil.copyfile(folds, artifact.path / folds.name)
