@@ -30,6 +30,13 @@ MATERIALIZED_FILE: Final = "materialized.json"
 """What the store holds; its change tells running readers to forget what they cached."""
 
 
+_CLOCK_US: Final = 1000
+"""Times that differ by less are the same: a store may keep less than microseconds."""
+_SAMPLE: Final = 20
+"""Rows of a batch that tell whether the store holds it at all."""
+_COUNTS: Final = ("written", "unchanged", "kept")
+
+
 class OfflineTable(NamedTuple):
     """A table of the features artifact and the view that it goes into."""
 
@@ -38,11 +45,6 @@ class OfflineTable(NamedTuple):
     key: str
     pushed: bool = False
     """Is the view also written while serving?"""
-
-
-_CLOCK_US: Final = 1000
-_SAMPLE: Final = 20
-_COUNTS: Final = ("written", "unchanged", "kept")
 
 
 class Batch(NamedTuple):
@@ -172,7 +174,6 @@ def _verify(view: OnlineView, rows: list[OnlineRow]) -> None:
 
 
 def _is_newer(found: OnlineRow | None, row: OnlineRow) -> bool:
-    # A store may keep less than microseconds.
     return found is not None and found.time_us - row.time_us > _CLOCK_US
 
 

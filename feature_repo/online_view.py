@@ -2,7 +2,7 @@
 
 `FeastView` goes through Feast's provider and works with every store. `RedisView` writes and reads the same bytes in
 Feast's documented Redis layout (docs/specs/online_store_format.md of Feast: a hash per entity, a field per feature) by
-itself: Feast's handling of each row takes three times as long.
+itself: Feast's handling of each row takes twice as long.
 """
 
 import hashlib
