@@ -34,13 +34,17 @@ def start_canary(artifact: Path, config: ServingConfig, *, state: Path, arm: str
     former, model = current.arms[arm], RankerSpec.read(artifact).model_name
     if model == former.model:
         raise UserError(f"{model} is the ranker of arm '{arm}' already")
-    spec = put_in_place(artifact, config)
+    arms = current.arms | {arm: _arm(former, model, share)}
+    champion = model if share == 1 and current.champion == former.model else current.champion
+    plan = current.plan.model_copy(update={"arms": arms, "champion": champion})
+    note = f"canary of {arm}: {share:.0%} {model}"
+    if share == 0:
+        return write_routes(state, plan, note=note)
+    if model not in current.models:  # what is being served is not touched
+        put_in_place(artifact, config)
     with triton_control(config) as control:
-        load_and_check(spec, control, config.rankers)
-        arms = current.arms | {arm: _arm(former, model, share)}
-        champion = model if share == 1 and current.champion == former.model else current.champion
-        plan = current.plan.model_copy(update={"arms": arms, "champion": champion})
-        routes = write_routes(state, plan, note=f"canary of {arm}: {share:.0%} {model}")
+        load_and_check(RankerSpec.read(config.rankers / model), control, config.rankers)
+        routes = write_routes(state, plan, note=note)
         unload_retired(control, state)
     return routes
 

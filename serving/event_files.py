@@ -72,10 +72,10 @@ def claim_new(folder: Path, name: str) -> LogFile:
 
 
 def claim(path: Path) -> LogFile | None:
-    """Takes over a file whose writer is gone; None while it lives, or where another process was faster."""
+    """Takes over a file whose writer is gone; None while it lives, or where the file is gone as well."""
     try:
         return LogFile(path, _open(path, 0))
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):
         return None
 
 

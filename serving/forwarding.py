@@ -108,7 +108,8 @@ class Forwarder:
             try:
                 self._forward_all()
                 self.is_failing = False
-            except SinkError as error:
+            except Exception as error:
+                # Whatever goes wrong: the records are in the files, and the next ones want to be sent.
                 if not self.is_failing:
                     _log.warning("the event sink fails; records wait in %s: %s", self._folder, error)
                 self.is_failing = True

@@ -5,6 +5,7 @@ import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
@@ -44,7 +45,9 @@ class RequestIds:
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(raw=message["headers"])[REQUEST_HEADER] = trace_id or str(_request_id.get())
+                # A caller's request id may hold what no header may.
+                name = trace_id or quote(str(_request_id.get()), safe="/:@+=,")
+                MutableHeaders(raw=message["headers"])[REQUEST_HEADER] = name
             await send(message)
 
         await self._app(scope, receive, send_named)

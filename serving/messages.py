@@ -8,7 +8,16 @@ from typing_extensions import TypedDict  # pydantic takes the standard one from 
 
 from serving.assignment import How
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character (a lone surrogate), which no file can") from None
+    return text
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_encodable)]
 
 
 def _no_repetition(item_ids: list[str]) -> list[str]:

@@ -110,3 +110,20 @@ def test_the_description_says_what_is_allowed(ranking) -> None:
     assert schemas["EventsRequest"]["properties"]["events"]["maxItems"] == 3
     for path, statuses in {"/rank": {"401", "411", "413", "422", "429"}, "/events": {"401", "503"}}.items():
         assert statuses <= described["paths"][path]["post"]["responses"].keys()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"NaN",
+        b"[1e400]",
+        b'{"events": [{"user_id": "u", "item_id": "a", "event_type": "click", "price": NaN}]}',
+        b'{"events": [{"user_id": "\\ud800", "item_id": "a", "event_type": "click"}]}',
+        b'{"events": [], "\\ud800": Infinity}',
+        b'{"events": "\xff"}',
+    ],
+)
+def test_hostile_bodies_are_the_callers_fault(ranking, body: bytes) -> None:
+    answer = client().post("/events", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert "detail" in answer.json()

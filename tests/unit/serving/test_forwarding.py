@@ -88,6 +88,16 @@ def test_what_waits_for_a_sink_that_is_away_comes_when_it_is_back(sink, tmp_path
     assert [number for _, number in sink.lines] == [0, 1, 2]
 
 
+def test_a_sink_that_fails_in_an_unknown_way_is_tried_again(sink, tmp_path, monkeypatch):
+    monkeypatch.setattr(sink, "position", lambda source: 1 / 0)
+    with _open(tmp_path, sink) as log:
+        _put(log, 0)
+        _until(lambda: log.is_sink_failing)
+        monkeypatch.undo()
+        sink.wait_for(1)
+    assert sink.lines == [("events", 0)]
+
+
 def test_an_answer_that_got_lost_does_not_send_twice(sink, tmp_path):
     sink.loses_answers = True
     with _open(tmp_path, sink) as log:

@@ -64,6 +64,15 @@ def test_a_name_that_is_none_is_not_taken(lines, name):
     assert "trace_id" not in lines()[0]
 
 
+def test_a_request_may_have_a_name_that_no_header_can_hold():
+    async def answer(request):
+        name_request("\u202e\n7/a")
+        return PlainTextResponse("")
+
+    client = TestClient(RequestIds(Starlette(routes=[Route("/", answer)])))
+    assert client.get("/").headers["x-request-id"] == "%E2%80%AE%0A7/a"
+
+
 def test_requests_at_once_keep_their_names(lines):
     async def work(name):
         name_request(name)
