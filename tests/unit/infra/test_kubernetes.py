@@ -1,5 +1,6 @@
 """The Kubernetes manifests are valid, complete and keep to our rules."""
 
+import itertools
 import shutil
 import subprocess
 import tomllib
@@ -127,7 +128,9 @@ def test_the_serving_config_is_valid_and_agrees_with_the_manifests(folder: str) 
     gateway, triton = (pods(folder)[name]["containers"][0] for name in ("gateway", "triton"))
     environment = {variable["name"]: variable.get("value") for variable in gateway["env"]}
     assert environment[CONFIG_ENV] == "/etc/reaseq/serving.json"
-    assert gateway["args"][-1] == str(gateway["ports"][0]["containerPort"]) == str(config.gateway.port)
+    arguments = dict(itertools.pairwise(gateway["args"]))
+    assert arguments["--port"] == str(gateway["ports"][0]["containerPort"]) == str(config.gateway.port)
+    assert arguments["--timeout-keep-alive"] == str(config.gateway.keep_alive_s)
     assert f"--model-repository={config.models}" in triton["args"]
     ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
     assert ports == {
