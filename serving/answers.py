@@ -12,7 +12,7 @@ from feature_repo.stream import Behavior
 from serving.messages import PostedEvent, RankedItem, RankRequest, RankResponse
 from serving.triton_client import Outputs
 
-_NUMBERS: Final = ("score", "click", "order")
+_NUMBERS: Final = ("score", "click", "order", "value")
 
 
 def fallback_scores(candidates: ItemFeatures, history: ItemFeatures) -> npt.NDArray[np.float32]:
@@ -36,9 +36,14 @@ def ranked_items(
     flags = _item_flags(candidates, order, needs_vector=needs_vector)
     return [
         RankedItem(
-            item_id=candidates.item_ids[row], score=score, click=click, order=ordered, degraded=list(flags.get(row, ()))
+            item_id=candidates.item_ids[row],
+            score=score,
+            click=click,
+            order=ordered,
+            value=value,
+            degraded=list(flags.get(row, ())),
         )
-        for row, score, click, ordered in zip(rows, *columns, strict=True)
+        for row, score, click, ordered, value in zip(rows, *columns, strict=True)
     ]
 
 

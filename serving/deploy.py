@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from contracts.errors import UserError
 from feature_repo.materialize import history_length_of
 from feature_repo.services import register_service
-from models.ranker.spec import GOLDEN_FILE, RankerSpec
+from models.ranker.spec import GOLDEN_FILE, RankerSpec, parity_gap
 from serving.champion import champion_name
 from serving.config import ServingConfig, TritonConfig
 from serving.model_repository import publish_model
@@ -166,7 +166,9 @@ def load_and_check(spec: RankerSpec, control: TritonControl, rankers: Path) -> f
         one = {name: values[row : row + 1] for name, values in feed.items()}
         for found in control.run(spec.model_name, one, tuple(expected)):
             # Not max(): it would lose a NaN.
-            gap = float(np.max([gap, *(np.abs(found[name] - values[row]).max() for name, values in expected.items())]))
+            gap = float(
+                np.max([gap, *(parity_gap(found[name], values[row : row + 1]) for name, values in expected.items())])
+            )
     if not gap <= PARITY_TOLERANCE:
         raise RuntimeError(
             f"{spec.model_name} in Triton differs from its golden rows by {gap:.2e}, more than {PARITY_TOLERANCE:.0e}; "

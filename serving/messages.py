@@ -63,6 +63,8 @@ class RankedItem(TypedDict):
     """Probability of a click; none where no model scored."""
     order: float | None
     """Probability of an order; none where no model scored."""
+    value: float | None
+    """Expected revenue of showing it; none where the model has no value head."""
     degraded: list[str]
     """What was missing for this item: `unknown_item`, `no_vector`."""
 

@@ -54,6 +54,8 @@ class Batch(NamedTuple):
     """1 where there is a candidate, else 0."""
     clicks_BC: Tensor
     orders_BC: Tensor
+    values_BC: Tensor
+    """Revenue of the orders."""
     history_BH: Tensor
     types_BH: Tensor
     ages_s_BH: Tensor
@@ -103,6 +105,7 @@ def make_batch(rows: RankingRows, chosen: Ints, fold: int | None = None) -> Batc
         candidates_BC=torch.from_numpy(np.where(filled, rows.candidates[places], PADDING).astype(np.int64)),
         mask_BC=torch.from_numpy(filled.astype(np.float32)),
         clicks_BC=torch.from_numpy((rows.clicks[places] & filled).astype(np.float32)),
+        values_BC=torch.from_numpy(np.where(filled, rows.values[places], 0)),
         orders_BC=torch.from_numpy((rows.orders[places] & filled).astype(np.float32)),
         history_BH=torch.from_numpy(history),
         types_BH=torch.from_numpy(rows.history_types[chosen, :length].astype(np.int64)),

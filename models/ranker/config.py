@@ -140,6 +140,11 @@ class RankerConfig(Config):
     """Lets training explain clicks by the position shown; the served score knows no position (impressions only)."""
     order_weight: float = Field(default=1.0, ge=0)
     """`score = click + order_weight * order`, what lists are sorted by."""
+    value_head: bool = False
+    """A third head: the money that an order of the candidate brings. The output `value` is what is expected of showing
+    it, P(order) times that, in the catalogue's currency."""
+    value_weight: float = Field(default=0.0, ge=0)
+    """Added to the score: `value_weight * value`, so 1 / (a usual order) makes one usual order worth one click."""
     batch_size: int = Field(default=512, ge=1)
     """Lists per step."""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -169,6 +174,14 @@ class RankerConfig(Config):
     def _heads_divide(self) -> Self:
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads = {self.num_heads} does not divide dim = {self.dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_what_there_is(self) -> Self:
+        if self.value_weight and not self.value_head:
+            raise ValueError(
+                f"value_weight = {self.value_weight:g} needs value_head = true; set it, or the weight to 0"
+            )
         return self
 
     @model_validator(mode="after")

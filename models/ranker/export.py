@@ -28,6 +28,7 @@ from models.ranker.spec import (
     input_specs,
     model_name_of,
     output_specs,
+    parity_gap,
 )
 
 _OPSET = 18
@@ -43,8 +44,8 @@ class _Graph(nn.Module):
         super().__init__()
         self.network, self.names = network, names
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        scored: tuple[Tensor, Tensor, Tensor] = self.network(dict(zip(self.names, tensors, strict=True)))
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        scored: tuple[Tensor, ...] = self.network(dict(zip(self.names, tensors, strict=True)))
         return scored
 
 
@@ -73,7 +74,7 @@ def export_ranker(
         inputs=input_specs(
             config.features, history=config.history_length, inferred=config.inferred_length, dim=vector_dim
         ),
-        outputs=output_specs(),
+        outputs=output_specs(value=config.value_head),
         vocabularies=files,
         price_edges=edges,
     )
@@ -140,5 +141,5 @@ def _run_torch(network: Ranker, spec: RankerSpec, feed: Feed) -> list[npt.NDArra
 
 
 def _assert_equal(found: list[npt.NDArray[np.float32]], expected: list[npt.NDArray[np.float32]]) -> None:
-    gap = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+    gap = max(parity_gap(a, b) for a, b in zip(found, expected, strict=True))
     assert gap < _TOLERANCE, f"the exported graph differs from torch by {gap:.2e}, more than {_TOLERANCE:.0e}"

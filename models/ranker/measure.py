@@ -31,6 +31,7 @@ def measure(rows: RankingRows, scores: Scores, users: npt.NDArray[np.int64]) -> 
     clicks, orders = np.asarray(rows.clicks), np.asarray(rows.orders)
     owners = np.repeat(users, np.diff(offsets))
     per_list = list_metrics(scores.score, clicks, offsets)
+    earned = float(np.asarray(rows.values).sum())
     values = {
         "auc": auc(scores.score, clicks),
         "gauc": gauc(scores.score, clicks, owners),
@@ -40,9 +41,15 @@ def measure(rows: RankingRows, scores: Scores, users: npt.NDArray[np.int64]) -> 
         "ece": calibration_error(scores.click, clicks),
         "order_auc": auc(scores.order, orders),
         "order_ece": calibration_error(scores.order, orders),
+        "expected_over_earned": _over_earned(scores, earned),
         "lists": float(len(rows)),
     }
     return Measured({name: value for name, value in values.items() if not np.isnan(value)}, per_list.ndcg)
+
+
+def _over_earned(scores: Scores, earned: float) -> float:
+    """Expected revenue over what was earned: 1 is right."""
+    return float(scores.value.sum()) / earned if scores.value is not None and earned else float("nan")
 
 
 def _mean(values: Reals) -> float:

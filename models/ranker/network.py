@@ -12,7 +12,8 @@ Notable:
 - behind switches that are off: codes of the semantic id, the price against the history's, hour and weekday, popularity
   and newness of each candidate (`context.py`, `statistics.py`);
 - click and order heads, the order as click x conversion (ESMM, arXiv 1804.07931), each with an affine calibration;
-  conversion follows the click's logit until orders, of which there are few, say otherwise.
+  conversion follows the click's logit until orders, of which there are few, say otherwise;
+- where asked for, a third head in that chain: what an order brings (`RankerConfig.value_head`).
 
 Shape legend: B batch, C candidates, H history, K inferred, D vector, E width, S aspects,
 F features, M memories, A heads, G gates.
@@ -70,6 +71,8 @@ class Logits(NamedTuple):
 
     click: Tensor
     conversion: Tensor
+    spend: Tensor | None
+    """Logarithm of an order's revenue, over the usual one; None without a value head."""
     user_BE: Tensor | None
     """None where the summary is switched off."""
 
@@ -145,36 +148,40 @@ class ItemTower(nn.Module):
 class Tower(nn.Module):
     """From all that was read of a candidate to its two logits."""
 
-    def __init__(self, read: int, distribution: int, width: int, dropout: float) -> None:
+    def __init__(self, read: int, distribution: int, width: int, dropout: float, *, spends: bool) -> None:
         """Takes `read` features that lie along the last axis and `distribution` features that lie before it."""
         super().__init__()
         self.read = read
         self.first = nn.Linear(read + distribution, 2 * width)
         self.rest = nn.Sequential(
-            nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2)
+            nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 3 if spends else 2)
         )
         # Conversion learnt from nothing but the few orders of a log is noise: it starts as what the click says.
         self.follow = nn.Parameter(torch.tensor(_FIRST_FOLLOW))
         last = self.rest[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight[1])
+        nn.init.zeros_(last.weight[1:])
+        nn.init.zeros_(last.bias[1:])
         nn.init.constant_(last.bias[1], _FIRST_CONVERSION)
 
-    def forward(self, parts: Sequence[Tensor], distributions_BFC: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits of click and of conversion, [B, C]."""
+    def forward(
+        self, parts: Sequence[Tensor], distributions_BFC: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits of click and of conversion, and of spend where there is a head for it, [B, C]."""
         weight = self.first.weight
         hidden = linear(torch.cat(list(parts), -1), weight[:, : self.read], self.first.bias)
         if distributions_BFC:
             # One product takes the turned axes as they are: no copy is made.
             hidden = hidden + torch.cat(list(distributions_BFC), 1).transpose(-1, -2) @ weight[:, self.read :].T
-        click, own = self.rest(hidden).unbind(-1)
-        return click, own + self.follow * click.detach()
+        click, own, *spend = self.rest(hidden).unbind(-1)
+        return click, own + self.follow * click.detach(), spend[0] if spend else None
 
 
 class Ranker(nn.Module):
     """The network; `score_views` for training, `forward` for the exported graph."""
 
     calibration: Tensor
+    usual_order: Tensor
 
     def __init__(
         self, config: RankerConfig, sizes: Mapping[str, int], aspects: Sequence[int], codes: Tensor | None = None
@@ -188,7 +195,7 @@ class Ranker(nn.Module):
             codes: Rows of the table of codes, for each id (`rows.read_codes`); needed for `features.semantic_id`.
         """
         super().__init__()
-        self.features, self.order_weight = config.features, config.order_weight
+        self.features, self.order_weight, self.value_weight = config.features, config.order_weight, config.value_weight
         features, width = config.features, config.dim
         self.scale = width**-0.5
         self.lens = Lens(sum(aspects), config.lens_dim) if features.vectors and config.lens_dim else None
@@ -225,13 +232,15 @@ class Ranker(nn.Module):
         self.prices = PriceRelation(config.num_price_buckets) if features.price_relation else None
         if self.prices is not None:
             distribution += self.prices.width
-        self.tower = Tower(read, distribution, width, config.dropout)
+        self.tower = Tower(read, distribution, width, config.dropout, spends=config.value_head)
         # Fitted after the training, on other lists.
         self.fusion = Fusion() if features.confidences else None
         # What a click owes to the place on the page: learnt, and left out of the graph.
         self.position = nn.Parameter(torch.zeros(_NUM_POSITIONS)) if config.position_bias else None
         # Rows: click, order. Columns: scale, shift of the logit.
         self.register_buffer("calibration", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        # Revenue of an order; what one candidate's order brings is learnt relative to it.
+        self.register_buffer("usual_order", torch.ones(()))
 
     def score_views(self, views: Views) -> Logits:
         """Scores represented items."""
@@ -257,11 +266,11 @@ class Ranker(nn.Module):
             parts.append(views.statistics_BCF)
         if self.prices is not None:
             distributions.append(self.prices(views.candidate_prices_BC, views.history_prices_BH))
-        click, conversion = self.tower(parts, distributions)
+        click, conversion, spend = self.tower(parts, distributions)
         if self.fusion is not None and not self.training:
             assert views.confidences_BC is not None
             click = click + self.fusion(click, views.confidences_BC)
-        return Logits(click, conversion, user_BE)
+        return Logits(click, conversion, spend, user_BE)
 
     def with_position(self, logits: Logits) -> Logits:
         """Logits as seen by a user who reads the list from the top (Joachims et al., "Unbiased learning-to-rank")."""
@@ -294,16 +303,20 @@ class Ranker(nn.Module):
             return read, []
         return read, [self.inferred_histogram(similarity_BSKC, mask_BK, scores_BK[:, None, None])]
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Calibrated `click` and `order` probabilities and the `score` to sort by, each [B, C]."""
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The outputs of `spec.output_specs`, each [B, C]."""
         return self.calibrated(self.score_views(self._views(inputs)))
 
-    def calibrated(self, logits: Logits) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities from logits."""
+    def calibrated(self, logits: Logits) -> tuple[Tensor, ...]:
+        """Probabilities, score and, with a value head, expected revenue from logits."""
         (click_scale, click_shift), (order_scale, order_shift) = self.calibration.unbind(0)
         click = torch.sigmoid(click_scale * logits.click + click_shift)
         order = torch.sigmoid(order_scale * order_logit(logits) + order_shift)
-        return click, order, click + self.order_weight * order
+        score = click + self.order_weight * order
+        if logits.spend is None:
+            return click, order, score
+        value = order * torch.exp(logits.spend) * self.usual_order
+        return click, order, score + self.value_weight * value, value
 
     def _views(self, inputs: Mapping[str, Tensor]) -> Views:
         sides = {side: side_fields(inputs, side) for side in ("candidate", "history", "inferred")}

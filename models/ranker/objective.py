@@ -31,6 +31,8 @@ class Objective(nn.Module):
         views = view(self.network, self.catalogue, share)
         logits = self.network.score_views(views)
         total = loss(self.network.with_position(logits), share, batch, softmax_weight=self.config.softmax_weight)
+        if logits.spend is not None:
+            total = total + value_loss(logits.spend, share, batch, self.network.usual_order)
         if logits.user_BE is None:
             return total
         return total + self.config.contrast_weight * self._contrast(logits.user_BE, batch, rows)
@@ -64,3 +66,18 @@ def loss(logits: Logits, share: Batch, batch: Batch, *, softmax_weight: float) -
     listwise = -(F.log_softmax(masked, 1) * share.clicks_BC).sum(1) / share.clicks_BC.sum(1).clamp(min=1)
     num_clicked = (batch.clicks_BC.sum(1) > 0).sum().clamp(min=1)
     return (click + order) / batch.mask_BC.sum() + softmax_weight * listwise.sum() / num_clicked
+
+
+def value_loss(spend_BC: Tensor, share: Batch, batch: Batch, usual: Tensor) -> Tensor:
+    """Negative log-likelihood of the orders' revenues, were they exponentially distributed; the mean over the orders.
+
+    With y the revenue over the usual one and s the logarithm of its mean: s + y exp(-s), whose expectation is least
+    where exp(s) is the mean of y, whatever its distribution (the deviance of the gamma family).
+    """
+    is_paid = _is_paid(share)
+    found = (spend_BC + share.values_BC / usual * torch.exp(-spend_BC)) * is_paid
+    return found.sum() / _is_paid(batch).sum().clamp(min=1)
+
+
+def _is_paid(batch: Batch) -> Tensor:
+    return batch.orders_BC * (batch.values_BC > 0)

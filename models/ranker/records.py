@@ -35,6 +35,8 @@ class RankingRows:
     """[M]"""
     orders: npt.NDArray[np.bool_]
     """[M]"""
+    values: Floats
+    """[M], revenue of the orders."""
     history: npt.NDArray[np.int32]
     """[N, H], newest first."""
     history_types: npt.NDArray[np.int8]
@@ -83,6 +85,7 @@ class RowWriter:
         candidates = [
             ("candidates", np.int32),
             ("confidences", np.float32),
+            ("values", np.float32),
             ("statistics", np.float32, (NUM_STATISTICS if statistics else 0,)),
             ("clicks", np.bool_),
             ("orders", np.bool_),

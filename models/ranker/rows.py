@@ -209,6 +209,7 @@ def _encode_batch(
         "candidates": candidates,
         "clicks": _flat(frame["clicks"]).to_numpy(),
         "orders": _flat(frame["orders"]).to_numpy(),
+        "values": _flat(frame["values"]).to_numpy(),
         "history": history,
         "history_types": _padded(frame["history_event_types"], length, _types)[0],
         "history_ages_s": np.where(filled, ages + since[:, None], 0).astype(np.float32),

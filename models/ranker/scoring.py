@@ -17,8 +17,6 @@ from models.ranker.rows import ItemTable, encode_catalogue
 from models.ranker.search import Search
 from models.ranker.spec import MODEL_FILE, RankerSpec
 
-OUTPUTS = ("click", "order", "score")
-
 
 class Scores(NamedTuple):
     """Scores of all candidates, in the order of `RankingRows.candidates`, each [M]."""
@@ -26,6 +24,8 @@ class Scores(NamedTuple):
     click: Floats
     order: Floats
     score: Floats
+    value: Floats | None = None
+    """Expected revenue; None without a value head."""
 
 
 class ExportedRanker:
@@ -59,12 +59,13 @@ class ExportedRanker:
 
     def score(self, rows: RankingRows, *, batch_size: int) -> Scores:
         """Scores every list, `batch_size` lists at a time."""
-        scores = Scores(*(np.empty(len(rows.candidates), np.float32) for _ in OUTPUTS))
+        names = [tensor.name for tensor in self.spec.outputs]
+        scores = {name: np.empty(len(rows.candidates), np.float32) for name in names}
         for start in range(0, len(rows), batch_size):
             chosen: npt.NDArray[np.int64] = np.arange(start, min(start + batch_size, len(rows)))
             places, filled = candidate_grid(rows, chosen)
-            found = self.session.run(list(OUTPUTS), build_feed(self.spec, self.table, rows, chosen))
-            for target, values in zip(scores, found, strict=True):
+            found = self.session.run(names, build_feed(self.spec, self.table, rows, chosen))
+            for target, values in zip(scores.values(), found, strict=True):
                 target[places[filled]] = values[filled]
             rows.release()
-        return scores
+        return Scores(**scores)

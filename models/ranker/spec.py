@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from contracts.config import Config
 from contracts.errors import UserError
 from models.ranker.config import FeatureConfig
@@ -58,7 +61,8 @@ class RankerSpec(Config):
     inputs: tuple[TensorSpec, ...]
     """Inputs of the graph, only those that the ranker reads."""
     outputs: tuple[TensorSpec, ...]
-    """`click` and `order` (calibrated probabilities) and `score` (what to sort by), each [C]."""
+    """`click` and `order` (calibrated probabilities), `score` (what to sort by) and, of a ranker with a value head,
+    `value` (expected revenue), each [C]."""
     vocabularies: dict[str, str]
     """`item`, `category`, `brand` -> file beside the spec; row n holds the value of index n + 2."""
     price_edges: tuple[float, ...]
@@ -129,9 +133,15 @@ def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: in
     return tuple(found)
 
 
-def output_specs() -> tuple[TensorSpec, ...]:
-    """The outputs of every ranker."""
-    return tuple(_floats(name, DYNAMIC) for name in ("click", "order", "score"))
+def output_specs(*, value: bool = False) -> tuple[TensorSpec, ...]:
+    """The outputs of every ranker, and of one with a value head."""
+    names = ("click", "order", "score", *(["value"] if value else []))
+    return tuple(_floats(name, DYNAMIC) for name in names)
+
+
+def parity_gap(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    """Largest difference of two computations of an output; of what is above 1, as money is, in proportion to it."""
+    return float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max())
 
 
 def _floats(name: str, *dims: int) -> TensorSpec:

@@ -70,6 +70,8 @@ def train_ranker(
         trainer = _train(known, config, checkpoints)
         gain = _fuse(network, catalogue, rows.validation, config) if config.features.confidences else 0.0
         _calibrate(network, catalogue, rows.calibration, config)
+        if config.value_head:
+            _scale_values(network, catalogue, rows.calibration, config)
         spec = export_ranker(
             network, known.encoder, config, space=known.space, vector_dim=known.vector_dim, folder=made.path
         )
@@ -134,6 +136,8 @@ def _prepare(
     learnt = folds if search is not None and len(catalogue.folds) else None
     rows = _read_rows(encode, protocol, config, scratch, search, learnt)
     own = user_folds(training_set / TRAINING_SET_FILE, split=TRAIN, protocol=protocol, num_folds=len(catalogue.folds))
+    if config.value_head:
+        network.usual_order.fill_(_usual_order(rows.train))
     digests = [read_lineage(path).digest for path in (training_set, dataset, item_embeddings)]
     run = digest_value([*digests, config.model_dump(mode="json"), code_version()])
     return _Prepared(network, encoder, table, catalogue, rows, own, space, vector_dim, run)
@@ -228,6 +232,24 @@ def _calibrate(network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, 
         fit_platt(np.concatenate(orders), np.concatenate(order_labels)),
     ]
     network.calibration.copy_(torch.tensor(fitted))
+
+
+def _scale_values(network: Ranker, catalogue: CatalogueTensors, rows: RankingRows, config: RankerConfig) -> None:
+    """Makes the expected revenue of the validation lists what they earned."""
+    expected = earned = 0.0
+    for batch, logits in score_lists(network, catalogue, rows, spread(len(rows), config.max_validation_lists)):
+        *_, value = network.calibrated(logits)
+        expected += float((value * batch.mask_BC).sum())
+        earned += float(batch.values_BC.sum())
+    if expected > 0 and earned > 0:
+        network.usual_order.mul_(earned / expected)
+
+
+def _usual_order(rows: RankingRows) -> float:
+    """Mean revenue of an order; 1 where nothing was ordered, or nothing has a price."""
+    paid = rows.values[rows.orders & (rows.values > 0)]
+    rows.release()
+    return float(paid.mean()) if len(paid) else 1.0
 
 
 def _describe(path: Path, progress: Progress, trainer: Trainer, network: Ranker) -> None:

@@ -196,7 +196,8 @@ def score_lists(
         for start in range(0, len(chosen), 128):
             batch = make_batch(rows, by_length[start : start + 128])
             logits = network.score_views(view(network, catalogue, batch.to(catalogue.vectors.device)))
-            yield batch, Logits(logits.click.cpu(), logits.conversion.cpu(), None)
+            spend = None if logits.spend is None else logits.spend.cpu()
+            yield batch, Logits(logits.click.cpu(), logits.conversion.cpu(), spend, None)
 
 
 def spread(total: int, count: int) -> npt.NDArray[np.int64]:

@@ -153,4 +153,5 @@ def _arrays(first: int) -> dict[str, np.ndarray]:
         "statistics": np.empty((3, 0)),
         "clicks": candidates > first,
         "orders": candidates > first,
+        "values": np.zeros(len(candidates), np.float32),
     }

@@ -26,10 +26,10 @@ def test_a_histogram_counts_by_gaussian_kernels() -> None:
 
 def test_an_order_is_a_click_and_a_conversion() -> None:
     click, conversion = torch.randn(2, 50, dtype=torch.float64).mul(3)
-    found = torch.sigmoid(order_logit(Logits(click, conversion, None)))
+    found = torch.sigmoid(order_logit(Logits(click, conversion, None, None)))
     torch.testing.assert_close(found, torch.sigmoid(click) * torch.sigmoid(conversion))
     extremes = torch.tensor([-200.0, 200.0])
-    assert torch.isfinite(order_logit(Logits(extremes, extremes.flip(0), None))).all()
+    assert torch.isfinite(order_logit(Logits(extremes, extremes.flip(0), None, None))).all()
 
 
 def test_attention_is_a_softmax_and_its_log_sum() -> None:
