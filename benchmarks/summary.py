@@ -9,7 +9,6 @@ RANKERS = {
     "knowledge": "with knowledge and inferred behaviours",
 }
 
-
 VECTORS = {
     "ids": "none (ids, category, brand, price)",
     "raw_text": "raw text, as the encoder gives it",
@@ -203,8 +202,8 @@ def _ranker_lines(found: dict[str, Row]) -> list[str]:
     datasets, metrics = ("electronics", "scientific"), ("ndcg10", "cold_ndcg10")
     lines = [
         "**The ranker, enhancement by enhancement** (NDCG@10, test part, contemporaneous candidates; "
-        f"`{first.command}`, commit {first.commit}, {first.hardware}; in brackets the number of seeds; rows of another commit say so in "
-        "docs/results.md):\n",
+        f"`{first.command}`, commit {first.commit}, {first.hardware}; in brackets the number of seeds; "
+        "rows of another commit say so in docs/results.md):\n",
         "| ranker | " + " | ".join(f"{name}, {part}" for name in datasets for part in ("all", "cold")) + " |",
         "|---|" + "---|" * 4,
     ]
