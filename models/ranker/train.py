@@ -76,7 +76,7 @@ def train_ranker(
             network, known.encoder, config, space=known.space, vector_dim=known.vector_dim, folder=made.path
         )
         golden = build_feed(spec, known.table, rows.train, np.arange(min(_GOLDEN_LISTS, len(rows.train))))
-        write_golden_rows(network, spec, golden, made.path)
+        write_golden_rows(network, spec, golden, made.path, quantized=config.quantized)
         progress = trainer.progress
         _describe(made.path / "training.json", progress, trainer, network)
         made.metrics |= {"validation.ndcg10": progress.best_metric, "epochs": progress.epoch, "lists": len(rows.train)}

@@ -141,3 +141,18 @@ def test_training_learns_the_tastes_and_is_calibrated(ranker: Path) -> None:
     # 15 negatives: chance is 0.28.
     assert told["best_validation_ndcg10"] > 0.5
     assert all(scale > 0 for scale, _ in told["calibration"])
+
+
+def test_a_quantized_graph_says_much_the_same(shop: Shop, ranker: Path, tmp_path: Path) -> None:
+    train_ranker(
+        *shop.inputs, tiny_config(quantized=True), checkpoints=tmp_path / "checkpoints", out=tmp_path / "small"
+    )
+    feed, expected = _golden(ranker)
+    for found, wanted in zip(_run(tmp_path / "small", feed), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=0.1)
+    own, golden = _golden(tmp_path / "small")
+    first = {name: values[:1] for name, values in own.items()}
+    for found, wanted in zip(_run(tmp_path / "small", first), golden, strict=True):
+        np.testing.assert_allclose(found, wanted[:1], atol=1e-5)
+    assert [path.name for path in (tmp_path / "small").glob("*.onnx")] == [MODEL_FILE]
+    assert load_file(tmp_path / "small" / WEIGHTS_FILE).keys() == load_file(ranker / WEIGHTS_FILE).keys()
