@@ -47,7 +47,7 @@ def write_ranker(config: RankerConfig, dataset: Path, out: Path, *, space: str =
     network = Ranker(config, encoder.sizes, (dim,))
     with new_artifact(out, kind="ranker", inputs={"dataset": dataset}, config=config) as artifact:
         spec = export_ranker(network, encoder, config, space=space, vector_dim=dim, folder=artifact.path)
-        write_golden_rows(network, spec, _golden(spec, encoder), artifact.path)
+        write_golden_rows(network, spec, _golden(spec, encoder), artifact.path, quantized=config.quantized)
     return spec
 
 

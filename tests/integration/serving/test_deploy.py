@@ -49,6 +49,18 @@ def test_deploy_switch_and_roll_back(served: Served, config: ServingConfig) -> N
     assert load_routed(config).revision == 3
 
 
+def test_a_quantized_ranker_with_a_value_head_is_served(served: Served, config: ServingConfig, tmp_path: Path) -> None:
+    dataset = served.challenger.parent / "dataset"
+    ranker = RankerConfig(dim=8, num_heads=2, value_head=True, value_weight=0.1, quantized=True)
+    spec = write_ranker(ranker, dataset, tmp_path / "ranker")
+    found = deploy_rankers({"all": tmp_path / "ranker"}, config, state=config.state)
+    assert found["parity_max_difference"] < 1e-4
+    with np.load(tmp_path / "ranker" / GOLDEN_FILE, allow_pickle=False) as golden:
+        feed = {tensor.name: golden[f"input_{tensor.name}"][:1] for tensor in spec.inputs}
+    (answer,) = TritonControl(config.triton).run(spec.model_name, feed, ("order", "value"))
+    np.testing.assert_array_less(0, answer["value"])
+
+
 def test_answers_do_not_depend_on_who_else_asks(served: Served, config: ServingConfig) -> None:
     deploy_rankers({"all": served.challenger}, config, state=config.state)
     spec = RankerSpec.read(served.challenger)
