@@ -7,13 +7,9 @@ a long history finds), `shop` (calibration and the order head on impressions). E
 `quick....` and exits 1 on a regression.
 """
 
-import os
 import sys
-from importlib import import_module
 
-from benchmarks.baselines import read_baselines, regressions
-from benchmarks.command import read_command
-from benchmarks.results import ROOT, Row, write_rows
+from benchmarks.command import measure_parts, read_command
 
 PARTS = ("score", "cost", "long", "shop", "peers", "ladder")
 
@@ -21,18 +17,7 @@ PARTS = ("score", "cost", "long", "shop", "peers", "ladder")
 def main() -> int:
     """Measures the chosen parts."""
     parts, quick = read_command(__doc__, PARTS, quick="the embedded shop, one seed; compares with the baselines")
-    os.chdir(ROOT.parent)  # the configurations' paths are relative to the repository
-    worse = []
-    for part in parts:
-        rows: list[Row] = list(import_module(f"benchmarks.ranker_{part}").measure(quick=quick))
-        if quick:
-            rows = [row.model_copy(update={"id": f"quick.{row.id}"}) for row in rows]
-            worse += regressions(rows, read_baselines())
-        else:
-            print(f"wrote {write_rows('ranker', rows)}")
-        print("\n".join(f"{row.id}: {row.value:.4f} +- {row.sd or 0:.4f}" for row in rows), flush=True)
-    print("\n".join(worse))
-    return 1 if worse else 0
+    return measure_parts("ranker", parts, quick=quick)
 
 
 if __name__ == "__main__":

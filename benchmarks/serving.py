@@ -8,13 +8,9 @@ rows into benchmarks/results/serving.json at its end. `--quick`: smaller and sho
 compares with the baselines named `quick....` and exits 1 on a regression.
 """
 
-import os
 import sys
-from importlib import import_module
 
-from benchmarks.baselines import read_baselines, regressions
-from benchmarks.command import read_command
-from benchmarks.results import ROOT, Row, write_rows
+from benchmarks.command import measure_parts, read_command
 
 PARTS = ("latency", "throughput", "materialize", "faults", "fuzz", "switch", "degraded")
 
@@ -22,18 +18,7 @@ PARTS = ("latency", "throughput", "materialize", "faults", "fuzz", "switch", "de
 def main() -> int:
     """Measures the chosen parts."""
     parts, quick = read_command(__doc__, PARTS, quick="smaller and shorter; compares with the baselines")
-    os.chdir(ROOT.parent)  # the configurations' paths are relative to the repository
-    worse = []
-    for part in parts:
-        rows: list[Row] = list(import_module(f"benchmarks.serving_{part}").measure(quick=quick))
-        if quick:
-            rows = [row.model_copy(update={"id": f"quick.{row.id}"}) for row in rows]
-            worse += regressions(rows, read_baselines())
-        else:
-            print(f"wrote {write_rows('serving', rows)}")
-        print("\n".join(f"{row.id}: {row.value:.4g} {row.unit}" for row in rows), flush=True)
-    print("\n".join(worse))
-    return 1 if worse else 0
+    return measure_parts("serving", parts, quick=quick)
 
 
 if __name__ == "__main__":
