@@ -122,7 +122,7 @@ Forced = Annotated[
 @app.post(
     "/rank",
     response_model=RankResponse,
-    responses=_REFUSALS | {401: {"description": "Arms are forced without the right to."}},
+    responses=_REFUSALS | _UNAUTHORIZED,
 )
 async def rank(request: RankRequest, ranking: Ranking, limits: Limits, arms: Forced = None) -> Response:
     """Ranks candidates for a user."""
