@@ -56,15 +56,17 @@ class TritonScorer:
         Raises:
             TritonError: no answer within `timeout_s`, or an error.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline, was_away = time.monotonic() + timeout_s, False
         while True:
             try:
                 found = await self._infer(model, feed, outputs, timeout_s=max(deadline - time.monotonic(), 0.001))
             except InferenceServerException as error:
                 unreachable = error.status() == str(grpc.StatusCode.UNAVAILABLE)
                 if not unreachable or self._is_down or time.monotonic() + _RETRY_PAUSE_S >= deadline:
-                    self._is_down = unreachable
+                    # The last try may have had no time left to find out.
+                    self._is_down = unreachable or was_away
                     raise TritonError(f"{error.status()}: {error.message()}") from error
+                was_away = True
             else:
                 self._is_down = False
                 return found
