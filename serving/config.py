@@ -92,6 +92,8 @@ class EventLogConfig(Config):
     """Keep about so many entries per stream; the oldest go whether they were read or not. None keeps all."""
     max_backlog_bytes: int = Field(default=1 << 30, ge=1)
     """What may wait for a sink that is away; beyond it, events are answered 503 and rankings say `event_log`."""
+    send_every_ms: float = Field(default=20.0, ge=0, le=10_000)
+    """Records are gathered so long before they are sent to the sink together."""
     exposure_sync_ms: float = Field(default=50.0, ge=1, le=10_000)
     """An exposure is written before the answer and on the disk so much later; a loss of power costs at most that.
     Events are on the disk before they are acknowledged."""

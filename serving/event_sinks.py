@@ -23,14 +23,18 @@ FIELD: Final = "record"
 _TIMEOUT_S: Final = 5.0
 # A script, not MULTI: that would note the position even where an XADD before it fails.
 _APPEND: Final = f"""
-for place = 4, #ARGV do
-  if ARGV[3] == '' then
+if (redis.call('HGET', KEYS[2], ARGV[1]) or '0') ~= ARGV[2] then
+  return 0
+end
+for place = 5, #ARGV do
+  if ARGV[4] == '' then
     redis.call('XADD', KEYS[1], '*', '{FIELD}', ARGV[place])
   else
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', '{FIELD}', ARGV[place])
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', '{FIELD}', ARGV[place])
   end
 end
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+return 1
 """
 
 
@@ -60,11 +64,11 @@ class RedisSink:
         except RedisError as error:
             raise SinkError(str(error)) from error
 
-    def send(self, kind: str, lines: Sequence[bytes], *, source: str, position: int) -> None:
-        """Appends lines to the stream of their kind and notes the position, as one step."""
+    def send(self, kind: str, lines: Sequence[bytes], *, source: str, start: int, end: int) -> bool:
+        """Appends lines to the stream of their kind and notes the position, as one step, if it holds `start` so far."""
         keys = [self._key(kind), self._key("positions")]
         try:
-            self._append(keys=keys, args=[source, position, self._max_entries or "", *lines])
+            return bool(self._append(keys=keys, args=[source, start, end, self._max_entries or "", *lines]))
         except RedisError as error:
             raise SinkError(str(error)) from error
 

@@ -35,8 +35,11 @@ class Sink(Protocol):
         """
         ...
 
-    def send(self, kind: str, lines: Sequence[bytes], *, source: str, position: int) -> None:
-        """Stores lines, and with them the file's new position.
+    def send(self, kind: str, lines: Sequence[bytes], *, source: str, start: int, end: int) -> bool:
+        """Stores the lines between two positions of a file, and with them that it holds the file up to `end`.
+
+        Returns:
+            False, and nothing is stored, where the sink does not hold the file up to `start` and no further.
 
         Raises:
             SinkError: nothing was stored, or it is not known whether it was: `position` tells.
@@ -52,20 +55,27 @@ class Forwarder:
     """A thread that follows the event log's files; started and closed by the log."""
 
     def __init__(
-        self, sink: Sink, *, max_backlog_bytes: int, on_backlog: Callable[[int], object] = lambda _: None
+        self,
+        sink: Sink,
+        *,
+        max_backlog_bytes: int,
+        gather_s: float = 0.0,
+        on_backlog: Callable[[int], object] = lambda _: None,
     ) -> None:
         """Takes a sink; nothing is sent yet.
 
         Args:
             sink: where records go.
             max_backlog_bytes: what may wait before the log takes no more.
+            gather_s: how long records are gathered before they are sent together: each sending takes time from requests.
             on_backlog: told how many bytes wait, about once a second.
         """
         self._sink = sink
         self._max_backlog_bytes = max_backlog_bytes
+        self._gather_s = gather_s
         self._on_backlog = on_backlog
         self._changed = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self._positions: dict[LogFile, int] = {}
         self._done: set[Path] = set()
         self._look_at = 0.0
@@ -95,18 +105,18 @@ class Forwarder:
 
     def close(self) -> None:
         """Sends what waits if the sink is there; the rest waits in the files for the next start."""
-        self._closed = True
+        self._closed.set()
         self._changed.set()
         self._thread.join(_CLOSE_TIMEOUT_S)
         self._sink.close()
 
     def _run(self) -> None:
-        closed = False
+        closed, asks = False, True
         while not closed:
-            closed = self._closed
+            closed = self._closed.is_set()
             self._changed.clear()
             try:
-                self._forward_all()
+                self._forward_all(asks=asks)
                 self.is_failing = False
             except Exception as error:
                 # Whatever goes wrong: the records are in the files, and the next ones want to be sent.
@@ -114,14 +124,22 @@ class Forwarder:
                     _log.warning("the event sink fails; records wait in %s: %s", self._folder, error)
                 self.is_failing = True
             self._on_backlog(self.backlog_bytes)
-            # A sink that is away is tried once a second, however much comes in meanwhile.
-            waiter = threading.Event() if self.is_failing else self._changed
             if not closed:
-                waiter.wait(_IDLE_S)
+                asks = not self._wait_for_more()
 
-    def _forward_all(self) -> None:
-        for own in self._positions:
-            self._positions[own] = self._forward(own)
+    def _wait_for_more(self) -> bool:
+        """Is there more to send, to a sink whose position is known? Else it is time to ask."""
+        if self.is_failing:  # A sink that is away is tried once a second, however much comes in meanwhile.
+            self._closed.wait(_IDLE_S)
+            return False
+        if not self._changed.wait(_IDLE_S):
+            return False
+        self._closed.wait(self._gather_s)
+        return True
+
+    def _forward_all(self, *, asks: bool) -> None:
+        for own, position in self._positions.items():
+            self._positions[own] = self._forward(own, self._sink.position(own.path.name) if asks else position)
         if time.monotonic() >= self._look_at:
             self._take_over()
             self._look_at = time.monotonic() + _IDLE_S
@@ -130,13 +148,14 @@ class Forwarder:
         for path in sorted(self._folder.glob("*.jsonl")):
             if path not in self._done and (orphan := claim(path)) is not None:
                 with orphan:
-                    self._forward(orphan)
+                    self._forward(orphan, self._sink.position(path.name))
                 self._done.add(path)
 
-    def _forward(self, file: LogFile) -> int:
+    def _forward(self, file: LogFile, position: int) -> int:
         source = file.path.name
-        position = self._sink.position(source)
         while content := file.read(position, _CHUNK_BYTES):
-            position += len(content)
-            self._sink.send(source.partition("-")[0], content.splitlines(), source=source, position=position)
+            kind, end = source.partition("-")[0], position + len(content)
+            is_stored = self._sink.send(kind, content.splitlines(), source=source, start=position, end=end)
+            # It stands elsewhere where it lost something, or where an answer of its was lost.
+            position = end if is_stored else self._sink.position(source)
         return position

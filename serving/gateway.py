@@ -57,7 +57,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _event_log(config: ServingConfig) -> EventLog:
     settings, forwarder = config.event_log, None
     if (sink := make_sink(settings)) is not None:
-        forwarder = Forwarder(sink, max_backlog_bytes=settings.max_backlog_bytes, on_backlog=UNSENT.set)
+        forwarder = Forwarder(
+            sink,
+            max_backlog_bytes=settings.max_backlog_bytes,
+            gather_s=settings.send_every_ms / 1000,
+            on_backlog=UNSENT.set,
+        )
     return EventLog(config.events, sync_behind_s=settings.exposure_sync_ms / 1000, forwarder=forwarder)
 
 
@@ -88,12 +93,13 @@ _UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: {"description": "No right
 _FULL: dict[int | str, dict[str, Any]] = {503: {"description": "The event log cannot take this now; send it again."}}
 
 
-def _ranking(request: Request) -> RankingService:
+# Asynchronous, though they wait for nothing: plain functions are handed to a thread and back.
+async def _ranking(request: Request) -> RankingService:
     service: RankingService = request.app.state.ranking
     return service
 
 
-def _limits(request: Request) -> GatewayConfig:
+async def _limits(request: Request) -> GatewayConfig:
     config: GatewayConfig = request.app.state.config
     return config
 

@@ -114,7 +114,7 @@ def test_what_redis_refuses_is_not_taken_as_sent(server: RedisServer) -> None:
         redis.set(EVENTS, "something else")
     with closing(RedisSink(server.url, name="reaseq")) as sink:
         with pytest.raises(SinkError, match="WRONGTYPE"):
-            sink.send("events", [b"{}"], source="file", position=2)
+            sink.send("events", [b"{}"], source="file", start=0, end=2)
         assert sink.position("file") == 0
 
 
