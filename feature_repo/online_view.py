@@ -1,31 +1,26 @@
 """One feature view inside the online store, row by row: written, and read back as it lies there.
 
 `FeastView` goes through Feast's provider and works with every store. `RedisView` writes and reads the same bytes in
-Feast's documented Redis layout (docs/specs/online_store_format.md of Feast: a hash per entity, a field per feature) by
-itself: Feast's handling of each row takes twice as long.
+Feast's Redis layout by itself: Feast's handling of each row takes twice as long.
 """
 
 import hashlib
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 from feast import FeatureStore, FeatureView, ValueType
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.infra.provider import get_provider
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Int64List, StringList, Value
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
+from feature_repo.redis_layout import RedisKeys, entity_key, field_names, time_field
 from feature_repo.views import TIMESTAMP
 
 _NO_VALUE: Final = b""
 _SECOND_US: Final = 1_000_000
-_LENGTH: Final = struct.Struct("<I")
 _MAKERS: Final[dict[ValueType, Callable[[Any], Value]]] = {
     ValueType.BYTES: lambda value: Value(bytes_val=value),
     ValueType.STRING: lambda value: Value(string_val=value),
@@ -101,7 +96,7 @@ class FeastView:
 
     def read(self, keys: Sequence[str]) -> list[OnlineRow | None]:
         """What the store holds under these keys; None where there is nothing."""
-        entities = [self._entity(key) for key in keys]
+        entities = [entity_key(self._join_key, key) for key in keys]
         found = self._provider.online_read(self._config, self._view, entities, list(self._types))
         return [
             OnlineRow(key, tuple(values[name].SerializeToString() for name in self._types), _to_us(time))
@@ -114,7 +109,7 @@ class FeastView:
         """Writes rows, whatever the store holds."""
         data = [
             (
-                self._entity(row.key),
+                entity_key(self._join_key, row.key),
                 dict(zip(self._types, map(Value.FromString, row.values), strict=True)),
                 datetime.fromtimestamp(row.time_us / _SECOND_US, UTC),
                 None,
@@ -124,9 +119,6 @@ class FeastView:
         if data:
             self._provider.online_write_batch(self._config, self._view, data, None)
 
-    def _entity(self, key: str) -> EntityKey:
-        return EntityKey(join_keys=[self._join_key], entity_values=[Value(string_val=key)])
-
 
 class RedisView(FeastView):
     """A view in Redis, in Feast's layout."""
@@ -135,17 +127,14 @@ class RedisView(FeastView):
         """Takes a view of a store."""
         super().__init__(store, view)
         self._redis = RedisOnlineStore()._get_client(store.config.online_store)
-        # Keys differ in the id alone, which comes last, after its length.
-        version = self._config.entity_key_serialization_version
-        self._head = bytes(serialize_entity_key(self._entity(""), version))[: -_LENGTH.size]
-        self._project = self._config.project.encode()
-        self._fields = [_mmh3(f"{self.name}:{feature}") for feature in self._types] + [f"_ts:{self.name}".encode()]
+        self._keys = RedisKeys(store.config, self._join_key)
+        self._fields = [*field_names(self.name, list(self._types)), time_field(self.name)]
 
     def read(self, keys: Sequence[str]) -> list[OnlineRow | None]:
         """What the store holds under these keys; None where there is nothing."""
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.execute_command("HMGET", self._place(key), *self._fields)
+                pipe.execute_command("HMGET", self._keys.of(key), *self._fields)
             found = pipe.execute()
         return [_row(key, values) for key, values in zip(keys, found, strict=True)]
 
@@ -155,12 +144,8 @@ class RedisView(FeastView):
             for row in rows:
                 values = (*row.values, _moment(row.time_us))
                 pairs = (part for pair in zip(self._fields, values, strict=True) for part in pair)
-                pipe.execute_command("HSET", self._place(row.key), *pairs)
+                pipe.execute_command("HSET", self._keys.of(row.key), *pairs)
             pipe.execute()
-
-    def _place(self, key: str) -> bytes:
-        encoded = key.encode()
-        return b"".join((self._head, _LENGTH.pack(len(encoded)), encoded, self._project))
 
 
 def _row(key: str, values: Sequence[bytes | None]) -> OnlineRow | None:
