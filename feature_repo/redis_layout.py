@@ -18,7 +18,7 @@ _LENGTH: Final = struct.Struct("<I")
 
 
 class RedisKeys:
-    """Keys of one kind of entity. They differ in the id alone, which comes last but for the project, after its length."""
+    """Keys of one kind of entity. They differ in the id alone, which comes after its length, before the project."""
 
     def __init__(self, config: RepoConfig, join_key: str) -> None:
         """Takes the store's configuration and the column of the ids, which are strings."""
