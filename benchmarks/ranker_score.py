@@ -121,7 +121,8 @@ def _random(tensor: TensorSpec, rng: np.random.Generator) -> Any:
     field = tensor.name.partition("_")[2]
     if field == "vectors":
         parts = [rng.standard_normal((*shape[:-1], length), dtype=np.float32) for length in ASPECTS]
-        return np.concatenate([part / np.linalg.norm(part, axis=-1, keepdims=True) for part in parts], -1)
+        unit = np.concatenate([part / np.linalg.norm(part, axis=-1, keepdims=True) for part in parts], -1)
+        return unit.astype(tensor.dtype)
     if tensor.dtype == "float32":
         scale = 1.0 if field == "scores" else 1e7
         return scale * rng.random(shape, dtype=np.float32)

@@ -90,12 +90,12 @@ def write_ranker(dataset: Path, out: Path, *, seed: int) -> RankerSpec:
 
 def random_tensor(
     tensor: TensorSpec, rng: np.random.Generator, *, batch: int, candidates: int
-) -> npt.NDArray[np.int64 | np.float32]:
+) -> npt.NDArray[np.int64 | np.float32 | np.float16]:
     """Random values that every vocabulary holds."""
     shape = (batch, *(candidates if size == DYNAMIC else size for size in tensor.dims))
     if tensor.dtype == "int64":
         return rng.integers(2, 4, shape)
-    return rng.random(shape, dtype=np.float32)
+    return rng.random(shape, dtype=np.float32).astype(tensor.dtype)
 
 
 def _golden(spec: RankerSpec) -> Feed:

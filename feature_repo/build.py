@@ -13,6 +13,7 @@ from contracts.errors import UserError
 from contracts.tables import INFERRED_BEHAVIORS, ITEM_EMBEDDINGS
 from feature_repo.config import FeatureConfig
 from feature_repo.histories import iter_histories
+from feature_repo.items import VECTOR_DTYPE
 
 
 def build_features(
@@ -37,9 +38,18 @@ def build_features(
 
 
 def vectors_to_bytes(embeddings: pl.Series) -> pa.Array:
-    """Embeddings as raw little-endian float32, one binary value each: read online without any parsing."""
-    matrix = np.vstack(embeddings.to_list() or [np.empty((0, 1))]).astype("<f4")
-    width = 4 * matrix.shape[1]
+    """Embeddings as raw half floats (`VECTOR_DTYPE`), one binary value each: read online without any parsing.
+
+    Raises:
+        UserError: a number is not finite, or too large.
+    """
+    matrix = np.vstack(embeddings.to_list() or [np.empty((0, 1))])
+    limit = np.finfo(VECTOR_DTYPE).max
+    # A NaN fails the comparison as well.
+    if not (np.abs(matrix) <= limit).all():
+        raise UserError(f"an item embedding holds a number beyond +-{limit:g}, or none; normalise the embeddings")
+    matrix = matrix.astype(VECTOR_DTYPE)
+    width = VECTOR_DTYPE.itemsize * matrix.shape[1]
     fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(embeddings), [None, pa.py_buffer(matrix)])
     return fixed.cast(pa.binary())
 

@@ -3,9 +3,7 @@
 What is not there is said (`UserFeatures.missing`, `ItemFeatures.known`, `.has_vector`), never guessed.
 """
 
-import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from feast import FeatureStore
-from feast.online_response import OnlineResponse
 
 from contracts.errors import UserError
-from feature_repo.items import ItemCache, ItemFeatures
+from feature_repo.items import VECTOR_DTYPE, Encode, Halves, ItemCache, ItemFeatures, StoredItems
 from feature_repo.materialize import MATERIALIZED_FILE
+from feature_repo.online_source import Columns, Views, open_source
 from feature_repo.store import open_store
 from feature_repo.views import USER_VIEWS
 
@@ -55,10 +53,8 @@ class UserFeatures:
 class _Plan(NamedTuple):
     """What a feature service reads of users and of items."""
 
-    user_refs: list[str]
-    item_refs: list[str]
-    item_views: str
-    """Names the cache: services that read the same views share one."""
+    of_users: Views
+    of_items: Views
     user_ttl: timedelta
     """How long a user's values count; zero is for ever."""
 
@@ -76,10 +72,7 @@ class FeatureReader:
         self._folder = store
         self._cached_items = cached_items
         self._store = open_store(store)
-        # SQLite has no asynchronous reads: one thread keeps its connection to itself.
-        self._thread: ThreadPoolExecutor | None = None
-        if self._store.config.online_store.type == "sqlite":
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feature-store")
+        self._source = open_source(self._store)
         self._generation = 0
         self._plans: dict[str, _Plan] = {}
         self._caches: dict[tuple[str, int], ItemCache] = {}
@@ -88,41 +81,41 @@ class FeatureReader:
         """Reads a user's history and inferred behaviours."""
         plan = self._plan(service)
         oldest = datetime.now(UTC) - plan.user_ttl if plan.user_ttl else _LONG_AGO
-        return _user_features(await self._read(plan.user_refs, {"user_id": [user_id]}), oldest)
+        return _user_features(await self._source.read(plan.of_users, "user_id", [user_id]), oldest)
 
-    async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures:
+    async def items(self, item_ids: Sequence[str], *, service: str, dim: int, encode: Encode) -> ItemFeatures:
         """Reads item features, from the cache as far as it holds them.
 
         Args:
             item_ids: N items, repetitions allowed.
             service: feature service of the ranker.
             dim: D, length of the vectors that the ranker takes.
+            encode: what the ranker makes of an item's columns.
+
+        Raises:
+            UserError: the store's vectors are of another length.
         """
         plan = self._plan(service)
-        if (plan.item_views, dim) not in self._caches:
-            self._caches[plan.item_views, dim] = ItemCache(capacity=self._cached_items, dim=dim)
-        cache = self._caches[plan.item_views, dim]
+        cache = self._cache(plan.of_items, dim)
         # Taken before the store is read: other requests may push these out meanwhile.
-        found = cache.get(item_ids)
-        if wanted := cache.missing(item_ids):
-            read = _item_features(await self._read(plan.item_refs, {"item_id": wanted}), wanted, dim)
+        found = cache.get(item_ids, ranker=service, encode=encode)
+        if not found.known.all():
+            wanted = cache.missing(item_ids)
+            read = _stored_items(await self._source.read(plan.of_items, "item_id", wanted), wanted, dim)
             cache.put(read)
-            found.fill_from(read)
+            found.fill_from(read.encoded(encode))
         return found
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._store.close()
-        if self._thread:
-            self._thread.shutdown(wait=False)
+        await self._source.close()
 
-    async def _read(self, refs: list[str], keys: dict[str, list[str]]) -> OnlineResponse:
-        if self._thread is None:
-            return await self._store.get_online_features_async(features=refs, entity_rows=keys)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, lambda: self._store.get_online_features(features=refs, entity_rows=keys)
-        )
+    def _cache(self, views: Views, dim: int) -> ItemCache:
+        """Services that read the same views share one."""
+        key = ",".join(sorted(views)), dim
+        if key not in self._caches:
+            self._caches[key] = ItemCache(capacity=self._cached_items, dim=dim)
+        return self._caches[key]
 
     def _plan(self, service: str) -> _Plan:
         self._forget_after_materialization()
@@ -145,22 +138,16 @@ def _plan(store: FeatureStore, service: str) -> _Plan:
     if service not in known:
         raise UserError(f"feature service '{service}' is not registered; the store has: {', '.join(sorted(known))}")
     views = known[service].feature_view_projections
-    refs = {view.name: [f"{view.name}:{feature.name}" for feature in view.features] for view in views}
+    features = {view.name: [feature.name for feature in view.features] for view in views}
     return _Plan(
-        user_refs=[ref for name, listed in refs.items() if name in USER_VIEWS for ref in listed],
-        item_refs=[ref for name, listed in refs.items() if name not in USER_VIEWS for ref in listed],
-        item_views=",".join(sorted(refs.keys() - set(USER_VIEWS))),
+        of_users={name: listed for name, listed in features.items() if name in USER_VIEWS},
+        of_items={name: listed for name, listed in features.items() if name not in USER_VIEWS},
         user_ttl=store.get_feature_view(USER_VIEWS[0]).ttl or timedelta(0),
     )
 
 
-def _columns(response: OnlineResponse) -> dict[str, Any]:
-    names = response.proto.metadata.feature_names.val
-    return {name: column.values for name, column in zip(names, response.proto.results, strict=True)}
-
-
-def _user_features(response: OnlineResponse, oldest: datetime) -> UserFeatures:
-    row = {name: values[0] for name, values in _columns(response).items()}
+def _user_features(columns: Columns, oldest: datetime) -> UserFeatures:
+    row = {name: values[0] for name, values in columns.items()}
     found: dict[str, Any] = {}
     # Feast's online reads pay no heed to a view's time to live.
     if (as_of := _time(row["history_as_of"])) and as_of >= oldest:
@@ -181,24 +168,27 @@ def _time(value: Any) -> datetime | None:
     return datetime.fromtimestamp(value.unix_timestamp_val, UTC) if is_set else None
 
 
-def _item_features(response: OnlineResponse, item_ids: Sequence[str], dim: int) -> ItemFeatures:
-    columns = _columns(response)
+def _stored_items(columns: Columns, item_ids: Sequence[str], dim: int) -> StoredItems:
     blobs = [value.bytes_val for value in columns.get("item_vector", [])] or [b""] * len(item_ids)
     has_vector = np.array([len(blob) > 0 for blob in blobs], np.bool_)
-    vectors = np.zeros((len(item_ids), dim), np.float32)
+    vectors = np.zeros((len(item_ids), dim), VECTOR_DTYPE)
     if dim and has_vector.any():
-        vectors[has_vector] = np.frombuffer(b"".join(blobs), "<f4").reshape(-1, dim)
+        vectors[has_vector] = _vectors(blobs, dim)
     known = [value.HasField("unix_timestamp_val") for value in columns["item_as_of"]]
-    return ItemFeatures(
-        item_ids=item_ids,
-        categories=_texts(columns["item_category"]),
-        brands=_texts(columns["item_brand"]),
-        prices=[value.double_val if value.HasField("double_val") else None for value in columns["item_price"]],
-        vectors=vectors,
-        known=np.array(known, np.bool_) | has_vector,
-        has_vector=has_vector,
-    )
+    prices = [value.double_val if value.HasField("double_val") else None for value in columns["item_price"]]
+    sides = list(zip(_texts(columns["item_category"]), _texts(columns["item_brand"]), prices, strict=True))
+    return StoredItems(item_ids, sides, vectors, np.array(known, np.bool_) | has_vector, has_vector)
 
 
-def _texts(values: Any) -> list[str | None]:
+def _vectors(blobs: Sequence[bytes], dim: int) -> Halves:
+    wrong = {len(blob) for blob in blobs} - {0, dim * VECTOR_DTYPE.itemsize}
+    if wrong:
+        raise UserError(
+            f"the store's item vectors have {min(wrong)} bytes, the ranker takes {dim * VECTOR_DTYPE.itemsize} ({dim} "
+            "half floats); materialize features of the ranker's own space and of this version"
+        )
+    return np.frombuffer(b"".join(blobs), VECTOR_DTYPE).reshape(-1, dim)
+
+
+def _texts(values: Sequence[Any]) -> list[str | None]:
     return [value.string_val if value.HasField("string_val") else None for value in values]

@@ -20,8 +20,8 @@ def fallback_scores(candidates: ItemFeatures, history: ItemFeatures) -> npt.NDAr
     given = -np.arange(len(candidates.item_ids), dtype=np.float32)
     if not (history.has_vector.any() and candidates.has_vector.any()):
         return given
-    taste = history.vectors[history.has_vector].mean(axis=0)
-    likeness = candidates.vectors @ taste
+    taste = history.vectors[history.has_vector].mean(axis=0, dtype=np.float32)
+    likeness = candidates.vectors.astype(np.float32) @ taste
     # Candidates without a vector come last; the given order decides among equals.
     return np.where(candidates.has_vector, likeness, -1e3).astype(np.float32) + given * 1e-6
 
@@ -56,6 +56,7 @@ def _item_flags(items: ItemFeatures, rows: npt.NDArray[np.int64], *, needs_vecto
 
 def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any]:
     """The log's line on what was shown (`event_tables.read_exposures` reads it)."""
+    whole = list(answer.degraded)
     return {
         "request_id": answer.request_id,
         "user_id": request.user_id,
@@ -66,7 +67,7 @@ def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any
         "model_version": answer.model_version,
         "item_ids": [item["item_id"] for item in answer.items],
         "scores": [item["score"] for item in answer.items],
-        "degraded": [[*answer.degraded, *item["degraded"]] for item in answer.items],
+        "degraded": [[*whole, *item["degraded"]] if item["degraded"] else whole for item in answer.items],
     }
 
 

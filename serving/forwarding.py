@@ -67,7 +67,7 @@ class Forwarder:
         Args:
             sink: where records go.
             max_backlog_bytes: what may wait before the log takes no more.
-            gather_s: how long records are gathered before they are sent together: each sending takes time from requests.
+            gather_s: how long records are gathered and then sent together; each sending takes time from requests.
             on_backlog: told how many bytes wait, about once a second.
         """
         self._sink = sink

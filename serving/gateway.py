@@ -6,7 +6,9 @@ REASEQ_SERVING_CONFIG=serving.json bentoml serve serving.gateway:Gateway
 """
 
 import contextlib
+import gc
 import json
+import os
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -48,6 +50,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log, histories=histories
         )
         await app.state.ranking.warm_up()
+        # What is here stays: the collector need not look through it again and again while requests wait.
+        gc.collect()
+        gc.freeze()
         _drain.on_sigterm(after_s=config.gateway.drain_s)
         yield
         await scorer.close()
@@ -79,6 +84,8 @@ def describe_limits(app: FastAPI, limits: GatewayConfig) -> None:
     schemas["EventsRequest"]["properties"]["events"]["maxItems"] = limits.max_events
 
 
+# BentoML puts each request into spans, which nobody collects until its tracing is set up. Then set this to false.
+os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)
 _drain = Drain()
 app.add_middleware(Admission)

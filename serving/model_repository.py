@@ -10,7 +10,7 @@ import fsspec
 from models.ranker.spec import MODEL_FILE, RankerSpec, TensorSpec
 from serving.config import TritonConfig
 
-_TRITON_TYPES: Final = {"int64": "TYPE_INT64", "float32": "TYPE_FP32"}
+_TRITON_TYPES: Final = {"int64": "TYPE_INT64", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 _CONFIG_FILE: Final = "config.pbtxt"
 _WARM_UP_CANDIDATES: Final = 200
 _PYTHON_MODEL: Final = Path(__file__).parent / "triton_backend" / "model.py"

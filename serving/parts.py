@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from feature_repo.items import ItemFeatures
+from feature_repo.items import Encode, ItemFeatures
 from feature_repo.online import UserFeatures
 from feature_repo.stream import Behavior
 from models.ranker.encoding import Feed
@@ -17,7 +17,7 @@ class Features(Protocol):
         """Reads what is known of a user."""
         ...
 
-    async def items(self, item_ids: Sequence[str], *, service: str, dim: int) -> ItemFeatures:
+    async def items(self, item_ids: Sequence[str], *, service: str, dim: int, encode: Encode) -> ItemFeatures:
         """Reads what is known of items."""
         ...
 

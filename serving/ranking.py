@@ -9,13 +9,12 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeVar
 
-import numpy as np
-
-from feature_repo.items import ItemFeatures
+from feature_repo.items import ItemFeatures, unknown_items
 from feature_repo.online import UserFeatures
-from models.ranker.encoding import ItemRows, encode_request
+from models.ranker.encoding import EncodedItems, encode_request
 from serving.answers import behaviors_of, event_record, exposure_record, fallback_scores, ranked_items
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
@@ -137,21 +136,22 @@ class RankingService:
 
     async def _gather(self, request: RankRequest, ranker: DeployedRanker, *, timeout_s: float) -> _Gathered:
         """Reads the features; what fails or takes too long is left out."""
-        service, dim = service_name(ranker.spec), ranker.vector_dim
+        service, dim, encode = service_name(ranker.spec), ranker.vector_dim, ranker.encoder.codes
+        read_items = partial(self._features.items, service=service, dim=dim, encode=encode)
         deadline = time.monotonic() + timeout_s
         user, candidates = await asyncio.gather(
             _within(self._features.user(request.user_id, service=service), deadline),
-            _within(self._features.items(request.candidates, service=service, dim=dim), deadline),
+            _within(read_items(request.candidates), deadline),
         )
         person = user or UserFeatures()
         past = person.history_item_ids[: ranker.spec.reach]
         guessed = person.inferred_item_ids[: ranker.spec.inferred_length] if ranker.spec.features.inferred else []
-        both = await _within(self._features.items([*past, *guessed], service=service, dim=dim), deadline)
+        both = await _within(read_items([*past, *guessed]), deadline)
         broken = user is None or candidates is None or both is None
-        both = both or _unknown_items([*past, *guessed], dim)
+        both = both or unknown_items([*past, *guessed], dim).encoded(encode)
         return _Gathered(
             user=person,
-            candidates=candidates or _unknown_items(request.candidates, dim),
+            candidates=candidates or unknown_items(request.candidates, dim).encoded(encode),
             history=both.part(slice(0, len(past))),
             inferred=both.part(slice(len(past), None)),
             degraded=["feature_store"] if broken else _missing(person, ranker),
@@ -163,12 +163,12 @@ class RankingService:
         now = request.context.timestamp or datetime.now(UTC)
         feed = encode_request(
             ranker.spec,
-            ranker.encoder,
-            candidates=_item_rows(known.candidates),
-            history=_item_rows(known.history),
+            candidate_ids=request.candidates,
+            candidates=_encoded(known.candidates),
+            history=_encoded(known.history),
             history_event_types=known.user.history_event_types,
             history_ages_s=known.user.ages_at(now),
-            inferred=_item_rows(known.inferred),
+            inferred=_encoded(known.inferred),
             inferred_ids=known.user.inferred_item_ids if ranker.spec.features.inferred else [],
             inferred_scores=known.user.inferred_scores if ranker.spec.features.inferred else [],
             timestamp=now,
@@ -207,11 +207,5 @@ def _missing(user: UserFeatures, ranker: DeployedRanker) -> list[str]:
     return [f"no_{part}" for part in user.missing if used[part]]
 
 
-def _unknown_items(item_ids: Sequence[str], dim: int) -> ItemFeatures:
-    n = len(item_ids)
-    nothing = np.zeros(n, np.bool_)
-    return ItemFeatures(item_ids, [None] * n, [None] * n, [None] * n, np.zeros((n, dim), np.float32), nothing, nothing)
-
-
-def _item_rows(items: ItemFeatures) -> ItemRows:
-    return ItemRows(items.item_ids, items.categories, items.brands, items.prices, items.vectors)
+def _encoded(items: ItemFeatures) -> EncodedItems:
+    return EncodedItems.of(items.codes, items.vectors)

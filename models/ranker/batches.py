@@ -88,7 +88,7 @@ class Batch(NamedTuple):
 def catalogue_tensors(network: Ranker, table: ItemTable, folds: Floats | None = None) -> CatalogueTensors:
     """Item table -> tensors, its vectors seen through the network's lens (which is fixed: once is enough)."""
     fields = table.features._asdict()
-    vectors = torch.from_numpy(fields.pop("vectors"))
+    vectors = torch.from_numpy(fields.pop("vectors")).float()
     if network.lens is not None:
         vectors = torch.cat([network.lens(part) for part in torch.split(vectors, _ITEMS_PER_LOOK)])
     tensors = {name: torch.from_numpy(values) for name, values in fields.items()}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,9 @@ from models.ranker.spec import RankerSpec
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Array = npt.NDArray[np.int64 | np.float32]
+Halves = npt.NDArray[np.float16]
+Array = npt.NDArray[np.int64 | np.float32 | np.float16]
 Feed = dict[str, Array]
-_T = TypeVar("_T")
 
 PADDING, UNKNOWN, FIRST = 0, 1, 2
 VOCABULARIES = {"item": "item_id", "category": "category", "brand": "brand"}
@@ -44,6 +44,10 @@ class ItemRows(NamedTuple):
     """[N, D]; a row of zeros where an item has no vector. None: no vectors at all."""
 
 
+VECTOR_DTYPE = np.float16
+"""Of item vectors, as the graph takes them and the feature store holds them; training rounds them just so."""
+
+
 class EncodedItems(NamedTuple):
     """Items as arrays of one leading shape."""
 
@@ -51,8 +55,24 @@ class EncodedItems(NamedTuple):
     categories: Ints
     brands: Ints
     price_buckets: Ints
-    vectors: Floats
+    vectors: Halves
     """[..., D]; zeros where an item has no vector."""
+
+    @classmethod
+    def of(cls, codes: Ints, vectors: Halves) -> Self:
+        """From the codes [4, ...] of `ItemEncoder.codes`."""
+        ids, categories, brands, price_buckets = codes
+        return cls(ids, categories, brands, price_buckets, vectors)
+
+    def at(self, places: Ints) -> "EncodedItems":
+        """The items at some places of the leading axis."""
+        return EncodedItems(
+            self.ids[places],
+            self.categories[places],
+            self.brands[places],
+            self.price_buckets[places],
+            self.vectors[places],
+        )
 
 
 @dataclass(frozen=True)
@@ -114,16 +134,23 @@ class ItemEncoder:
     def encode(self, rows: ItemRows) -> EncodedItems:
         """Encodes N item rows; values that training did not see become unknown."""
         if self.dim == 0 or rows.vectors is None:
-            vectors = np.zeros((len(rows.item_ids), self.dim), np.float32)
+            vectors = np.zeros((len(rows.item_ids), self.dim), VECTOR_DTYPE)
         else:
-            vectors = rows.vectors.astype(np.float32, copy=False)
+            vectors = rows.vectors.astype(VECTOR_DTYPE, copy=False)
             assert vectors.shape == (len(rows.item_ids), self.dim), (vectors.shape, self.dim)
-        return EncodedItems(
-            self._indices("item", rows.item_ids),
-            self._indices("category", rows.categories),
-            self._indices("brand", rows.brands),
-            self._buckets(rows.prices),
-            vectors,
+        sides = zip(rows.categories, rows.brands, rows.prices, strict=True)
+        return EncodedItems.of(self.codes(rows.item_ids, list(sides)), vectors)
+
+    def codes(self, item_ids: Sequence[str], sides: Sequence[tuple[str | None, str | None, float | None]]) -> Ints:
+        """Encodes ids and (category, brand, price) of N items; the rows are the fields of `EncodedItems`, [4, N]."""
+        categories, brands, prices = zip(*sides, strict=True) if sides else ((), (), ())
+        return np.stack(
+            [
+                self._indices("item", item_ids),
+                self._indices("category", categories),
+                self._indices("brand", brands),
+                self._buckets(prices),
+            ]
         )
 
     def _indices(self, vocabulary: str, values: Sequence[str | None]) -> Ints:
@@ -145,13 +172,13 @@ def encode_event_types(event_types: Sequence[str]) -> Ints:
 
 def encode_request(
     spec: RankerSpec,
-    encoder: ItemEncoder,
     *,
-    candidates: ItemRows,
-    history: ItemRows,
+    candidate_ids: Sequence[str],
+    candidates: EncodedItems,
+    history: EncodedItems,
     history_event_types: Sequence[str],
     history_ages_s: Sequence[float],
-    inferred: ItemRows,
+    inferred: EncodedItems,
     inferred_ids: Sequence[str],
     inferred_scores: Sequence[float],
     timestamp: datetime,
@@ -160,8 +187,8 @@ def encode_request(
 
     Args:
         spec: the ranker.
-        encoder: its encoder.
-        candidates: the C items to be ranked.
+        candidate_ids: ids of the C items to be ranked.
+        candidates: the same, encoded by the ranker's encoder.
         history: the user's latest items, newest first; longer ones are searched, or cut.
         history_event_types: event type of each.
         history_ages_s: age of each at the time of the request, seconds (not at the time of the stored feature).
@@ -171,23 +198,22 @@ def encode_request(
         timestamp: time of the request.
     """
     length, inferred_length = spec.history_length, spec.inferred_length
-    if spec.search_length and candidates.vectors is not None and history.vectors is not None:
+    types, ages_s = encode_event_types(history_event_types), np.array(history_ages_s, np.float32)
+    if spec.search_length and len(history.ids) > length:
         first = slice(spec.search_dim)
-        looked_at = history.vectors[: spec.search_length, first]
-        places = search_history(looked_at, candidates.vectors[:, first], keep=length).tolist()
-        history = _pick(history, places)
-        history_event_types = [history_event_types[place] for place in places]
-        history_ages_s = [history_ages_s[place] for place in places]
+        looked_at = history.vectors[: spec.search_length, first].astype(np.float32)
+        places = search_history(looked_at, candidates.vectors[:, first].astype(np.float32), keep=length)
+        history = history.at(places)
+        types, ages_s = types[places], ages_s[places]
     feed: Feed = {}
-    _put(feed, "candidate", encoder.encode(candidates), len(candidates.item_ids))
-    _put(feed, "history", encoder.encode(_cut(history, length)), length)
-    _put(feed, "inferred", encoder.encode(_cut(inferred, inferred_length)), inferred_length)
-    feed["history_types"] = _padded(encode_event_types(history_event_types[:length]), length)
-    feed["history_ages_s"] = _padded(np.array(history_ages_s[:length], np.float32), length)
-    feed["inferred_scores"] = _padded(np.array(inferred_scores[:inferred_length], np.float32), inferred_length)
-    feed["candidate_confidences"] = own_confidences(candidates.item_ids, inferred_ids, inferred_scores)
+    _put(feed, "candidate", candidates, len(candidate_ids))
+    _put(feed, "history", history, length)
+    _put(feed, "inferred", inferred, inferred_length)
+    feed["history_types"], feed["history_ages_s"] = _fitted(types, length), _fitted(ages_s, length)
+    feed["inferred_scores"] = _fitted(np.array(inferred_scores[:inferred_length], np.float32), inferred_length)
+    feed["candidate_confidences"] = own_confidences(candidate_ids, inferred_ids, inferred_scores)
     feed |= encode_moments(np.array([int(timestamp.timestamp())]))
-    return {tensor.name: feed[tensor.name][None] for tensor in spec.inputs}
+    return {tensor.name: feed[tensor.name][None].astype(tensor.dtype, copy=False) for tensor in spec.inputs}
 
 
 def encode_moments(times_s: Ints) -> Feed:
@@ -198,22 +224,13 @@ def encode_moments(times_s: Ints) -> Feed:
 
 def _put(feed: Feed, side: str, items: EncodedItems, length: int) -> None:
     for name, values in items._asdict().items():
-        feed[f"{side}_{name}"] = _padded(values, length)
+        feed[f"{side}_{name}"] = _fitted(values, length)
 
 
-def _pick(rows: ItemRows, places: list[int]) -> ItemRows:
-    def at(field: Sequence[_T]) -> list[_T]:
-        return [field[place] for place in places]
-
-    vectors = None if rows.vectors is None else rows.vectors[places]
-    return ItemRows(at(rows.item_ids), at(rows.categories), at(rows.brands), at(rows.prices), vectors)
-
-
-def _cut(rows: ItemRows, length: int) -> ItemRows:
-    return ItemRows(*(None if field is None else field[:length] for field in rows))  # type: ignore[arg-type]
-
-
-def _padded(values: Ints | Floats, length: int) -> Array:
+def _fitted(values: Array, length: int) -> Array:
+    """Cut or padded to a length."""
+    if len(values) >= length:
+        return values[:length]
     padded: Array = np.zeros((length, *values.shape[1:]), values.dtype)
     padded[: len(values)] = values
     return padded

@@ -48,7 +48,8 @@ class _Graph(nn.Module):
         self.network, self.names = network, names
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        scored: tuple[Tensor, ...] = self.network(dict(zip(self.names, tensors, strict=True)))
+        single = (values.float() if values.dtype == torch.float16 else values for values in tensors)
+        scored: tuple[Tensor, ...] = self.network(dict(zip(self.names, single, strict=True)))
         return scored
 
 
@@ -152,9 +153,10 @@ def write_golden_rows(network: Ranker, spec: RankerSpec, feed: Feed, folder: Pat
 
 
 def _run_torch(network: Ranker, spec: RankerSpec, feed: Feed) -> list[npt.NDArray[np.float32]]:
-    inputs = {tensor.name: torch.from_numpy(np.ascontiguousarray(feed[tensor.name])) for tensor in spec.inputs}
+    names = tuple(tensor.name for tensor in spec.inputs)
+    inputs = [torch.from_numpy(np.ascontiguousarray(feed[name])) for name in names]
     with torch.inference_mode():
-        return [values.numpy() for values in network.eval()(inputs)]
+        return [values.numpy() for values in _Graph(network.eval(), names)(*inputs)]
 
 
 def _assert_equal(

@@ -45,4 +45,4 @@ def build_feed(spec: RankerSpec, table: ItemTable, rows: RankingRows, chosen: np
         for field, values in table.features._asdict().items():
             if f"{side}_{field}" in names:
                 feed[f"{side}_{field}"] = values[items]
-    return {name: values for name, values in feed.items() if name in names}
+    return {tensor.name: feed[tensor.name].astype(tensor.dtype, copy=False) for tensor in spec.inputs}

@@ -30,6 +30,7 @@ from models.ranker.encoding import (
     FIRST,
     PADDING,
     UNKNOWN,
+    VECTOR_DTYPE,
     EncodedItems,
     Floats,
     ItemEncoder,
@@ -55,7 +56,7 @@ class ItemTable:
 
     def search(self, length: int, dim: int) -> Search | None:
         """How the general search unit looks at `length` behaviours by the leading `dim` numbers; none where 0."""
-        return Search(np.ascontiguousarray(self.features.vectors[:, :dim]), length) if length else None
+        return Search(self.features.vectors[:, :dim].astype(np.float32), length) if length else None
 
 
 def read_vectors(item_embeddings: Path) -> tuple[pl.DataFrame, str, int]:
@@ -141,7 +142,7 @@ def encode_catalogue(items: pl.DataFrame, vectors: pl.DataFrame, encoder: ItemEn
     )
     encoded = encoder.encode(rows)
     codes = np.array([PADDING, UNKNOWN])
-    blank = EncodedItems(codes, codes, codes, codes, np.zeros((FIRST, encoder.dim), np.float32))
+    blank = EncodedItems(codes, codes, codes, codes, np.zeros((FIRST, encoder.dim), VECTOR_DTYPE))
     features = EncodedItems(
         *(np.concatenate([getattr(blank, field), getattr(encoded, field)]) for field in EncodedItems._fields)
     )

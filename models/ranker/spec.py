@@ -29,7 +29,7 @@ class TensorSpec(Config):
 
     name: str
     """Name in the graph."""
-    dtype: Literal["int64", "float32"]
+    dtype: Literal["int64", "float32", "float16"]
     """Element type."""
     dims: tuple[int, ...]
     """Dimensions without the leading batch; -1 is the number of candidates (Triton's convention)."""
@@ -113,7 +113,7 @@ def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: in
         if used or (side == "history" and name == "ids")
     ]
     if features.vectors:
-        found += [_floats(f"{side}_vectors", length, dim) for side, length in sides.items()]
+        found += [_vectors(side, length, dim) for side, length in sides.items()]
     if features.recency:
         found.append(_floats("history_ages_s", history))
     if features.event_type:
@@ -127,7 +127,7 @@ def input_specs(features: FeatureConfig, *, history: int, inferred: int, dim: in
         if features.item_id:
             found.append(TensorSpec(name="inferred_ids", dtype="int64", dims=(inferred,)))
         if features.vectors:
-            found.append(_floats("inferred_vectors", inferred, dim))
+            found.append(_vectors("inferred", inferred, dim))
     if features.confidences:
         found.append(_floats("candidate_confidences", DYNAMIC))
     return tuple(found)
@@ -142,6 +142,11 @@ def output_specs(*, value: bool = False) -> tuple[TensorSpec, ...]:
 def parity_gap(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
     """Largest difference of two computations of an output; of what is above 1, as money is, in proportion to it."""
     return float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max())
+
+
+def _vectors(side: str, length: int, dim: int) -> TensorSpec:
+    # Nearly all bytes of a request; the graph computes in float32.
+    return TensorSpec(name=f"{side}_vectors", dtype="float16", dims=(length, dim))
 
 
 def _floats(name: str, *dims: int) -> TensorSpec:

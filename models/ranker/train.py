@@ -126,7 +126,7 @@ def _prepare(
     network = Ranker(config, encoder.sizes, tuple(aspects.values()), codes)
     if network.lens is not None:
         # Only items that training saw may shape the lens.
-        network.lens.fit(table.features.vectors[table.features.ids > UNKNOWN])
+        network.lens.fit(table.features.vectors[table.features.ids > UNKNOWN].astype(np.float32))
     folds = read_folds(item_embeddings, data.items["item_id"]) if config.features.vectors else None
     catalogue = catalogue_tensors(network, table, folds if network.lens is None else None)
     protocol = training_protocol(training_set / TRAINING_SET_FILE)

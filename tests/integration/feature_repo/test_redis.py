@@ -13,16 +13,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from price_codes import by_price
 
 from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
 from feature_repo.make_sample import write_inputs
 from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
 from feature_repo.online import FeatureReader
+from feature_repo.online_source import FeastSource, RedisSource
 from feature_repo.online_view import open_view
 from feature_repo.store import open_store
 from feature_repo.stream import Behavior, HistoryWriter
-from feature_repo.views import BASE_SERVICE
+from feature_repo.views import BASE_SERVICE, USER_VIEWS
 
 pytestmark = pytest.mark.integration
 
@@ -58,14 +60,35 @@ def test_features_go_through_redis(redis_address: str, tmp_path: Path, monkeypat
         reader = FeatureReader(tmp_path / "store", cached_items=100)
         user, items = await asyncio.gather(
             reader.user("user_0", service=BASE_SERVICE),
-            reader.items(["item_3", "nothing"], service=BASE_SERVICE, dim=3),
+            reader.items(["item_3", "nothing"], service=BASE_SERVICE, dim=3, encode=by_price),
         )
         assert user.missing == ()
         assert len(user.history_item_ids) == 6
         assert items.known.tolist() == [True, False]
-        assert items.vectors[0].tolist() == pytest.approx([0.0, 0.8, 0.6])
+        assert items.vectors[0].tolist() == pytest.approx([0.0, 0.8, 0.6], abs=1e-3)
         assert (await reader.user("nobody", service=BASE_SERVICE)).missing == ("history", "inferred")
         await reader.close()
+
+    asyncio.run(read())
+
+
+def test_reading_redis_itself_gives_what_feast_gives(redis_address: str, tmp_path: Path) -> None:
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address, project="compared")
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+
+    async def read() -> None:
+        store = open_store(tmp_path / "store")
+        sources = RedisSource(store), FeastSource(store)
+        named = {view.name: [field.name for field in view.features] for view in store.list_feature_views()}
+        for join_key, ids in {"user_id": ["user_0", "nobody", "user_1"], "item_id": ["item_3", "nothing"]}.items():
+            views = {name: fields for name, fields in named.items() if (name in USER_VIEWS) is (join_key == "user_id")}
+            ours, theirs = [await source.read(views, join_key, ids) for source in sources]
+            assert ours.keys() == theirs.keys() - {join_key}
+            for name, values in ours.items():
+                assert list(values) == list(theirs[name]), name
+        for source in sources:
+            await source.close()
 
     asyncio.run(read())
 

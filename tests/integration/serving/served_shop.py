@@ -60,12 +60,12 @@ def _golden(spec: RankerSpec, encoder: ItemEncoder) -> Feed:
 def _request(spec: RankerSpec, encoder: ItemEncoder, rng: np.random.Generator) -> Feed:
     return encode_request(
         spec,
-        encoder,
-        candidates=_rows(rng, 5),
-        history=_rows(rng, 3),
+        candidate_ids=ITEMS[:5],
+        candidates=encoder.encode(_rows(rng, 5)),
+        history=encoder.encode(_rows(rng, 3)),
         history_event_types=["click", "order", "cart"],
         history_ages_s=[10.0, 3600.0, 86400.0],
-        inferred=_rows(rng, 2),
+        inferred=encoder.encode(_rows(rng, 2)),
         inferred_ids=ITEMS[:2],
         inferred_scores=[0.9, 0.4],
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),

@@ -8,7 +8,7 @@ from contracts.artifacts import new_artifact, read_lineage, write_table
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
 from contracts.tables import INFERRED_BEHAVIORS
-from feature_repo.build import build_features
+from feature_repo.build import build_features, vectors_to_bytes
 from feature_repo.config import FeatureConfig
 from feature_repo.histories import iter_histories
 
@@ -61,8 +61,14 @@ def test_vectors_survive_as_bytes(shop):
     embeddings = pl.read_parquet(shop.item_embeddings / "item_embeddings.parquet")
     built = pl.read_parquet(shop.features / "item_knowledge.parquet")
     for blob, vector in zip(built["item_vector"], embeddings["embedding"], strict=True):
-        np.testing.assert_array_equal(np.frombuffer(blob, "<f4"), vector.to_numpy())
+        np.testing.assert_array_equal(np.frombuffer(blob, "<f2"), vector.to_numpy().astype(np.float16))
     assert read_lineage(shop.features).labels["space"] == "sample-space"
+
+
+@pytest.mark.parametrize("number", [1e6, float("nan"), float("-inf")])
+def test_vectors_that_half_floats_cannot_hold_are_refused(number):
+    with pytest.raises(UserError, match=r"beyond \+-65504, or none; normalise the embeddings"):
+        vectors_to_bytes(pl.Series([[0.5, number]]))
 
 
 def test_two_spaces_are_refused(shop, tmp_path: Path):

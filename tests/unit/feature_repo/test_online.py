@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from price_codes import by_price, prices
 
 from contracts.errors import UserError
 from feature_repo.config import FeatureConfig
@@ -40,32 +41,35 @@ def test_an_unknown_user_is_said_to_be_missing(reader):
 def test_items_read_through_the_cache_equal_the_table(reader):
     wanted = ["item_3", "item_0", "nothing", "item_3"]
     for _ in range(2):
-        found = asyncio.run(reader.items(wanted, service=BASE_SERVICE, dim=3))
+        found = asyncio.run(reader.items(wanted, service=BASE_SERVICE, dim=3, encode=by_price))
         assert found.known.tolist() == [True, True, False, True]
         assert found.has_vector.tolist() == [True, True, False, True]
-        assert found.vectors[0].tolist() == pytest.approx([0.0, 0.8, 0.6])
-        assert found.prices == [30.0, 0.0, None, 30.0]
-        assert found.brands[0] == "Acme"
+        assert found.vectors[0].tolist() == pytest.approx([0.0, 0.8, 0.6], abs=1e-3)
+        assert prices(found) == [30, 0, None, 30]
 
 
 def test_a_request_for_more_items_than_are_cached_knows_them_all(store):
     reader = FeatureReader(store, cached_items=1)
-    found = asyncio.run(reader.items([f"item_{n}" for n in range(6)], service=BASE_SERVICE, dim=3))
+    found = asyncio.run(reader.items([f"item_{n}" for n in range(6)], service=BASE_SERVICE, dim=3, encode=by_price))
     assert found.known.all()
-    assert found.prices == [10.0 * n for n in range(6)]
+    assert prices(found) == [10 * n for n in range(6)]
+
+
+def _price(reader):
+    return prices(asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3, encode=by_price)))[0]
 
 
 def test_a_new_materialization_clears_the_cache(shop, tmp_path):
     config = FeatureConfig()
     materialize_features(shop.features, config, store=tmp_path)
     reader = FeatureReader(tmp_path, cached_items=10)
-    asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3))
+    assert _price(reader) == 0
     store = open_store(tmp_path)
     changed = pl.read_parquet(shop.features / "items.parquet").with_columns(item_price=pl.lit(99.0))
     store.write_to_online_store("items", df=changed.to_pandas())
-    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3)).prices == [0.0]
+    assert _price(reader) == 0
     (tmp_path / "materialized.json").write_text("{}")
-    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3)).prices == [99.0]
+    assert _price(reader) == 99
 
 
 def test_a_second_materialization_keeps_what_was_pushed_since(shop, tmp_path):
@@ -97,14 +101,19 @@ def test_past_their_time_to_live_a_users_values_are_missing(shop, tmp_path):
     user = asyncio.run(reader.user("user_0", service=BASE_SERVICE))
     assert user.missing == ("history", "inferred")
     assert user.history_item_ids == []
-    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3)).has_vector.all()
+    assert asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=3, encode=by_price)).has_vector.all()
 
 
 def test_a_ranker_gets_its_own_service_and_its_own_space(store, reader):
     register_service(store, "ranker_ab", space="sample-space", description="test")
     register_service(store, "ranker_ids", space=None, description="test")
-    assert asyncio.run(reader.items(["item_0"], service="ranker_ab", dim=3)).has_vector.all()
-    assert not asyncio.run(reader.items(["item_0"], service="ranker_ids", dim=3)).has_vector.any()
+    assert asyncio.run(reader.items(["item_0"], service="ranker_ab", dim=3, encode=by_price)).has_vector.all()
+    assert not asyncio.run(reader.items(["item_0"], service="ranker_ids", dim=3, encode=by_price)).has_vector.any()
+
+
+def test_vectors_of_another_length_are_refused(reader):
+    with pytest.raises(UserError, match=r"have 6 bytes, the ranker takes 8 \(4 half floats\); materialize"):
+        asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=4, encode=by_price))
 
 
 def test_a_space_that_the_store_does_not_hold_is_refused(store):

@@ -58,12 +58,12 @@ def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, dat
     waited = (row["timestamp"] - row["history_as_of"]).total_seconds()
     found = encode_request(
         spec,
-        encoder,
-        candidates=item_rows(data, vectors, row["item_ids"]),
-        history=item_rows(data, vectors, row["history_item_ids"]),
+        candidate_ids=row["item_ids"],
+        candidates=encoder.encode(item_rows(data, vectors, row["item_ids"])),
+        history=encoder.encode(item_rows(data, vectors, row["history_item_ids"])),
         history_event_types=row["history_event_types"],
         history_ages_s=[age + waited for age in row["history_ages_s"]],
-        inferred=item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred=encoder.encode(item_rows(data, vectors, row["inferred_item_ids"])),
         inferred_ids=row["inferred_item_ids"],
         inferred_scores=row["inferred_scores"],
         timestamp=row["timestamp"],

@@ -134,14 +134,15 @@ def test_a_long_history_is_searched_in_training_as_in_serving(shop: Shop, data: 
     number = int((frame["history_item_ids"].list.len() == 10).arg_max() or 0)
     row = frame.row(number, named=True)
     waited = (row["timestamp"] - row["history_as_of"]).total_seconds()
+    encoder = ItemEncoder.load(tmp_path / "r", ranker.spec)
     found = encode_request(
         ranker.spec,
-        ItemEncoder.load(tmp_path / "r", ranker.spec),
-        candidates=item_rows(data, vectors, row["item_ids"]),
-        history=item_rows(data, vectors, row["history_item_ids"]),
+        candidate_ids=row["item_ids"],
+        candidates=encoder.encode(item_rows(data, vectors, row["item_ids"])),
+        history=encoder.encode(item_rows(data, vectors, row["history_item_ids"])),
         history_event_types=row["history_event_types"],
         history_ages_s=[age + waited for age in row["history_ages_s"]],
-        inferred=item_rows(data, vectors, row["inferred_item_ids"]),
+        inferred=encoder.encode(item_rows(data, vectors, row["inferred_item_ids"])),
         inferred_ids=row["inferred_item_ids"],
         inferred_scores=row["inferred_scores"],
         timestamp=row["timestamp"],

@@ -19,7 +19,7 @@ def test_the_config_names_every_tensor_with_its_type_and_dims(spec):
     assert "count: 3" in text
     assert 'key: "intra_op_thread_count" value: { string_value: "2" }' in text
     assert 'input [ { name: "candidate_ids" data_type: TYPE_INT64 dims: [ -1 ] } ]' in text
-    assert 'input [ { name: "history_vectors" data_type: TYPE_FP32 dims: [ 4, 3 ] } ]' in text
+    assert 'input [ { name: "history_vectors" data_type: TYPE_FP16 dims: [ 4, 3 ] } ]' in text
     assert 'output [ { name: "score" data_type: TYPE_FP32 dims: [ -1 ] } ]' in text
     assert len(re.findall(r"^input ", text, re.M)) == len(spec.inputs)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import UserError
-from feature_repo.items import ItemFeatures
+from feature_repo.items import StoredItems
 from feature_repo.online import UserFeatures
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
@@ -42,13 +42,13 @@ class Store:
             raise ConnectionError("the store is down")
         return self.person
 
-    async def items(self, item_ids, *, service, dim):
+    async def items(self, item_ids, *, service, dim, encode):
         if self.items_hang:
             await asyncio.Event().wait()
         known = np.array([item in VECTORS for item in item_ids], np.bool_)
-        vectors = np.array([VECTORS.get(item, (0.0, 0.0, 0.0)) for item in item_ids], np.float32).reshape(-1, dim)
-        nothing = [None] * len(item_ids)
-        return ItemFeatures(item_ids, nothing, nothing, [15.0] * len(item_ids), vectors, known, known)
+        vectors = np.array([VECTORS.get(item, (0.0, 0.0, 0.0)) for item in item_ids], np.float16).reshape(-1, dim)
+        sides = [(None, None, 15.0)] * len(item_ids)
+        return StoredItems(item_ids, sides, vectors, known, known).encoded(encode)
 
 
 class Model:

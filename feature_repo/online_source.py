@@ -1,0 +1,107 @@
+"""Where a reader's values come from: Feast's own retrieval, or Redis directly.
+
+Both give the same values (a test holds them equal). Feast's retrieval works with every store; of a request's time it
+takes 1 ms for one user and 50 us for each item, of which Redis needs a tenth.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+from feast import FeatureStore
+from feast.infra.online_stores.redis import RedisOnlineStore
+from feast.online_response import OnlineResponse
+from feast.protos.feast.types.Value_pb2 import Value
+
+from feature_repo.redis_layout import RedisKeys, field_names
+
+Views = Mapping[str, Sequence[str]]
+"""Feature view -> its features that are read."""
+Columns = dict[str, Sequence[Any]]
+"""Feature -> a `feast.types.Value` for each entity; one without a value where the store has none."""
+_EMPTY: Final = Value()
+
+
+class OnlineSource(Protocol):
+    """Reads feature values."""
+
+    async def read(self, views: Views, join_key: str, ids: Sequence[str]) -> Columns:
+        """Values of some entities, in their order."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        ...
+
+
+def open_source(store: FeatureStore) -> OnlineSource:
+    """The fastest source for a store; connections open with the first read, so that a fork is safe."""
+    return RedisSource(store) if store.config.online_store.type == "redis" else FeastSource(store)
+
+
+class FeastSource:
+    """Reads through Feast."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        """Takes a store."""
+        self._store = store
+        # SQLite has no asynchronous reads: one thread keeps its connection to itself.
+        self._thread: ThreadPoolExecutor | None = None
+        if store.config.online_store.type == "sqlite":
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feature-store")
+
+    async def read(self, views: Views, join_key: str, ids: Sequence[str]) -> Columns:
+        """Values of some entities, in their order."""
+        refs = [f"{view}:{feature}" for view, features in views.items() for feature in features]
+        response = await self._retrieve(refs, {join_key: list(ids)})
+        names = response.proto.metadata.feature_names.val
+        return {name: column.values for name, column in zip(names, response.proto.results, strict=True)}
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._store.close()
+        if self._thread:
+            self._thread.shutdown(wait=False)
+
+    async def _retrieve(self, refs: list[str], keys: dict[str, list[str]]) -> OnlineResponse:
+        if self._thread is None:
+            return await self._store.get_online_features_async(features=refs, entity_rows=keys)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._thread, lambda: self._store.get_online_features(features=refs, entity_rows=keys)
+        )
+
+
+class RedisSource:
+    """Reads Feast's layout in Redis: one HMGET for each entity, all in one trip."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        """Takes a store."""
+        self._config = store.config
+        self._online = RedisOnlineStore()
+        self._keys: dict[str, RedisKeys] = {}
+
+    async def read(self, views: Views, join_key: str, ids: Sequence[str]) -> Columns:
+        """Values of some entities, in their order."""
+        if join_key not in self._keys:
+            self._keys[join_key] = RedisKeys(self._config, join_key)
+        keys = self._keys[join_key]
+        names = [feature for features in views.values() for feature in features]
+        fields = [field for view, features in views.items() for field in field_names(view, features)]
+        client = await self._online._get_client_async(self._config.online_store)
+        async with client.pipeline(transaction=False) as pipe:
+            for entity_id in ids:
+                pipe.execute_command("HMGET", keys.of(entity_id), *fields)
+            found = await pipe.execute()
+        columns = zip(*found, strict=True) if found else ([] for _ in names)
+        return {name: [_value(value) for value in column] for name, column in zip(names, columns, strict=True)}
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        client = await self._online._get_client_async(self._config.online_store)
+        await client.aclose()
+
+
+def _value(stored: bytes | None) -> Any:
+    return Value.FromString(stored) if stored else _EMPTY
