@@ -28,6 +28,7 @@ from benchmarks.results import Row, make_row
 from benchmarks.serving_inputs import DIM, FULL, HISTORY, INFERRED, QUICK, random_tensor
 from benchmarks.serving_load import rank_requests
 from benchmarks.serving_shop import ServedShop, serve_shop
+from feature_repo.items import VECTOR_DTYPE, Halves
 from feature_repo.store import open_store
 from feature_repo.views import USER_VIEWS
 from models.ranker.encoding import Feed
@@ -43,7 +44,6 @@ _BLOCKS, _RUNS, _WARM_UP = 20, 50, 100
 _SOME_REQUESTS: Final = 256
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 Way = Callable[[int], object]
 """Answers the n-th request."""
 
@@ -103,7 +103,7 @@ def _gateway(shop: ServedShop) -> Way:
 
 def _floor(shop: ServedShop, feed: Feed, ids: Ints, *, cached: bool) -> Way:
     redis = shop.redis.client
-    vectors = np.random.default_rng(1).standard_normal((shop.size.items, DIM), dtype=np.float32)
+    vectors = np.random.default_rng(1).standard_normal((shop.size.items, DIM), dtype=np.float32).astype(VECTOR_DTYPE)
     num_users = _write_raw(redis, vectors)
     session = one_thread_session(shop.rankers[0] / MODEL_FILE)
 
@@ -114,13 +114,13 @@ def _floor(shop: ServedShop, feed: Feed, ids: Ints, *, cached: bool) -> Way:
             if not cached:
                 pipe.mget([f"raw:item:{item}" for item in wanted])
             found = pipe.execute()
-        read = vectors[wanted] if cached else np.frombuffer(b"".join(found[1]), np.float32).reshape(-1, DIM)
+        read = vectors[wanted] if cached else np.frombuffer(b"".join(found[1]), VECTOR_DTYPE).reshape(-1, DIM)
         return session.run(None, _with_vectors(feed, read))
 
     return answer
 
 
-def _write_raw(redis: Redis, vectors: Floats) -> int:
+def _write_raw(redis: Redis, vectors: Halves) -> int:
     """Writes vectors and the bytes of the users' stored rows under plain keys; returns the number of users."""
     users = [b"".join(redis.hgetall(key).values()) for key in redis.scan_iter(b"*user_id*", count=10_000)]
     with redis.pipeline(transaction=False) as pipe:
@@ -153,14 +153,14 @@ def _plain(shop: ServedShop, spec: RankerSpec, feed: Feed, ids: Ints) -> Way:
         store.get_online_features(features=of_users, entity_rows=[user]).to_dict()
         items = [{"item_id": f"item_{item}"} for item in ids[number % len(ids)]]
         found = store.get_online_features(features=of_items, entity_rows=items).to_dict()
-        read = np.frombuffer(b"".join(found["item_vector"]), np.float32).reshape(-1, DIM)
+        read = np.frombuffer(b"".join(found["item_vector"]), VECTOR_DTYPE).reshape(-1, DIM)
         with InferenceServerClient(address(shop.config.triton)) as client:
             return client.infer(spec.model_name, _inputs(_with_vectors(feed, read)))
 
     return answer
 
 
-def _with_vectors(feed: Feed, vectors: Floats) -> Feed:
+def _with_vectors(feed: Feed, vectors: Halves) -> Feed:
     parts = np.split(vectors, np.cumsum(list(_SIDES.values()))[:-1])
     return feed | {f"{side}_vectors": part[None] for side, part in zip(_SIDES, parts, strict=True)}
 
