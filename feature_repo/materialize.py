@@ -22,7 +22,8 @@ import polars as pl
 
 from contracts.artifacts import read_lineage, write_json
 from feature_repo.config import FeatureConfig
-from feature_repo.online_view import OnlineRow, OnlineView, digest_rows, open_view
+from feature_repo.online_rows import Rows
+from feature_repo.online_view import OnlineView, open_view
 from feature_repo.store import open_store, write_store_file
 from feature_repo.views import TIMESTAMP, base_services, entities, feature_views, knowledge_view_name
 
@@ -148,34 +149,32 @@ def iter_latest(
 
 def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: bool, everything: bool) -> Batch:
     rows = view.encode(batch)
-    stored = view.read([row.key for row in rows]) if keep_newer or _has_some(view, rows) else [None] * len(rows)
-    pairs = list(zip(rows, stored, strict=True))
-    newer = [keep_newer and _is_newer(found, row) for row, found in pairs]
-    same = [not everything and _is_same(row, found) for row, found in pairs]
-    due = [row for row, skip in zip(rows, map(max, newer, same), strict=True) if not skip]
+    newer = same = [False] * len(rows)
+    if keep_newer or (not everything and _has_some(view, rows)):
+        stored = view.read(rows.keys)
+        newer = _are_newer(stored, rows) if keep_newer else newer
+        same = same if everything else rows.are_in(stored)
+    due = rows.select([not (skip or equal) for skip, equal in zip(newer, same, strict=True)])
     view.write(due)
     _verify(view, due)
-    return Batch(number, len(due), len(rows) - len(due) - sum(newer), sum(newer), digest_rows(rows))
+    return Batch(number, len(due), len(rows) - len(due) - sum(newer), sum(newer), rows.digest())
 
 
-def _has_some(view: OnlineView, rows: list[OnlineRow]) -> bool:
+def _has_some(view: OnlineView, rows: Rows) -> bool:
     """Does the store hold one of a few of these rows? If not, all of them are written without a look: a first fill."""
-    return any(view.read([row.key for row in rows[:: -(-len(rows) // _SAMPLE)]]))
+    found = view.read(rows.keys[:: -(-len(rows) // _SAMPLE)])
+    return any(time is not None for time in found.times_us)
 
 
-def _verify(view: OnlineView, rows: list[OnlineRow]) -> None:
-    stored = view.read([row.key for row in rows])
-    wrong = [row.key for row, found in zip(rows, stored, strict=True) if not _is_same(row, found)]
-    if wrong:
+def _verify(view: OnlineView, rows: Rows) -> None:
+    arrived = rows.are_in(view.read(rows.keys))
+    if not all(arrived):
         raise RuntimeError(
-            f"{len(wrong)} of {len(rows)} rows of '{view.name}' are not in the online store as they were written, "
-            f"first: {wrong[0]}"
+            f"{arrived.count(False)} of {len(rows)} rows of '{view.name}' are not in the online store as they were "
+            f"written, first: {rows.keys[arrived.index(False)]}"
         )
 
 
-def _is_newer(found: OnlineRow | None, row: OnlineRow) -> bool:
-    return found is not None and found.time_us - row.time_us > _CLOCK_US
-
-
-def _is_same(row: OnlineRow, found: OnlineRow | None) -> bool:
-    return found is not None and found.values == row.values
+def _are_newer(stored: Rows, rows: Rows) -> list[bool]:
+    times = zip(stored.times_us, rows.times_us, strict=True)
+    return [found is not None and time is not None and found - time > _CLOCK_US for found, time in times]
