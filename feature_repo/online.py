@@ -69,7 +69,7 @@ class FeatureReader:
             store: folder of the feature store.
             cached_items: most items whose features are kept in memory, per embedding space.
         """
-        self._folder = store
+        self._marker = store / MATERIALIZED_FILE
         self._cached_items = cached_items
         self._store = open_store(store)
         self._source = open_source(self._store)
@@ -125,8 +125,10 @@ class FeatureReader:
         return self._plans[service]
 
     def _forget_after_materialization(self) -> None:
-        path = self._folder / MATERIALIZED_FILE
-        generation = path.stat().st_mtime_ns if path.is_file() else 0
+        try:
+            generation = self._marker.stat().st_mtime_ns
+        except FileNotFoundError:
+            generation = 0
         if generation != self._generation:
             self._generation = generation
             self._plans.clear()

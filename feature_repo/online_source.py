@@ -90,10 +90,14 @@ class RedisSource:
         names = [feature for features in views.values() for feature in features]
         fields = [field for view, features in views.items() for field in field_names(view, features)]
         client = await self._online._get_client_async(self._config.online_store)
-        async with client.pipeline(transaction=False) as pipe:
-            for entity_id in ids:
-                pipe.execute_command("HMGET", keys.of(entity_id), *fields)
-            found = await pipe.execute()
+        commands = [("HMGET", keys.of(entity_id), *fields) for entity_id in ids]
+        if len(commands) == 1:
+            found = [await client.execute_command(*commands[0])]
+        else:
+            async with client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                found = await pipe.execute()
         columns = zip(*found, strict=True) if found else ([] for _ in names)
         return {name: [_value(value) for value in column] for name, column in zip(names, columns, strict=True)}
 

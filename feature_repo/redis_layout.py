@@ -6,6 +6,7 @@ each view's row. Values are serialized `feast.types.Value`.
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -39,7 +40,12 @@ def entity_key(join_key: str, entity_id: str) -> EntityKey:
 
 def field_names(view: str, features: Sequence[str]) -> list[bytes]:
     """Fields of a view's features."""
-    return [bytes(_mmh3(f"{view}:{feature}")) for feature in features]
+    return [_field_name(view, feature) for feature in features]
+
+
+@lru_cache(maxsize=1024)
+def _field_name(view: str, feature: str) -> bytes:
+    return bytes(_mmh3(f"{view}:{feature}"))
 
 
 def time_field(view: str) -> bytes:

@@ -35,14 +35,14 @@ def ranked_items(
     columns = (outputs[name][order].tolist() if name in outputs else [None] * len(rows) for name in _NUMBERS)
     flags = _item_flags(candidates, order, needs_vector=needs_vector)
     return [
-        RankedItem(
-            item_id=candidates.item_ids[row],
-            score=score,
-            click=click,
-            order=ordered,
-            value=value,
-            degraded=list(flags.get(row, ())),
-        )
+        {
+            "item_id": candidates.item_ids[row],
+            "score": score,
+            "click": click,
+            "order": ordered,
+            "value": value,
+            "degraded": list(flags.get(row, ())),
+        }
         for row, score, click, ordered, value in zip(rows, *columns, strict=True)
     ]
 

@@ -41,6 +41,7 @@ class Deployments:
         """
         self._state = state
         self._rankers = rankers
+        self._path = state / ROUTES_FILE
         self._seen = self._stamp()
         self._current = self._load({})
 
@@ -61,8 +62,8 @@ class Deployments:
         return Deployment(routes, rankers)
 
     def _stamp(self) -> tuple[int, int]:
-        path = self._state / ROUTES_FILE
-        if not path.is_file():
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
             return 0, 0
-        stat = path.stat()
         return stat.st_ino, stat.st_mtime_ns
