@@ -40,13 +40,24 @@ class TritonConfig(Config):
     """Python of the environment that holds the Triton wheel; default: `$REASEQ_TRITON_PYTHON`, then the
     checkout's `.venv-triton`."""
     instances: int = Field(default=1, ge=1)
-    """Model instances per ranker."""
+    """Model instances per ranker (on each GPU, where `device` is gpu)."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where instances run; `gpu` needs the `onnxruntime` backend."""
     threads: int = Field(default=1, ge=1)
     """CPU threads per instance."""
     max_batch_size: int = Field(default=64, ge=1)
     """Requests that Triton may score together."""
+    max_queue_delay_us: int = Field(default=0, ge=0, le=100_000)
+    """How long a request may wait for others of its shape, microseconds. 0: only those that wait anyway are joined,
+    which was fastest on CPUs."""
     start_timeout_s: float = Field(default=120.0, gt=0)
     """Longest wait for a server that we start, and for a model to load."""
+
+    @model_validator(mode="after")
+    def _gpu_needs_its_backend(self) -> Self:
+        if self.device == "gpu" and self.backend == "python":
+            raise ValueError("device = gpu needs backend = onnxruntime: the python backend scores on the CPU")
+        return self
 
 
 class GatewayConfig(Config):

@@ -60,9 +60,8 @@ def model_config(spec: RankerSpec, config: TritonConfig) -> str:
         f"max_batch_size: {config.max_batch_size}",
         *(_tensor("input", tensor) for tensor in spec.inputs),
         *(_tensor("output", tensor) for tensor in spec.outputs),
-        # Preferred sizes and delays made it slower: requests of one shape that wait anyway are batched.
-        "dynamic_batching { }",
-        f"instance_group [ {{ count: {config.instances} kind: KIND_CPU }} ]",
+        f"dynamic_batching {{ max_queue_delay_microseconds: {config.max_queue_delay_us} }}",
+        f"instance_group [ {{ count: {config.instances} kind: KIND_{config.device.upper()} }} ]",
         *_threads(config),
         _warm_up(spec),
     ]

@@ -2,6 +2,7 @@ import re
 
 import fsspec
 import pytest
+from pydantic import ValidationError
 
 from contracts.artifacts import write_text
 from contracts.errors import UserError
@@ -15,13 +16,21 @@ def test_the_config_names_every_tensor_with_its_type_and_dims(spec):
     assert 'name: "ranker_0123abcd"' in text
     assert 'backend: "onnxruntime"' in text
     assert "max_batch_size: 16" in text
-    assert "dynamic_batching { }" in text
-    assert "count: 3" in text
+    assert "dynamic_batching { max_queue_delay_microseconds: 0 }" in text
+    assert "count: 3 kind: KIND_CPU" in text
     assert 'key: "intra_op_thread_count" value: { string_value: "2" }' in text
     assert 'input [ { name: "candidate_ids" data_type: TYPE_INT64 dims: [ -1 ] } ]' in text
     assert 'input [ { name: "history_vectors" data_type: TYPE_FP16 dims: [ 4, 3 ] } ]' in text
     assert 'output [ { name: "score" data_type: TYPE_FP32 dims: [ -1 ] } ]' in text
     assert len(re.findall(r"^input ", text, re.M)) == len(spec.inputs)
+
+
+def test_instances_run_where_the_config_says(spec):
+    text = model_config(spec, TritonConfig(backend="onnxruntime", device="gpu", instances=2, max_queue_delay_us=300))
+    assert "count: 2 kind: KIND_GPU" in text
+    assert "max_queue_delay_microseconds: 300" in text
+    with pytest.raises(ValidationError, match="device = gpu needs backend = onnxruntime"):
+        TritonConfig(device="gpu")
 
 
 def test_the_warm_up_has_no_open_dimension(spec):
