@@ -101,6 +101,8 @@ class EventLogConfig(Config):
     """Beginning of the streams' names: `{reaseq}:exposures`, `{reaseq}:events`."""
     stream_max_entries: int | None = Field(default=None, ge=1)
     """Keep about so many entries per stream; the oldest go whether they were read or not. None keeps all."""
+    max_file_bytes: int = Field(default=1 << 28, ge=1)
+    """A file of this size is followed by a new one, so that old ones can be moved away while the gateway runs."""
     max_backlog_bytes: int = Field(default=1 << 30, ge=1)
     """What may wait for a sink that is away; beyond it, events are answered 503 and rankings say `event_log`."""
     send_every_ms: float = Field(default=20.0, ge=0, le=10_000)

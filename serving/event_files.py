@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,8 @@ class LogFile:
         self.path = path
         self._descriptor = descriptor
         self._size = self._synced = os.fstat(descriptor).st_size
+        self._syncing = threading.Lock()
+        self._is_open = True
 
     @property
     def size(self) -> int:
@@ -38,10 +41,11 @@ class LogFile:
 
     def sync(self) -> None:
         """Returns when everything appended so far is on the disk; costs nothing where it is already."""
-        size = self._size
-        if size > self._synced:
-            os.fsync(self._descriptor)
-            self._synced = size
+        with self._syncing:
+            size = self._size
+            if size > self._synced:
+                os.fsync(self._descriptor)
+                self._synced = size
 
     def read(self, start: int, limit: int) -> bytes:
         """Whole lines from `start`, about `limit` bytes; nothing where only half a line follows."""
@@ -52,8 +56,11 @@ class LogFile:
             limit *= 2  # one line is longer than that
 
     def close(self) -> None:
-        """Closes the file, which also gives up the lock."""
-        os.close(self._descriptor)
+        """Closes the file, which also gives up the lock; once is enough. What was not synced may still be lost."""
+        with self._syncing:
+            if self._is_open:
+                os.close(self._descriptor)
+            self._is_open, self._synced = False, self._size
 
     def __enter__(self) -> Self:
         return self

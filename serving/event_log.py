@@ -1,9 +1,10 @@
 """The durable log of what was shown and done: append-only JSON lines.
 
-One file per kind, process and start, so that several workers never write into one file. A line is written before the
-answer goes out, so whoever kills the process loses nothing. Events are on the disk, too, before they are acknowledged:
-a thread syncs for all who wait at once. Exposures are synced shortly after the answer (`event_log.exposure_sync_ms`):
-only a machine that loses power loses that much. A crash can leave half a line at a file's end; readers skip it.
+Files belong to one kind and process, so that several workers never write into one; a large one is followed by the
+next. A line is written before the answer goes out, so whoever kills the process loses nothing. Events are on the
+disk, too, before they are acknowledged: a thread syncs for all who wait at once. Exposures are synced shortly after
+the answer (`event_log.exposure_sync_ms`): only a machine that loses power loses that much. A crash can leave half a
+line at a file's end; readers skip it.
 """
 
 import asyncio
@@ -36,17 +37,27 @@ class EventLogFullError(Exception):
 class EventLog:
     """Writes records; safe to use from many threads and from an event loop."""
 
-    def __init__(self, folder: Path, *, sync_behind_s: float = 0.05, forwarder: Forwarder | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sync_behind_s: float = 0.05,
+        max_file_bytes: int = 1 << 28,
+        forwarder: Forwarder | None = None,
+    ) -> None:
         """Opens new files in `folder` and starts the thread that syncs.
 
         Args:
             folder: where the files lie.
             sync_behind_s: longest time until records that nobody waits for are on the disk.
+            max_file_bytes: a file of this size is closed, and a new one begun.
             forwarder: brings the records to a sink elsewhere; it is started and closed with the log.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        stem = f"{time.time_ns()}-{os.getpid()}"
-        self._files: dict[Kind, LogFile] = {kind: claim_new(folder, f"{kind}-{stem}.jsonl") for kind in _KINDS}
+        self._folder = folder
+        self._files = {kind: self._new_file(kind) for kind in _KINDS}
+        self._full: list[LogFile] = []
+        self._max_file_bytes = max_file_bytes
         self._sync_behind_s = sync_behind_s
         self._forwarder = forwarder
         self._changed = threading.Condition()
@@ -119,9 +130,21 @@ class EventLog:
     def _write(self, kind: Kind, records: Iterable[dict[str, Any]]) -> None:
         if self._forwarder is not None and self._forwarder.is_full:
             raise EventLogFullError("too much waits for the sink (serving.event_log.max_backlog_bytes)")
+        if self._files[kind].size >= self._max_file_bytes:
+            self._begin_new_file(kind)
         self._files[kind].append(b"".join(to_json(record) + b"\n" for record in records))
         if self._forwarder is not None:
             self._forwarder.wake()
+
+    def _begin_new_file(self, kind: Kind) -> None:
+        fresh = self._new_file(kind)
+        full, self._files[kind] = self._files[kind], fresh
+        self._full.append(full)
+        if self._forwarder is not None:
+            self._forwarder.follow(fresh)
+
+    def _new_file(self, kind: Kind) -> LogFile:
+        return claim_new(self._folder, f"{kind}-{time.time_ns()}-{os.getpid()}.jsonl")
 
     def _sync_all(self) -> None:
         all_due_at, closed = 0.0, False
@@ -129,16 +152,25 @@ class EventLog:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed, timeout=self._sync_behind_s)
                 waiting, self._waiting, closed = self._waiting, [], self._closed
+                full, self._full = self._full, []
             now = time.monotonic()
             # Who waits is not made to wait for files that nobody waits for.
             due = set(_KINDS) if closed or now >= all_due_at else {kind for kind, _ in waiting}
             all_due_at = now + self._sync_behind_s if due == set(_KINDS) else all_due_at
-            self._sync(due, [done for _, done in waiting])
+            self._sync([*full, *(self._files[kind] for kind in due)], [done for _, done in waiting])
+            self._release(full)
 
-    def _sync(self, kinds: set[Kind], waiting: "list[Future[None]]") -> None:
+    def _release(self, full: list[LogFile]) -> None:
+        for file in full:
+            if self._forwarder is not None:
+                self._forwarder.leave(file)
+            else:
+                file.close()
+
+    def _sync(self, files: Iterable[LogFile], waiting: "list[Future[None]]") -> None:
         try:
-            for kind in kinds:
-                self._files[kind].sync()
+            for file in files:
+                file.sync()
             failure = None
         except OSError as error:
             _log.error("the event log could not be synced: %s", error)

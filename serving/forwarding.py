@@ -77,6 +77,7 @@ class Forwarder:
         self._changed = threading.Event()
         self._closed = threading.Event()
         self._positions: dict[LogFile, int] = {}
+        self._left: set[LogFile] = set()
         self._done: set[Path] = set()
         self._look_at = 0.0
         self.is_failing = False
@@ -84,7 +85,7 @@ class Forwarder:
     @property
     def backlog_bytes(self) -> int:
         """What this process wrote and the sink does not have yet, as far as is known."""
-        return sum(file.size - position for file, position in self._positions.items())
+        return sum(file.size - position for file, position in list(self._positions.items()))
 
     @property
     def is_full(self) -> bool:
@@ -95,9 +96,16 @@ class Forwarder:
         """Starts to follow a folder, of which this process writes the files `own`."""
         self._folder = folder
         self._positions = dict.fromkeys(own, 0)
-        self._done = {file.path for file in own}
         self._thread = threading.Thread(target=self._run, name="event-forwarder", daemon=True)
         self._thread.start()
+
+    def follow(self, file: LogFile) -> None:
+        """Follows one more file of this process."""
+        self._positions[file] = 0
+
+    def leave(self, file: LogFile) -> None:
+        """Closes a file of this process, to which no more is written, once the sink has all of it."""
+        self._left.add(file)
 
     def wake(self) -> None:
         """Says that there is something new."""
@@ -108,6 +116,9 @@ class Forwarder:
         self._closed.set()
         self._changed.set()
         self._thread.join(_CLOSE_TIMEOUT_S)
+        if not self._thread.is_alive():
+            for file in self._left:
+                file.close()
         self._sink.close()
 
     def _run(self) -> None:
@@ -138,8 +149,14 @@ class Forwarder:
         return True
 
     def _forward_all(self, *, asks: bool) -> None:
-        for own, position in self._positions.items():
+        for own, position in list(self._positions.items()):
+            is_left = own in self._left
             self._positions[own] = self._forward(own, self._sink.position(own.path.name) if asks else position)
+            if is_left:
+                self._done.add(own.path)
+                self._left.discard(own)
+                del self._positions[own]
+                own.close()
         if time.monotonic() >= self._look_at:
             self._take_over()
             self._look_at = time.monotonic() + _IDLE_S

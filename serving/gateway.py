@@ -68,7 +68,12 @@ def _event_log(config: ServingConfig) -> EventLog:
             gather_s=settings.send_every_ms / 1000,
             on_backlog=UNSENT.set,
         )
-    return EventLog(config.events, sync_behind_s=settings.exposure_sync_ms / 1000, forwarder=forwarder)
+    return EventLog(
+        config.events,
+        sync_behind_s=settings.exposure_sync_ms / 1000,
+        max_file_bytes=settings.max_file_bytes,
+        forwarder=forwarder,
+    )
 
 
 def _histories(config: ServingConfig) -> contextlib.AbstractContextManager[HistoryWriter | None]:

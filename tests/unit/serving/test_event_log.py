@@ -155,6 +155,18 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_line_leaves_whole_lines(tmp_pat
     assert read_exposures(tmp_path)["request_id"].unique().sort().to_list() == ["r1", "r3"]
 
 
+def test_a_large_file_is_followed_by_the_next(tmp_path):
+    with EventLog(tmp_path, max_file_bytes=100) as log:
+        done = [log.submit("events", [_event(f"item {number}", "click")]) for number in range(20)]
+        for future in done:
+            future.result(20)
+        log.put("exposures", [SHOWN])
+    files = sorted(tmp_path.glob("events-*.jsonl"))
+    assert len(files) > 5
+    assert all(file.stat().st_size < 1000 for file in files)
+    assert read_events(tmp_path)["item_id"].to_list() == [f"item {number}" for number in range(20)]
+
+
 def test_what_nobody_waits_for_is_on_the_disk_soon(tmp_path, monkeypatch):
     synced = threading.Event()
     monkeypatch.setattr(event_files.os, "fsync", lambda descriptor: synced.set())

@@ -55,8 +55,11 @@ def sink():
     return Sink()
 
 
-def _open(folder: Path, sink: Sink, *, max_backlog_bytes: int = 1 << 20, **more) -> EventLog:
-    return EventLog(folder, forwarder=Forwarder(sink, max_backlog_bytes=max_backlog_bytes, **more))
+def _open(
+    folder: Path, sink: Sink, *, max_backlog_bytes: int = 1 << 20, max_file_bytes: int = 1 << 20, **more
+) -> EventLog:
+    forwarder = Forwarder(sink, max_backlog_bytes=max_backlog_bytes, **more)
+    return EventLog(folder, max_file_bytes=max_file_bytes, forwarder=forwarder)
 
 
 def _put(log: EventLog, *numbers: int) -> None:
@@ -117,6 +120,32 @@ def test_files_of_a_process_that_is_gone_are_taken_over(sink, tmp_path):
     with _open(tmp_path, sink):
         sink.wait_for(1)
     assert sink.lines == [("events", 1)]
+
+
+def test_records_of_many_files_come_in_order_and_the_full_ones_are_given_up(sink, tmp_path):
+    with _open(tmp_path, sink, max_file_bytes=20) as log:
+        for number in range(50):
+            _put(log, number)
+            if number == 20:
+                sink.wait_for(15)
+                sink.is_away = True
+        sink.is_away = False
+        sink.wait_for(50)
+        _put(log, 50)
+        sink.wait_for(51)
+        files = sorted(tmp_path.glob("events-*"))
+        assert len(files) > 10
+        _until(lambda: all(_is_free(file) for file in files[:-1]))
+    assert [number for _, number in sink.lines] == list(range(51))
+
+
+def _is_free(path):
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_files_of_a_process_that_lives_are_not(sink, tmp_path):
