@@ -28,6 +28,9 @@ class FeatureConfig(Config):
     """Materialize every row anew; by default only those that the online store does not hold as they are."""
     processes: int = Field(default=1, ge=1)
     """Processes that materialize at once, each every n-th batch. SQLite takes one writer."""
+    engine: Literal["local", "ray"] = "local"
+    """`ray`: Feast's Ray engine writes first, by as many workers as `processes`, on the cluster that RAY_ADDRESS names
+    or on this machine; every row is compared and mended afterwards all the same. Needs the extra `ray`, and Redis."""
     max_feast_lists: int = Field(default=1_000_000, ge=0)
     """Up to so many ranking lists are joined by Feast's historical retrieval; more by DuckDB, in bounded memory, which
     gives the same rows."""
@@ -36,6 +39,8 @@ class FeatureConfig(Config):
     def _one_writer_for_sqlite(self) -> Self:
         if self.processes > 1 and self.online_store == "sqlite":
             raise ValueError(f"processes = {self.processes}: SQLite takes one writer; use 1, or online_store = redis")
+        if self.engine != "local" and self.online_store == "sqlite":
+            raise ValueError(f"engine = {self.engine}: SQLite takes one writer; use local, or online_store = redis")
         return self
 
     @property

@@ -24,6 +24,7 @@ from contracts.artifacts import read_lineage, write_json
 from feature_repo.config import FeatureConfig
 from feature_repo.online_rows import Rows
 from feature_repo.online_view import OnlineView, open_view
+from feature_repo.ray_engine import write_by_ray
 from feature_repo.store import open_store, write_store_file
 from feature_repo.views import TIMESTAMP, base_services, entities, feature_views, knowledge_view_name
 
@@ -66,7 +67,8 @@ def materialize_features(features: Path, config: FeatureConfig, *, store: Path) 
     until the routes name a ranker of the new one.
 
     Returns:
-        rows written, rows left as they were, and rows kept because the store had newer ones, per table.
+        rows written, rows left as they were (those of an engine that wrote first among them), and rows kept because
+        the store had newer ones, per table.
 
     Raises:
         UserError: the store's configuration does not resolve.
@@ -78,9 +80,12 @@ def materialize_features(features: Path, config: FeatureConfig, *, store: Path) 
     feast = open_store(store)
     views = feature_views(features.resolve(), space=space, ttl=config.ttl)
     feast.apply([*entities(), *views, *base_services(views)])
+    tables = _tables(features, space)
+    if config.engine == "ray":
+        write_by_ray(store, [table.view for table in tables], workers=config.processes)
     counts: dict[str, float] = {}
     digests = {}
-    for table in _tables(features, space):
+    for table in tables:
         batches = fill_view(store, table, config)
         name = table.path.stem
         counts |= {f"{name}_{what}": sum(getattr(batch, what) for batch in batches) for what in _COUNTS}

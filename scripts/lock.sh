@@ -28,6 +28,8 @@ with open('pyproject.toml', 'rb') as stream:
 
 compile dev pyproject.toml --extra main --extra dev --config-file requirements/torch.toml "$@"
 compile main pyproject.toml --extra main --constraint requirements/dev.lock --config-file requirements/torch.toml "$@"
+# main, and Ray to materialize features.
+compile ray pyproject.toml --extra ray --constraint requirements/main.lock --config-file requirements/torch.toml "$@"
 # The local Triton needs numpy < 2: it stands alone, without the project.
 extra triton | compile triton - "$@"
 # vLLM runs on GPUs: it locks the CUDA libraries too, and must not see a local CPU wheel.

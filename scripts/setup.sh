@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes one environment from its lock file: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers|fuzz
+# Makes one environment from its lock file: scripts/setup.sh main|dev|ray|triton|vllm|vllm-cpu|ranker-peers|fuzz
 #
 #   main      .venv         all that the pipelines, the gateway and the command line need
 #   dev       .venv         main plus tests, linter and type checker
+#   ray       .venv-ray     main plus Ray, for features.engine = ray
 #   triton    .venv-triton  the local Triton server (needs numpy < 2, so it stands alone)
 #   vllm      .venv-vllm    teachers on a GPU
 #   vllm-cpu  .venv-vllm    the same on the CPU, for the tests of the vLLM teachers alone
@@ -18,10 +19,11 @@ UV_VERSION="0.13.8"
 environment="${1:-}"
 case "$environment" in
   main | dev) venv=".venv" ;;
+  ray) venv=".venv-ray" ;;
   triton) venv=".venv-triton" ;;
   vllm | vllm-cpu) venv=".venv-vllm" ;;
   ranker-peers | fuzz) venv=".venv-$environment" ;;
-  *) echo "usage: scripts/setup.sh main|dev|triton|vllm|vllm-cpu|ranker-peers|fuzz (got '${environment}')" >&2; exit 2 ;;
+  *) echo "usage: scripts/setup.sh main|dev|ray|triton|vllm|vllm-cpu|ranker-peers|fuzz (got '${environment}')" >&2; exit 2 ;;
 esac
 lock="requirements/$environment.lock"
 stamp="$venv/.installed-$environment"
@@ -75,7 +77,7 @@ if [ -f "requirements/$environment.overrides" ]; then excludes+=(--no-deps); fi
 
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") packages of $lock"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" "${excludes[@]}" --requirement "$lock"
-if [[ "$environment" =~ ^(main|dev|vllm|vllm-cpu)$ ]]; then
+if [[ "$environment" =~ ^(main|dev|ray|vllm|vllm-cpu)$ ]]; then
   say "installing reaseq itself, editable"
   "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
 fi

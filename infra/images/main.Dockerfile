@@ -3,12 +3,14 @@
 #   docker build -f infra/images/main.Dockerfile -t reaseq-main:0.1.0 .
 #   --build-arg BASE=python:3.11.13-slim-bookworm@sha256:...   pins the base by digest
 #   --build-arg UV_TORCH_BACKEND=cpu                           smaller: torch without CUDA
+#   --build-arg LOCK=ray                                       with Ray, for features.engine = ray
 #   --build-arg UV_DEFAULT_INDEX=...                           your registry; its credentials: --secret id=netrc,src=...
 #   --build-arg SSL_CERT_FILE=...                              a certificate bundle in the base, where a private CA signs
 ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.8
+ARG LOCK=main
 # Seen by uv while building only; they leave no trace in the image.
 ARG UV_DEFAULT_INDEX
 ARG SSL_CERT_FILE
@@ -18,7 +20,7 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     python3.11 -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
 # The lock before the code: a change of code does not install two gigabytes again.
-COPY requirements/main.lock /opt/main.lock
+COPY requirements/${LOCK}.lock /opt/main.lock
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/main.lock
 WORKDIR /opt/reaseq

@@ -2,11 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from price_codes import by_price
+from redis import Redis
+from redis.exceptions import ResponseError
 
+from feature_repo import redis_view
 from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
 from feature_repo.make_sample import write_inputs
@@ -22,30 +20,12 @@ from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
 from feature_repo.online import FeatureReader
 from feature_repo.online_source import FeastSource, RedisSource
 from feature_repo.online_view import open_view
+from feature_repo.redis_layout import RedisKeys
 from feature_repo.store import open_store
 from feature_repo.stream import Behavior, HistoryWriter
 from feature_repo.views import BASE_SERVICE, USER_VIEWS
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def redis_address(tmp_path: Path) -> Iterator[str]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on this machine (Debian: apt-get install redis-server)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
-        assert time.monotonic() < deadline, "Redis did not come up"
-        time.sleep(0.05)
-    yield f"127.0.0.1:{port}"
-    server.terminate()
-    server.wait(10)
 
 
 def test_features_go_through_redis(redis_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +122,43 @@ def test_what_a_user_does_enters_his_history_in_redis(redis_address: str, tmp_pa
     assert len(user.history_item_ids) == 3
     assert user.history_as_of == moment
     assert materialize_features(tmp_path / "features", config, store=tmp_path / "store")["user_behaviors_kept"] == 1
+
+
+def test_a_lost_connection_is_opened_again(redis_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_view, "_PACKET", 2)
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address)
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+    view = open_view(open_store(tmp_path / "store", overwrite_newer=True), "items")
+    rows = view.encode(pl.read_parquet(tmp_path / "features" / "items.parquet"))
+    host, _, port = redis_address.partition(":")
+    others = Redis(host=host, port=int(port))
+    key_of, asked = RedisKeys.of, []
+
+    def cuts(keys: RedisKeys, entity_id: str) -> bytes:
+        asked.append(entity_id)
+        if len(asked) == 3:
+            assert others.client_kill_filter(skipme=True, _type="normal")
+        return key_of(keys, entity_id)
+
+    monkeypatch.setattr(RedisKeys, "of", cuts)
+    assert view.read(rows.keys) == rows
+    assert len(asked) > len(rows), "all was asked once more"
+
+
+def test_what_redis_refuses_is_an_error_and_the_view_works_on(redis_address: str, tmp_path: Path) -> None:
+    config = FeatureConfig(online_store="redis", redis_connection=redis_address)
+    build_features(*write_inputs(tmp_path), config, out=tmp_path / "features")
+    materialize_features(tmp_path / "features", config, store=tmp_path / "store")
+    store = open_store(tmp_path / "store", overwrite_newer=True)
+    view = open_view(store, "items")
+    rows = view.encode(pl.read_parquet(tmp_path / "features" / "items.parquet"))
+    host, _, port = redis_address.partition(":")
+    other, key = Redis(host=host, port=int(port)), RedisKeys(store.config, "item_id").of("item_3")
+    other.delete(key)
+    other.set(key, "no hash")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        view.write(rows)
+    other.delete(key)
+    view.write(rows)
+    assert view.read(rows.keys) == rows

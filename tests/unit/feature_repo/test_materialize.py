@@ -1,12 +1,14 @@
 import asyncio
 import json
 import shutil
+from importlib.util import find_spec
 
 import polars as pl
 import pytest
 from price_codes import by_price, prices
 from pydantic import ValidationError
 
+from contracts.errors import UserError
 from feature_repo.build import build_features
 from feature_repo.config import FeatureConfig
 from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
@@ -117,3 +119,13 @@ def test_old_and_new_space_lie_side_by_side(shop, features, tmp_path):
 def test_sqlite_takes_one_writer():
     with pytest.raises(ValidationError, match="SQLite takes one writer"):
         FeatureConfig(processes=2)
+    with pytest.raises(ValidationError, match="engine = ray: SQLite takes one writer"):
+        FeatureConfig(engine="ray")
+
+
+def test_without_ray_its_engine_says_what_to_do(features, tmp_path):
+    if find_spec("ray"):
+        pytest.skip("Ray is installed here")
+    config = FeatureConfig(engine="ray", online_store="redis", redis_connection="127.0.0.1:1")
+    with pytest.raises(UserError, match="install the extra `ray`"):
+        materialize_features(features, config, store=tmp_path / "store")

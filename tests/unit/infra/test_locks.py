@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
-LOCKS = ("main", "dev", "triton", "vllm")
+LOCKS = ("main", "dev", "ray", "triton", "vllm")
 
 
 @cache
@@ -49,10 +49,10 @@ def test_lock_holds_versions_only(lock: str) -> None:
 
 
 def test_torch_is_pinned_without_a_build_label() -> None:
-    assert {pins(lock)["torch"] for lock in ("main", "dev", "vllm")} == {"2.13.0"}
+    assert {pins(lock)["torch"] for lock in ("main", "dev", "ray", "vllm")} == {"2.13.0"}
 
 
-@pytest.mark.parametrize("lock", ["main", "dev"])
+@pytest.mark.parametrize("lock", ["main", "dev", "ray"])
 def test_cuda_is_left_to_the_torch_that_is_installed(lock: str) -> None:
     # nvidia-ml-py is BentoML's: a small binding without libraries.
     cuda = [name for name in pins(lock) if name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"]
@@ -80,5 +80,6 @@ def test_cuda_is_locked_for_the_gpu_environment() -> None:
     assert any(name.startswith("nvidia-cudnn") for name in pins("vllm"))
 
 
-def test_main_is_a_part_of_dev() -> None:
-    assert pins("main").items() <= pins("dev").items()
+@pytest.mark.parametrize("lock", ["dev", "ray"])
+def test_main_is_a_part_of(lock: str) -> None:
+    assert pins("main").items() <= pins(lock).items()
