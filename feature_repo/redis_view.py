@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from feast import FeatureStore, FeatureView
 from feast.infra.online_stores.redis import RedisOnlineStore
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+from hiredis import pack_command
 from redis import Redis
 
 from feature_repo.online_rows import NO_VALUE, RowEncoder, Rows
@@ -72,8 +73,9 @@ def _exchange(redis: Redis, commands: Iterable[Command]) -> Iterator[Any]:
     connection = redis.connection_pool.get_connection()
     try:
         awaited = 0
-        for packet in _packets(commands):
-            connection.send_packed_command([b"".join(connection.pack_commands(packet))])
+        remaining = iter(commands)
+        while packet := list(map(pack_command, islice(remaining, _PACKET))):
+            connection.send_packed_command([b"".join(packet)])
             yield from (connection.read_response() for _ in range(awaited))
             awaited = len(packet)
         yield from (connection.read_response() for _ in range(awaited))
@@ -82,11 +84,6 @@ def _exchange(redis: Redis, commands: Iterable[Command]) -> Iterator[Any]:
         raise
     finally:
         redis.connection_pool.release(connection)
-
-
-def _packets(commands: Iterable[Command]) -> Iterator[list[Command]]:
-    remaining = iter(commands)
-    return iter(lambda: list(islice(remaining, _PACKET)), [])
 
 
 @lru_cache(_REMEMBERED)
