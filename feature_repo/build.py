@@ -30,7 +30,8 @@ def build_features(
     space = _one_space(embeddings, inferred)
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "inferred_behaviors": inferred_behaviors}
     with new_artifact(out, kind="features", inputs=inputs, config=config) as artifact:
-        artifact.labels |= {"space": space, "cutoff": data.split.cutoff.isoformat()}
+        dim = len(embeddings["embedding"][0])
+        artifact.labels |= {"space": space, "vector_dim": str(dim), "cutoff": data.split.cutoff.isoformat()}
         _write_behaviors(artifact, data, config)
         _write_inferred(artifact, before(inferred, data.split.cutoff, "event_timestamp"))
         _write_items(artifact, data)

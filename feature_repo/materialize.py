@@ -78,7 +78,8 @@ def materialize_features(features: Path, config: FeatureConfig, *, store: Path) 
     space = lineage.labels["space"]
     write_store_file(store, config)
     feast = open_store(store)
-    views = feature_views(features.resolve(), space=space, ttl=config.ttl)
+    dim = lineage.labels.get("vector_dim", "")
+    views = feature_views(features.resolve(), space=space, ttl=config.ttl, dim=dim)
     feast.apply([*entities(), *views, *base_services(views)])
     tables = _tables(features, space)
     if config.engine == "ray":

@@ -12,7 +12,7 @@ from feature_repo.views import USER_VIEWS, knowledge_view_name
 _ITEM_ATTRIBUTES: Final = "items"
 
 
-def register_service(store: Path, name: str, *, space: str | None, description: str) -> None:
+def register_service(store: Path, name: str, *, space: str | None, description: str, dim: int | None = None) -> None:
     """Registers the feature service of a ranker.
 
     Args:
@@ -20,9 +20,10 @@ def register_service(store: Path, name: str, *, space: str | None, description: 
         name: the service's name, from the ranker's spec.
         space: embedding space of the item vectors that the ranker takes; None where it takes none.
         description: said in the registry.
+        dim: length of those vectors, to be checked.
 
     Raises:
-        UserError: the store does not hold that space.
+        UserError: the store does not hold that space, or holds vectors of another length.
     """
     feast = open_store(store)
     views = {view.name: view for view in feast.list_feature_views()}
@@ -34,5 +35,11 @@ def register_service(store: Path, name: str, *, space: str | None, description: 
             raise UserError(
                 f"the ranker of feature service '{name}' needs embedding space '{space}', the feature store in {store} "
                 f"holds {', '.join(spaces) or 'none'}; materialize that space's features, or train on the store's."
+            )
+        stored = views[wanted[-1]].tags.get("dim")
+        if dim is not None and stored not in (None, str(dim)):
+            raise UserError(
+                f"the ranker of feature service '{name}' takes vectors of {dim} numbers, space '{space}' in {store} "
+                f"has {stored}; materialize the features that it was trained with."
             )
     feast.apply([FeatureService(name=name, features=[views[view] for view in wanted], description=description)])

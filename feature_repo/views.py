@@ -50,15 +50,16 @@ def knowledge_view_name(space: str) -> str:
     return f"item_knowledge_{re.sub(r'[^a-z0-9]+', '_', space.lower())}"
 
 
-def feature_views(tables: Path, *, space: str, ttl: timedelta) -> list[FeatureView]:
+def feature_views(tables: Path, *, space: str, ttl: timedelta, dim: str = "") -> list[FeatureView]:
     """The views over the Parquet files of a features artifact.
 
     Args:
         tables: folder with the files of `TABLE_FILES`.
         space: embedding space of `item_knowledge.parquet`.
         ttl: how long an online value of a user counts; zero is for ever. Items do not age.
+        dim: length of the item vectors, which a ranker's deployment is checked against; not known by default.
     """
-    return [_view(tables, table, space=space, ttl=ttl) for table in _VIEW_FIELDS]
+    return [_view(tables, table, ttl=ttl, tags={"space": space, "dim": dim}) for table in _VIEW_FIELDS]
 
 
 def base_services(views: Sequence[FeatureView]) -> list[FeatureService]:
@@ -75,8 +76,9 @@ def entities() -> list[Entity]:
     return [USER, ITEM]
 
 
-def _view(tables: Path, table: str, *, space: str, ttl: timedelta) -> FeatureView:
-    name = knowledge_view_name(space) if table == "item_knowledge" else table
+def _view(tables: Path, table: str, *, ttl: timedelta, tags: dict[str, str]) -> FeatureView:
+    has_vectors = table == "item_knowledge"
+    name = knowledge_view_name(tags["space"]) if has_vectors else table
     of_user = table in USER_VIEWS
     entity, key = (USER, "user_id") if of_user else (ITEM, "item_id")
     source = FileSource(
@@ -86,12 +88,11 @@ def _view(tables: Path, table: str, *, space: str, ttl: timedelta) -> FeatureVie
         timestamp_field=TIMESTAMP,
     )
     fields = [Field(name=field, dtype=dtype) for field, dtype in _VIEW_FIELDS[table].items()]
-    tags = {"space": space} if table == "item_knowledge" else {}
     return FeatureView(
         name=name,
         entities=[entity],
         ttl=ttl if of_user else timedelta(0),
         schema=[Field(name=key, dtype=String), *fields],
         source=source,
-        tags=tags,
+        tags={key: value for key, value in tags.items() if value and has_vectors},
     )

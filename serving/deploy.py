@@ -150,7 +150,11 @@ def put_in_place(artifact: Path, config: ServingConfig) -> RankerSpec:
             f"keeps {kept}; materialize with a larger features.history_length, or train with a smaller one."
         )
     register_service(
-        config.feature_store, service_name(spec), space=spec.space, description=f"Features of ranker {spec.version}."
+        config.feature_store,
+        service_name(spec),
+        space=spec.space,
+        description=f"Features of ranker {spec.version}.",
+        dim=spec.embedding_dim,
     )
     return publish_model(artifact, config.models, config.triton)
 

@@ -121,6 +121,12 @@ def test_a_space_that_the_store_does_not_hold_is_refused(store):
         register_service(store, "ranker_x", space="other", description="test")
 
 
+def test_vectors_of_another_length_than_the_ranker_takes_are_refused(store):
+    register_service(store, "ranker_y", space="sample-space", description="test", dim=3)
+    with pytest.raises(UserError, match=r"takes vectors of 4 numbers, space 'sample-space' in .* has 3; materialize"):
+        register_service(store, "ranker_z", space="sample-space", description="test", dim=4)
+
+
 def test_an_unknown_service_is_named(reader):
     with pytest.raises(UserError, match="'ranker_zz' is not registered"):
         asyncio.run(reader.user("user_0", service="ranker_zz"))
