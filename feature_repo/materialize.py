@@ -11,7 +11,8 @@ Feast's own writers do none of this: Redis' skips rows of equal time, SQLite's o
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import polars as pl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from contracts.artifacts import read_lineage, write_json
 from feature_repo.config import FeatureConfig
@@ -30,8 +32,6 @@ from feature_repo.views import TIMESTAMP, base_services, entities, feature_views
 
 MATERIALIZED_FILE: Final = "materialized.json"
 """What the store holds; its change tells running readers to forget what they cached."""
-
-
 _CLOCK_US: Final = 1000
 """Times that differ by less are the same: a store may keep less than microseconds."""
 _SAMPLE: Final = 20
@@ -86,11 +86,12 @@ def materialize_features(features: Path, config: FeatureConfig, *, store: Path) 
         write_by_ray(store, [table.view for table in tables], workers=config.processes)
     counts: dict[str, float] = {}
     digests = {}
-    for table in tables:
-        batches = fill_view(store, table, config)
-        name = table.path.stem
-        counts |= {f"{name}_{what}": sum(getattr(batch, what) for batch in batches) for what in _COUNTS}
-        digests[name] = hashlib.sha256(b"".join(batch.digest for batch in batches)).hexdigest()
+    with _open_pool(config) as pool:
+        for table in tables:
+            batches = fill_view(store, table, config, pool=pool)
+            name = table.path.stem
+            counts |= {f"{name}_{what}": sum(getattr(batch, what) for batch in batches) for what in _COUNTS}
+            digests[name] = hashlib.sha256(b"".join(batch.digest for batch in batches)).hexdigest()
     description = {"space": space, "features": lineage.digest, "history_length": config.history_length, "rows": counts}
     moment = {"digests": digests, "materialized_at": datetime.now(UTC).isoformat()}
     write_json(store / MATERIALIZED_FILE, description | moment)
@@ -115,13 +116,24 @@ def _tables(features: Path, space: str) -> tuple[OfflineTable, ...]:
     )
 
 
-def fill_view(store: Path, table: OfflineTable, config: FeatureConfig) -> list[Batch]:
-    """Writes a table into its view, by `config.processes` at once; returns what became of each batch, in order."""
-    fill = partial(_fill_shard, store, table, config)
+def _open_pool(config: FeatureConfig) -> AbstractContextManager[Executor | None]:
     if config.processes == 1:
-        return fill(0)
-    with ProcessPoolExecutor(config.processes, mp_context=get_context("spawn")) as pool:
-        return sorted(batch for shard in pool.map(fill, range(config.processes)) for batch in shard)
+        return nullcontext()
+    return ProcessPoolExecutor(config.processes, mp_context=get_context("spawn"))
+
+
+def fill_view(store: Path, table: OfflineTable, config: FeatureConfig, *, pool: Executor | None = None) -> list[Batch]:
+    """Writes a table into its view, in `config.processes` shards; returns what became of each batch, in order.
+
+    Args:
+        store: the store's folder.
+        table: what is written where.
+        config: settings.
+        pool: does the shards at once; by default this process does them one after the other.
+    """
+    do = pool.map if pool else map
+    shards = do(partial(_fill_shard, store, table, config), range(config.processes))
+    return sorted(batch for shard in shards for batch in shard)
 
 
 def _fill_shard(store: Path, table: OfflineTable, config: FeatureConfig, shard: int) -> list[Batch]:
@@ -135,22 +147,24 @@ def _fill_shard(store: Path, table: OfflineTable, config: FeatureConfig, shard: 
 def iter_latest(
     path: Path, key: str, batch_rows: int, *, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Yields the newest row of each key, at most `batch_rows` at a time, reading only the row groups it needs.
+    """Yields the newest row of each key, in one pass over the file.
 
     Args:
         path: Parquet file.
         key: column of the keys.
-        batch_rows: rows of a batch.
-        shard: (i, n): every n-th batch, from the i-th on. Batches come with their numbers.
+        batch_rows: rows of the file that are looked at together; a batch holds those of them that are the newest.
+        shard: (i, n): every n-th batch, from the i-th on. Batches come with their numbers; empty ones are left out.
     """
     keys = pl.read_parquet(path, columns=[key, TIMESTAMP]).with_row_index("row")
-    rows = keys.sort(TIMESTAMP, "row").group_by(key).agg(pl.col("row").last())["row"].sort()
+    rows = keys.sort(TIMESTAMP, "row").group_by(key).agg(pl.col("row").last())["row"]
+    is_newest = keys["row"].is_in(rows.implode())
     index, count = shard
-    for number in range(index, -(-len(rows) // batch_rows), count):
-        wanted = rows.slice(number * batch_rows, batch_rows)
-        start = int(wanted[0])
-        span = pl.scan_parquet(path).slice(start, int(wanted[-1]) - start + 1).collect()
-        yield number, span[(wanted - start).to_list()]
+    start = 0
+    for number, batch in enumerate(pq.ParquetFile(path).iter_batches(batch_rows)):
+        newest = is_newest.slice(start, batch.num_rows)
+        start += batch.num_rows
+        if number % count == index and newest.any():
+            yield number, pl.DataFrame(batch).filter(newest)
 
 
 def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: bool, everything: bool) -> Batch:
