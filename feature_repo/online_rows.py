@@ -19,8 +19,8 @@ from feast.protos.feast.types.Value_pb2 import FloatList, Int64List, StringList,
 from feature_repo.views import TIMESTAMP
 
 NO_VALUE: Final = b""
-_REMEMBERED: Final = 1 << 16
-"""Equal values that are serialized once: categories, versions, days."""
+REMEMBERED: Final = 1 << 16
+"""Equal values that are converted once: categories, versions, days."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _serialize(**value: Any) -> bytes:
     return bytes(Value(**value).SerializeToString())
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def _bytes_head(length: int) -> bytes:
     """What stands before the bytes in a serialized value of so many."""
     whole = _serialize(bytes_val=bytes(length))
@@ -100,9 +100,9 @@ def _bytes_head(length: int) -> bytes:
 
 _MAKERS: Final[dict[ValueType, Callable[[Any], bytes]]] = {
     ValueType.BYTES: lambda value: _bytes_head(len(value)) + value,
-    ValueType.STRING: lru_cache(_REMEMBERED)(lambda value: _serialize(string_val=value)),
+    ValueType.STRING: lru_cache(REMEMBERED)(lambda value: _serialize(string_val=value)),
     ValueType.DOUBLE: lambda value: _serialize(double_val=value),
-    ValueType.UNIX_TIMESTAMP: lru_cache(_REMEMBERED)(lambda value: _serialize(unix_timestamp_val=value)),
+    ValueType.UNIX_TIMESTAMP: lru_cache(REMEMBERED)(lambda value: _serialize(unix_timestamp_val=value)),
     ValueType.STRING_LIST: lambda value: _serialize(string_list_val=StringList(val=value)),
     ValueType.INT64_LIST: lambda value: _serialize(int64_list_val=Int64List(val=value)),
     ValueType.FLOAT_LIST: lambda value: _serialize(float_list_val=FloatList(val=value)),

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyp
 from hiredis import pack_command
 from redis import Redis
 
-from feature_repo.online_rows import NO_VALUE, RowEncoder, Rows
+from feature_repo.online_rows import NO_VALUE, REMEMBERED, RowEncoder, Rows
 from feature_repo.redis_layout import RedisKeys, field_names, time_field
 
 Command = tuple[bytes, ...]
@@ -25,8 +25,6 @@ Result = TypeVar("Result")
 _PACKET: Final = 500
 """Commands sent at a time; the answers to as many are outstanding."""
 _SECOND_US: Final = 1_000_000
-_REMEMBERED: Final = 1 << 16
-"""Times that are converted once."""
 
 
 class RedisView(RowEncoder):
@@ -86,13 +84,13 @@ def _exchange(redis: Redis, commands: Iterable[Command]) -> Iterator[Any]:
         redis.connection_pool.release(connection)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def _to_moment(time_us: int) -> bytes:
     seconds, rest = divmod(time_us, _SECOND_US)
     return bytes(Timestamp(seconds=seconds, nanos=1000 * rest).SerializeToString())
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def _to_us(moment: bytes | None) -> int | None:
     if moment is None:
         return None
