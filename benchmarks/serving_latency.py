@@ -28,7 +28,7 @@ from benchmarks.results import Row, make_row
 from benchmarks.serving_inputs import DIM, FULL, HISTORY, INFERRED, QUICK, random_tensor
 from benchmarks.serving_load import rank_requests
 from benchmarks.serving_shop import ServedShop, serve_shop
-from feature_repo.items import VECTOR_DTYPE, Halves
+from contracts.vectors import VECTOR_DTYPE, Halves
 from feature_repo.store import open_store
 from feature_repo.views import USER_VIEWS
 from models.ranker.encoding import Feed

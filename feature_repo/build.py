@@ -11,9 +11,9 @@ from contracts.artifacts import Artifact, new_artifact, read_table
 from contracts.dataset import Dataset, before, read_dataset
 from contracts.errors import UserError
 from contracts.tables import INFERRED_BEHAVIORS, ITEM_EMBEDDINGS
+from contracts.vectors import VECTOR_DTYPE, to_halves
 from feature_repo.config import FeatureConfig
 from feature_repo.histories import iter_histories
-from feature_repo.items import VECTOR_DTYPE
 
 
 def build_features(
@@ -22,10 +22,12 @@ def build_features(
     """Writes the offline feature tables of `feature_repo.views`, nothing of which lies at or after the cut-off.
 
     Raises:
-        UserError: the embeddings and the inferred behaviours belong to different spaces, or there are none.
+        UserError: the embeddings and the inferred behaviours belong to different spaces, or there are no embeddings.
     """
     data = read_dataset(dataset)
     embeddings = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS)
+    if embeddings.is_empty():
+        raise UserError(f"no item embedding in {item_embeddings}; run the embed_items step on a catalogue with items")
     inferred = read_table(inferred_behaviors / "inferred_behaviors.parquet", INFERRED_BEHAVIORS)
     space = _one_space(embeddings, inferred)
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "inferred_behaviors": inferred_behaviors}
@@ -44,12 +46,7 @@ def vectors_to_bytes(embeddings: pl.Series) -> pa.Array:
     Raises:
         UserError: a number is not finite, or too large.
     """
-    matrix = np.vstack(embeddings.to_list() or [np.empty((0, 1))])
-    limit = np.finfo(VECTOR_DTYPE).max
-    # A NaN fails the comparison as well.
-    if not (np.abs(matrix) <= limit).all():
-        raise UserError(f"an item embedding holds a number beyond +-{limit:g}, or none; normalise the embeddings")
-    matrix = matrix.astype(VECTOR_DTYPE)
+    matrix = to_halves(np.vstack(embeddings.to_list()))
     width = VECTOR_DTYPE.itemsize * matrix.shape[1]
     fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(embeddings), [None, pa.py_buffer(matrix)])
     return fixed.cast(pa.binary())

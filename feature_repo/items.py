@@ -9,18 +9,19 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from contracts.vectors import VECTOR_DTYPE, Halves
+
 Ints = npt.NDArray[np.int64]
-Halves = npt.NDArray[np.float16]
 Side = tuple[str | None, str | None, float | None]
 """Category, brand and price of an item."""
 Encode = Callable[[Sequence[str], Sequence[Side]], Ints]
-"""What a ranker makes of N items: their ids and sides -> codes [F, N], all above 0."""
+"""What a ranker makes of N items: their ids and sides -> codes [F, N], those of the first row above 0."""
 
-VECTOR_DTYPE: Final = np.dtype("<f2")
-"""Numbers of an item vector as they are stored and served: half the bytes of the whole way, for errors of 1e-4."""
 MISSING: Final = -1
 """Slot of an item that is not cached: the last one, which stays empty."""
 _NOTHING: Final[Side] = (None, None, None)
+_MAX_RANKERS: Final = 8
+"""Rankers whose codes are kept; those that are in use are asked for all the time."""
 
 
 class StoredItems(NamedTuple):
@@ -121,16 +122,25 @@ class ItemCache:
         return ItemFeatures(item_ids, codes, self._vectors[slots], slots != MISSING, self._has_vector[slots])
 
     def _encoded(self, slots: Ints, item_ids: Sequence[str], ranker: str, encode: Encode) -> Ints:
-        if ranker not in self._codes:
-            self._codes[ranker] = np.zeros((len(encode([], [])), len(self._sides)), np.int64)
-        codes = self._codes[ranker][:, slots]
+        kept = self._codes_of(ranker, encode)
+        codes = kept[:, slots]
         due = np.flatnonzero(codes[0] == 0).tolist()
         if due:
             sides = [self._sides[slots[row]] for row in due]
             codes[:, due] = encode([item_ids[row] for row in due], sides)
-            self._codes[ranker][:, slots] = codes
-            self._codes[ranker][:, MISSING] = 0
+            kept[:, slots] = codes
+            kept[:, MISSING] = 0
         return codes
+
+    def _codes_of(self, ranker: str, encode: Encode) -> Ints:
+        """Codes of all slots, 0 where there is none yet; the ranker that was not asked for the longest makes room."""
+        found = self._codes.pop(ranker, None)
+        if found is None:
+            found = np.zeros((len(encode([], [])), len(self._sides)), np.int64)
+        self._codes[ranker] = found
+        if len(self._codes) > _MAX_RANKERS:
+            del self._codes[next(iter(self._codes))]
+        return found
 
     def _claim(self, item_id: str) -> int:
         slot, self._next = self._next, (self._next + 1) % len(self._ids)

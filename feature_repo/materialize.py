@@ -2,8 +2,9 @@
 
 Each batch of rows is first compared with what the store holds, so that only new and changed rows are written: a run
 that was killed goes on where it was, a repeated one mends what is missing, and a refresh costs little more than
-reading. A value that was pushed while serving stays when it is newer. Every row that was written is read back and must
-be equal.
+reading. A value that was pushed while serving stays when it is newer (one that comes in the milliseconds between the
+look and the write is overwritten; the next materialization of the log has it). Every row that was written is read back
+and must be equal, or newer by then where values are pushed.
 
 Feast's own writers do none of this: Redis' skips rows of equal time, SQLite's overwrites newer ones.
 """
@@ -23,6 +24,7 @@ import polars as pl
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from contracts.artifacts import read_lineage, write_json
+from contracts.errors import UserError
 from feature_repo.config import FeatureConfig
 from feature_repo.online_rows import Rows
 from feature_repo.online_view import OnlineView, open_view
@@ -71,14 +73,15 @@ def materialize_features(features: Path, config: FeatureConfig, *, store: Path) 
         the store had newer ones, per table.
 
     Raises:
-        UserError: the store's configuration does not resolve.
+        UserError: the store's configuration does not resolve, or the features are of a former version.
         RuntimeError: a row in the store is not what was written.
     """
     lineage = read_lineage(features)
     space = lineage.labels["space"]
     write_store_file(store, config)
     feast = open_store(store)
-    dim = lineage.labels.get("vector_dim", "")
+    if (dim := lineage.labels.get("vector_dim")) is None:
+        raise UserError(f"the features in {features} were built by a former version; run the build_features step again")
     views = feature_views(features.resolve(), space=space, ttl=config.ttl, dim=dim)
     feast.apply([*entities(), *views, *base_services(views)])
     tables = _tables(features, space)
@@ -176,7 +179,7 @@ def _fill(view: OnlineView, number: int, batch: pl.DataFrame, *, keep_newer: boo
         same = same if everything else rows.are_in(stored)
     due = rows.select([not (skip or equal) for skip, equal in zip(newer, same, strict=True)])
     view.write(due)
-    _verify(view, due)
+    _verify(view, due, keep_newer=keep_newer)
     return Batch(number, len(due), len(rows) - len(due) - sum(newer), sum(newer), rows.digest())
 
 
@@ -186,8 +189,11 @@ def _has_some(view: OnlineView, rows: Rows) -> bool:
     return any(time is not None for time in found.times_us)
 
 
-def _verify(view: OnlineView, rows: Rows) -> None:
-    arrived = rows.are_in(view.read(rows.keys))
+def _verify(view: OnlineView, rows: Rows, *, keep_newer: bool) -> None:
+    stored = view.read(rows.keys)
+    arrived = rows.are_in(stored)
+    if keep_newer:  # what was pushed since our write has taken its place
+        arrived = [mine or newer for mine, newer in zip(arrived, _are_newer(stored, rows), strict=True)]
     if not all(arrived):
         raise RuntimeError(
             f"{arrived.count(False)} of {len(rows)} rows of '{view.name}' are not in the online store as they were "

@@ -3,6 +3,7 @@
 What is not there is said (`UserFeatures.missing`, `ItemFeatures.known`, `.has_vector`), never guessed.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,16 +11,25 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from feast import FeatureStore
 
 from contracts.errors import UserError
-from feature_repo.items import VECTOR_DTYPE, Encode, Halves, ItemCache, ItemFeatures, StoredItems
+from contracts.vectors import VECTOR_DTYPE, Halves
+from feature_repo.items import Encode, ItemCache, ItemFeatures, StoredItems
 from feature_repo.materialize import MATERIALIZED_FILE
 from feature_repo.online_source import Columns, Views, open_source
 from feature_repo.store import open_store
 from feature_repo.views import USER_VIEWS
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_USED: Final = {
+    *("history_item_ids", "history_event_types", "history_ages_s", "history_as_of"),
+    *("inferred_item_ids", "inferred_scores", "inferred_as_of"),
+    *("item_category", "item_brand", "item_price", "item_as_of", "item_vector"),
+}
+"""Features that a ranking reads."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,11 @@ class FeatureReader:
         self._caches: dict[tuple[str, int], ItemCache] = {}
 
     async def user(self, user_id: str, *, service: str) -> UserFeatures:
-        """Reads a user's history and inferred behaviours."""
+        """Reads a user's history and inferred behaviours.
+
+        Raises:
+            ValueError: the stored row is not sound.
+        """
         plan = self._plan(service)
         oldest = datetime.now(UTC) - plan.user_ttl if plan.user_ttl else _LONG_AGO
         return _user_features(await self._source.read(plan.of_users, "user_id", [user_id]), oldest)
@@ -91,9 +105,6 @@ class FeatureReader:
             service: feature service of the ranker.
             dim: D, length of the vectors that the ranker takes.
             encode: what the ranker makes of an item's columns.
-
-        Raises:
-            UserError: the store's vectors are of another length.
         """
         plan = self._plan(service)
         cache = self._cache(plan.of_items, dim)
@@ -141,9 +152,10 @@ def _plan(store: FeatureStore, service: str) -> _Plan:
         raise UserError(f"feature service '{service}' is not registered; the store has: {', '.join(sorted(known))}")
     views = known[service].feature_view_projections
     features = {view.name: [feature.name for feature in view.features] for view in views}
+    used = {name: [feature for feature in listed if feature in _USED] for name, listed in features.items()}
     return _Plan(
-        of_users={name: listed for name, listed in features.items() if name in USER_VIEWS},
-        of_items={name: listed for name, listed in features.items() if name not in USER_VIEWS},
+        of_users={name: listed for name, listed in used.items() if name in USER_VIEWS},
+        of_items={name: listed for name, listed in used.items() if name not in USER_VIEWS},
         user_ttl=store.get_feature_view(USER_VIEWS[0]).ttl or timedelta(0),
     )
 
@@ -157,10 +169,16 @@ def _user_features(columns: Columns, oldest: datetime) -> UserFeatures:
         found["history_item_ids"] = list(row["history_item_ids"].string_list_val.val)
         found["history_event_types"] = list(row["history_event_types"].string_list_val.val)
         found["history_ages_s"] = list(row["history_ages_s"].int64_list_val.val)
+        if not len(found["history_item_ids"]) == len(found["history_event_types"]) == len(found["history_ages_s"]):
+            raise ValueError("a stored history has not as many event types and ages as items")
     if (as_of := _time(row["inferred_as_of"])) and as_of >= oldest:
         found["inferred_as_of"] = as_of
         found["inferred_item_ids"] = list(row["inferred_item_ids"].string_list_val.val)
         found["inferred_scores"] = list(row["inferred_scores"].float_list_val.val)
+        if len(found["inferred_item_ids"]) != len(found["inferred_scores"]):
+            raise ValueError("a stored list of inferred behaviours has not as many scores as items")
+        if not all(0 < score <= 1 for score in found["inferred_scores"]):
+            raise ValueError("a stored score of an inferred behaviour is not in (0, 1]")
     return UserFeatures(**found)
 
 
@@ -172,24 +190,28 @@ def _time(value: Any) -> datetime | None:
 
 def _stored_items(columns: Columns, item_ids: Sequence[str], dim: int) -> StoredItems:
     blobs = [value.bytes_val for value in columns.get("item_vector", [])] or [b""] * len(item_ids)
-    has_vector = np.array([len(blob) > 0 for blob in blobs], np.bool_)
-    vectors = np.zeros((len(item_ids), dim), VECTOR_DTYPE)
-    if dim and has_vector.any():
-        vectors[has_vector] = _vectors(blobs, dim)
+    vectors, has_vector = _vectors(blobs, dim)
     known = [value.HasField("unix_timestamp_val") for value in columns["item_as_of"]]
     prices = [value.double_val if value.HasField("double_val") else None for value in columns["item_price"]]
     sides = list(zip(_texts(columns["item_category"]), _texts(columns["item_brand"]), prices, strict=True))
     return StoredItems(item_ids, sides, vectors, np.array(known, np.bool_) | has_vector, has_vector)
 
 
-def _vectors(blobs: Sequence[bytes], dim: int) -> Halves:
-    wrong = {len(blob) for blob in blobs} - {0, dim * VECTOR_DTYPE.itemsize}
-    if wrong:
-        raise UserError(
-            f"the store's item vectors have {min(wrong)} bytes, the ranker takes {dim * VECTOR_DTYPE.itemsize} ({dim} "
-            "half floats); materialize features of the ranker's own space and of this version"
-        )
-    return np.frombuffer(b"".join(blobs), VECTOR_DTYPE).reshape(-1, dim)
+def _vectors(blobs: Sequence[bytes], dim: int) -> tuple[Halves, npt.NDArray[np.bool_]]:
+    """Vectors [N, D], zeros where there is no sound one, and where there is one [N]."""
+    width = dim * VECTOR_DTYPE.itemsize
+    lengths = np.array([len(blob) for blob in blobs], np.int64)
+    is_sound = (lengths == width) & (width > 0)
+    vectors = np.zeros((len(blobs), dim), VECTOR_DTYPE)
+    if is_sound.any():
+        whole = b"".join(blob for blob, sound in zip(blobs, is_sound.tolist(), strict=True) if sound)
+        vectors[is_sound] = np.frombuffer(whole, VECTOR_DTYPE).reshape(-1, dim)
+        is_finite = np.isfinite(vectors).all(axis=1)
+        vectors[~is_finite] = 0
+        is_sound &= is_finite
+    if dim and (broken := np.count_nonzero((lengths > 0) & ~is_sound)):
+        _log.warning("%d of %d item vectors are not %d finite half floats; materialize again", broken, len(blobs), dim)
+    return vectors, is_sound
 
 
 def _texts(values: Sequence[Any]) -> list[str | None]:

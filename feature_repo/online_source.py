@@ -5,14 +5,15 @@ takes 1 ms for one user and 50 us for each item, of which Redis needs a tenth.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from feast import FeatureStore
 from feast.infra.online_stores.redis import RedisOnlineStore
-from feast.online_response import OnlineResponse
 from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from feature_repo.redis_layout import RedisKeys, field_names
 
@@ -21,6 +22,7 @@ Views = Mapping[str, Sequence[str]]
 Columns = dict[str, Sequence[Any]]
 """Feature -> a `feast.types.Value` for each entity; one without a value where the store has none."""
 _EMPTY: Final = Value()
+_log = logging.getLogger(__name__)
 
 
 class OnlineSource(Protocol):
@@ -47,30 +49,23 @@ class FeastSource:
         """Takes a store."""
         self._store = store
         # SQLite has no asynchronous reads: one thread keeps its connection to itself.
-        self._thread: ThreadPoolExecutor | None = None
-        if store.config.online_store.type == "sqlite":
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feature-store")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feature-store")
 
     async def read(self, views: Views, join_key: str, ids: Sequence[str]) -> Columns:
         """Values of some entities, in their order."""
         refs = [f"{view}:{feature}" for view, features in views.items() for feature in features]
-        response = await self._retrieve(refs, {join_key: list(ids)})
+        keys = {join_key: list(ids)}
+        loop = asyncio.get_running_loop()
+        response = await loop.run_in_executor(
+            self._thread, lambda: self._store.get_online_features(features=refs, entity_rows=keys)
+        )
         names = response.proto.metadata.feature_names.val
         return {name: column.values for name, column in zip(names, response.proto.results, strict=True)}
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._store.close()
-        if self._thread:
-            self._thread.shutdown(wait=False)
-
-    async def _retrieve(self, refs: list[str], keys: dict[str, list[str]]) -> OnlineResponse:
-        if self._thread is None:
-            return await self._store.get_online_features_async(features=refs, entity_rows=keys)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, lambda: self._store.get_online_features(features=refs, entity_rows=keys)
-        )
+        self._thread.shutdown(wait=False)
 
 
 class RedisSource:
@@ -98,8 +93,9 @@ class RedisSource:
                 for command in commands:
                     pipe.execute_command(*command)
                 found = await pipe.execute()
-        columns = zip(*found, strict=True) if found else ([] for _ in names)
-        return {name: [_value(value) for value in column] for name, column in zip(names, columns, strict=True)}
+        rows = [_parsed(entity_id, row) for entity_id, row in zip(ids, found, strict=True)]
+        columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+        return dict(zip(names, columns, strict=True))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -107,5 +103,10 @@ class RedisSource:
         await client.aclose()
 
 
-def _value(stored: bytes | None) -> Any:
-    return Value.FromString(stored) if stored else _EMPTY
+def _parsed(entity_id: str, stored: Sequence[bytes | None]) -> list[Any]:
+    """Values of one entity; one of them that does not parse spoils all of it, and none of the other entities."""
+    try:
+        return [Value.FromString(value) if value else _EMPTY for value in stored]
+    except DecodeError:
+        _log.warning("the store's row of %r does not parse; materialize again", entity_id)
+        return [_EMPTY] * len(stored)

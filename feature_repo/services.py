@@ -36,8 +36,8 @@ def register_service(store: Path, name: str, *, space: str | None, description: 
                 f"the ranker of feature service '{name}' needs embedding space '{space}', the feature store in {store} "
                 f"holds {', '.join(spaces) or 'none'}; materialize that space's features, or train on the store's."
             )
-        stored = views[wanted[-1]].tags.get("dim")
-        if dim is not None and stored not in (None, str(dim)):
+        stored = views[wanted[-1]].tags.get("dim", "an unknown number")
+        if dim is not None and stored != str(dim):
             raise UserError(
                 f"the ranker of feature service '{name}' takes vectors of {dim} numbers, space '{space}' in {store} "
                 f"has {stored}; materialize the features that it was trained with."

@@ -92,6 +92,9 @@ class GatewayConfig(Config):
     """Seconds between SIGTERM, when `/readyz` says no, and the end of listening: time for a load balancer to see it."""
 
 
+_MAX_WAITING_FILES: Final = 256
+
+
 class EventLogConfig(Config):
     """Where exposures and events go. The files in the state folder are always written first."""
 
@@ -101,7 +104,7 @@ class EventLogConfig(Config):
     """Beginning of the streams' names: `{reaseq}:exposures`, `{reaseq}:events`."""
     stream_max_entries: int | None = Field(default=None, ge=1)
     """Keep about so many entries per stream; the oldest go whether they were read or not. None keeps all."""
-    max_file_bytes: int = Field(default=1 << 28, ge=1)
+    max_file_bytes: int = Field(default=1 << 28, ge=1 << 20)
     """A file of this size is followed by a new one, so that old ones can be moved away while the gateway runs."""
     max_backlog_bytes: int = Field(default=1 << 30, ge=1)
     """What may wait for a sink that is away; beyond it, events are answered 503 and rankings say `event_log`."""
@@ -110,6 +113,15 @@ class EventLogConfig(Config):
     exposure_sync_ms: float = Field(default=50.0, ge=1, le=10_000)
     """An exposure is written before the answer and on the disk so much later; a loss of power costs at most that.
     Events are on the disk before they are acknowledged."""
+
+    @model_validator(mode="after")
+    def _keeps_few_files_open(self) -> Self:
+        if self.max_backlog_bytes > _MAX_WAITING_FILES * self.max_file_bytes:
+            raise ValueError(
+                f"a backlog of {self.max_backlog_bytes} bytes would lie in more than {_MAX_WAITING_FILES} open files "
+                f"of {self.max_file_bytes}; raise max_file_bytes, or lower max_backlog_bytes"
+            )
+        return self
 
 
 class ServingConfig(Config):

@@ -17,6 +17,7 @@ class LogFile:
         self._size = self._synced = os.fstat(descriptor).st_size
         self._syncing = threading.Lock()
         self._is_open = True
+        self._is_named = False
 
     @property
     def size(self) -> int:
@@ -45,15 +46,19 @@ class LogFile:
             size = self._size
             if size > self._synced:
                 os.fsync(self._descriptor)
+                if not self._is_named:  # the new file's name must survive a power cut as well
+                    _sync_folder(self.path.parent)
+                    self._is_named = True
                 self._synced = size
 
     def read(self, start: int, limit: int) -> bytes:
-        """Whole lines from `start`, about `limit` bytes; nothing where only half a line follows."""
-        while True:
+        """Whole lines from `start`, about `limit` bytes; nothing where only half a line follows, or no byte."""
+        while start < self._size:
             content = os.pread(self._descriptor, min(limit, self._size - start), start)
             if (end := content.rfind(b"\n") + 1) or len(content) < limit:
                 return content[:end]
             limit *= 2  # one line is longer than that
+        return b""
 
     def close(self) -> None:
         """Closes the file, which also gives up the lock; once is enough. What was not synced may still be lost."""
@@ -73,8 +78,12 @@ def claim_new(folder: Path, name: str) -> LogFile:
     """Creates a file of our own; under its name it is never seen without its lock."""
     path, work = folder / name, folder / f".{name}.tmp"
     file = LogFile(path, _open(work, os.O_CREAT | os.O_EXCL))
-    os.replace(work, path)
-    _sync_folder(folder)
+    try:
+        os.replace(work, path)
+    except OSError:
+        file.close()
+        work.unlink(missing_ok=True)
+        raise
     return file
 
 
@@ -97,7 +106,8 @@ def _open(path: Path, flags: int) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The new file's name must survive a power cut as well.
     descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -55,8 +55,9 @@ class EventLog:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._files = {kind: self._new_file(kind) for kind in _KINDS}
-        self._full: list[LogFile] = []
+        self._files: dict[Kind, LogFile] = {kind: self._new_file(kind) for kind in _KINDS}
+        self._full: list[tuple[Kind, LogFile]] = []
+        self._limits: dict[Kind, int] = dict.fromkeys(_KINDS, max_file_bytes)
         self._max_file_bytes = max_file_bytes
         self._sync_behind_s = sync_behind_s
         self._forwarder = forwarder
@@ -114,8 +115,8 @@ class EventLog:
             self._closed = True
             self._changed.notify()
         self._syncer.join()
-        if self._forwarder is not None:
-            self._forwarder.close()
+        if self._forwarder is not None and not self._forwarder.close():
+            return  # it still reads the files; they are closed with the process
         for file in self._files.values():
             file.close()
 
@@ -130,16 +131,21 @@ class EventLog:
     def _write(self, kind: Kind, records: Iterable[dict[str, Any]]) -> None:
         if self._forwarder is not None and self._forwarder.is_full:
             raise EventLogFullError("too much waits for the sink (serving.event_log.max_backlog_bytes)")
-        if self._files[kind].size >= self._max_file_bytes:
+        if self._files[kind].size >= self._limits[kind]:
             self._begin_new_file(kind)
         self._files[kind].append(b"".join(to_json(record) + b"\n" for record in records))
         if self._forwarder is not None:
             self._forwarder.wake()
 
     def _begin_new_file(self, kind: Kind) -> None:
-        fresh = self._new_file(kind)
-        full, self._files[kind] = self._files[kind], fresh
-        self._full.append(full)
+        try:
+            fresh = self._new_file(kind)
+        except OSError as error:
+            self._limits[kind] = self._files[kind].size + self._max_file_bytes
+            _log.error("the event log goes on with its old file: %s", error)
+            return
+        self._full.append((kind, self._files[kind]))
+        self._files[kind], self._limits[kind] = fresh, self._max_file_bytes
         if self._forwarder is not None:
             self._forwarder.follow(fresh)
 
@@ -153,29 +159,37 @@ class EventLog:
                 self._changed.wait_for(lambda: self._waiting or self._closed, timeout=self._sync_behind_s)
                 waiting, self._waiting, closed = self._waiting, [], self._closed
                 full, self._full = self._full, []
-            now = time.monotonic()
-            # Who waits is not made to wait for files that nobody waits for.
-            due = set(_KINDS) if closed or now >= all_due_at else {kind for kind, _ in waiting}
+                now = time.monotonic()
+                # Who waits is not made to wait for files that nobody waits for.
+                due = set(_KINDS) if closed or now >= all_due_at else {kind for kind, _ in waiting}
+                # Taken under the lock: what waits lies in these files or in the full ones.
+                files = [*full, *((kind, self._files[kind]) for kind in due)]
             all_due_at = now + self._sync_behind_s if due == set(_KINDS) else all_due_at
-            self._sync([*full, *(self._files[kind] for kind in due)], [done for _, done in waiting])
-            self._release(full)
+            failures = {}
+            for kind, file in files:
+                try:
+                    file.sync()
+                except OSError as error:
+                    _log.error("the event log could not be synced: %s", error)
+                    failures[kind] = error
+            self._release(full, failures)
+            _tell(waiting, failures)
 
-    def _release(self, full: list[LogFile]) -> None:
-        for file in full:
-            if self._forwarder is not None:
+    def _release(self, full: "list[tuple[Kind, LogFile]]", failures: Mapping[Kind, OSError]) -> None:
+        """Gives up files that nobody writes any more, once they are on the disk."""
+        for kind, file in full:
+            if kind in failures:
+                with self._changed:
+                    self._full.append((kind, file))
+            elif self._forwarder is not None:
                 self._forwarder.leave(file)
             else:
                 file.close()
 
-    def _sync(self, files: Iterable[LogFile], waiting: "list[Future[None]]") -> None:
-        try:
-            for file in files:
-                file.sync()
-            failure = None
-        except OSError as error:
-            _log.error("the event log could not be synced: %s", error)
-            failure = error
-        for done in waiting:
-            # A caller that gave up has cancelled its future; what it sent is written all the same.
-            if done.set_running_or_notify_cancel():
-                done.set_exception(failure) if failure else done.set_result(None)
+
+def _tell(waiting: "list[tuple[Kind, Future[None]]]", failures: Mapping[Kind, OSError]) -> None:
+    for kind, done in waiting:
+        # A caller that gave up has cancelled its future; what it sent is written all the same.
+        if done.set_running_or_notify_cancel():
+            failure = failures.get(kind)
+            done.set_exception(failure) if failure else done.set_result(None)

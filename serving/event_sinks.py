@@ -1,8 +1,8 @@
 """Sinks of the event log: today a Redis stream.
 
 Another one (Kafka, say) is one more class with the three methods of `serving.forwarding.Sink` and one more name in
-`EventLogConfig.sink`. It must keep a file's position together with its lines: Kafka in one transaction with a compacted
-topic of positions.
+`EventLogConfig.sink`. It must keep a file's position together with its lines, and take lines only where they follow
+that position: Kafka in one transaction with a compacted topic of positions.
 """
 
 import os

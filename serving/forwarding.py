@@ -68,7 +68,7 @@ class Forwarder:
             sink: where records go.
             max_backlog_bytes: what may wait before the log takes no more.
             gather_s: how long records are gathered and then sent together; each sending takes time from requests.
-            on_backlog: told how many bytes wait, about once a second.
+            on_backlog: told how many bytes wait, after each sending and about once a second.
         """
         self._sink = sink
         self._max_backlog_bytes = max_backlog_bytes
@@ -111,15 +111,21 @@ class Forwarder:
         """Says that there is something new."""
         self._changed.set()
 
-    def close(self) -> None:
-        """Sends what waits if the sink is there; the rest waits in the files for the next start."""
+    def close(self) -> bool:
+        """Sends what waits if the sink is there; the rest waits in the files for the next start.
+
+        Returns:
+            True once it no longer reads the files; False where the sink takes too long.
+        """
         self._closed.set()
         self._changed.set()
         self._thread.join(_CLOSE_TIMEOUT_S)
-        if not self._thread.is_alive():
-            for file in self._left:
-                file.close()
+        if self._thread.is_alive():
+            return False
+        for file in self._left:
+            file.close()
         self._sink.close()
+        return True
 
     def _run(self) -> None:
         closed, asks = False, True
@@ -149,17 +155,28 @@ class Forwarder:
         return True
 
     def _forward_all(self, *, asks: bool) -> None:
-        for own, position in list(self._positions.items()):
-            is_left = own in self._left
-            self._positions[own] = self._forward(own, self._sink.position(own.path.name) if asks else position)
-            if is_left:
-                self._done.add(own.path)
-                self._left.discard(own)
-                del self._positions[own]
-                own.close()
         if time.monotonic() >= self._look_at:
-            self._take_over()
             self._look_at = time.monotonic() + _IDLE_S
+            self._take_over()
+        for own, believed in list(self._positions.items()):
+            is_left = own in self._left
+            found = self._sink.position(own.path.name) if asks else believed
+            self._positions[own] = self._forward(own, found) if found >= believed else self._begin_again(found)
+            if is_left and self._positions[own] >= own.size:
+                self._give_up(own)
+
+    def _give_up(self, file: LogFile) -> None:
+        self._done.add(file.path)
+        self._left.discard(file)
+        del self._positions[file]
+        file.close()
+
+    def _begin_again(self, position: int) -> int:
+        """The sink lost something: all files are looked at again, the oldest first."""
+        self._done.clear()
+        self._look_at = 0.0
+        self._changed.set()
+        return position
 
     def _take_over(self) -> None:
         for path in sorted(self._folder.glob("*.jsonl")):
@@ -173,6 +190,9 @@ class Forwarder:
         while content := file.read(position, _CHUNK_BYTES):
             kind, end = source.partition("-")[0], position + len(content)
             is_stored = self._sink.send(kind, content.splitlines(), source=source, start=position, end=end)
-            # It stands elsewhere where it lost something, or where an answer of its was lost.
-            position = end if is_stored else self._sink.position(source)
+            # It stands elsewhere where an answer of its was lost, or where it lost something.
+            found = end if is_stored else self._sink.position(source)
+            if found < position:
+                return self._begin_again(found)
+            position = found
         return position

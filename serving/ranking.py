@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
 
+import numpy as np
+
 from feature_repo.items import ItemFeatures, unknown_items
 from feature_repo.online import UserFeatures
 from models.ranker.encoding import EncodedItems, encode_request
@@ -174,6 +176,8 @@ class RankingService:
             timestamp=now,
         )
         outputs = await self._scorer.score(ranker.spec.model_name, feed, ranker.outputs, timeout_s=timeout_s)
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            raise TritonError("an output is not finite")
         return {name: values[0] for name, values in outputs.items()}
 
     def _expose(self, request: RankRequest, answer: RankResponse) -> RankResponse:

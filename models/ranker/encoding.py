@@ -16,13 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from contracts.tables import EVENT_TYPES
+from contracts.vectors import VECTOR_DTYPE, Halves, to_halves
 from models.ranker.confidences import own_confidences
 from models.ranker.search import search_history
 from models.ranker.spec import RankerSpec
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 Array = npt.NDArray[np.int64 | np.float32 | np.float16]
 Feed = dict[str, Array]
 
@@ -42,10 +42,6 @@ class ItemRows(NamedTuple):
     prices: Sequence[float | None]
     vectors: Floats | None
     """[N, D]; a row of zeros where an item has no vector. None: no vectors at all."""
-
-
-VECTOR_DTYPE = np.float16
-"""Of item vectors, as the graph takes them and the feature store holds them; training rounds them just so."""
 
 
 class EncodedItems(NamedTuple):
@@ -136,7 +132,7 @@ class ItemEncoder:
         if self.dim == 0 or rows.vectors is None:
             vectors = np.zeros((len(rows.item_ids), self.dim), VECTOR_DTYPE)
         else:
-            vectors = rows.vectors.astype(VECTOR_DTYPE, copy=False)
+            vectors = to_halves(rows.vectors)
             assert vectors.shape == (len(rows.item_ids), self.dim), (vectors.shape, self.dim)
         sides = zip(rows.categories, rows.brands, rows.prices, strict=True)
         return EncodedItems.of(self.codes(rows.item_ids, list(sides)), vectors)

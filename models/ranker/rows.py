@@ -23,6 +23,7 @@ from contracts.dataset import Dataset, before
 from contracts.errors import UserError
 from contracts.shards import owners
 from contracts.tables import ITEM_EMBEDDINGS
+from contracts.vectors import VECTOR_DTYPE
 from models.ranker.confidences import list_confidences
 from models.ranker.config import RankerConfig
 from models.ranker.encoding import (
@@ -30,7 +31,6 @@ from models.ranker.encoding import (
     FIRST,
     PADDING,
     UNKNOWN,
-    VECTOR_DTYPE,
     EncodedItems,
     Floats,
     ItemEncoder,

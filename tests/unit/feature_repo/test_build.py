@@ -7,7 +7,7 @@ import pytest
 from contracts.artifacts import new_artifact, read_lineage, write_table
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
-from contracts.tables import INFERRED_BEHAVIORS
+from contracts.tables import INFERRED_BEHAVIORS, ITEM_EMBEDDINGS
 from feature_repo.build import build_features, vectors_to_bytes
 from feature_repo.config import FeatureConfig
 from feature_repo.histories import iter_histories
@@ -69,6 +69,14 @@ def test_vectors_survive_as_bytes(shop):
 def test_vectors_that_half_floats_cannot_hold_are_refused(number):
     with pytest.raises(UserError, match=r"beyond \+-65504, or none; normalise the embeddings"):
         vectors_to_bytes(pl.Series([[0.5, number]]))
+
+
+def test_features_without_any_embedding_are_refused(shop, tmp_path: Path):
+    embeddings = pl.read_parquet(shop.item_embeddings / "item_embeddings.parquet").clear()
+    with new_artifact(tmp_path / "none", kind="item_embeddings", inputs={}) as artifact:
+        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embeddings)
+    with pytest.raises(UserError, match="no item embedding in"):
+        build_features(shop.dataset, tmp_path / "none", shop.inferred_behaviors, FeatureConfig(), out=tmp_path / "out")
 
 
 def test_two_spaces_are_refused(shop, tmp_path: Path):

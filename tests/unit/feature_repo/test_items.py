@@ -38,6 +38,15 @@ def test_each_item_is_encoded_once_for_each_ranker():
     assert prices(_get(cache, "unknown", "1")) == prices(_get(cache, "unknown", "1")) == [None, 1]
 
 
+def test_codes_of_rankers_that_nobody_asks_for_make_room():
+    cache = ItemCache(capacity=3, dim=2)
+    cache.put(_rows("1"))
+    for number in range(40):
+        assert prices(_get(cache, "1", ranker=f"r{number}")) == prices(_get(cache, "1", ranker="champion")) == [1]
+    assert len(cache._codes) < 10
+    assert "champion" in cache._codes
+
+
 def test_it_stays_bounded_and_drops_the_oldest():
     cache = ItemCache(capacity=3, dim=2)
     for number in range(50):

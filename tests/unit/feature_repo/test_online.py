@@ -1,6 +1,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from price_codes import by_price, prices
@@ -11,7 +12,7 @@ from feature_repo.materialize import materialize_features
 from feature_repo.online import FeatureReader
 from feature_repo.services import register_service
 from feature_repo.store import open_store, write_store_file
-from feature_repo.views import BASE_SERVICE
+from feature_repo.views import BASE_SERVICE, knowledge_view_name
 
 
 @pytest.fixture
@@ -111,9 +112,37 @@ def test_a_ranker_gets_its_own_service_and_its_own_space(store, reader):
     assert not asyncio.run(reader.items(["item_0"], service="ranker_ids", dim=3, encode=by_price)).has_vector.any()
 
 
-def test_vectors_of_another_length_are_refused(reader):
-    with pytest.raises(UserError, match=r"have 6 bytes, the ranker takes 8 \(4 half floats\); materialize"):
-        asyncio.run(reader.items(["item_0"], service=BASE_SERVICE, dim=4, encode=by_price))
+@pytest.mark.parametrize("blob", [b"short", np.full(3, np.nan, "<f2").tobytes(), np.ones(3, "<f4").tobytes()])
+def test_a_vector_that_is_not_sound_is_missing_and_takes_no_other_with_it(shop, tmp_path, blob):
+    materialize_features(shop.features, FeatureConfig(), store=tmp_path)
+    broken = pl.read_parquet(shop.features / "item_knowledge.parquet").filter(item_id="item_0")
+    view = knowledge_view_name("sample-space")
+    frame = broken.with_columns(item_vector=pl.lit(blob)).to_pandas()
+    open_store(tmp_path).write_to_online_store(view, df=frame)
+    reader = FeatureReader(tmp_path, cached_items=10)
+    found = asyncio.run(reader.items(["item_0", "item_3"], service=BASE_SERVICE, dim=3, encode=by_price))
+    assert found.has_vector.tolist() == [False, True]
+    assert found.vectors[0].tolist() == [0, 0, 0]
+    assert prices(found) == [0, 30]
+
+
+@pytest.mark.parametrize(
+    ("view", "changes"),
+    [
+        ("user_behaviors", {"history_ages_s": [[1]]}),
+        ("user_behaviors", {"history_event_types": [["click"]]}),
+        ("inferred_behaviors", {"inferred_scores": [[0.5]]}),
+        ("inferred_behaviors", {"inferred_scores": [[0.5, 0.0]]}),
+        ("inferred_behaviors", {"inferred_scores": [[float("nan"), 0.5]]}),
+    ],
+)
+def test_a_user_whose_row_is_not_sound_is_an_error(shop, tmp_path, view, changes):
+    materialize_features(shop.features, FeatureConfig(), store=tmp_path)
+    last = pl.read_parquet(shop.features / f"{view}.parquet").filter(user_id="user_2").sort("event_timestamp").tail(1)
+    frame = last.with_columns(**{name: pl.Series(name, value) for name, value in changes.items()}).to_pandas()
+    open_store(tmp_path).write_to_online_store(view, df=frame)
+    with pytest.raises(ValueError, match="a stored"):
+        asyncio.run(FeatureReader(tmp_path, cached_items=10).user("user_2", service=BASE_SERVICE))
 
 
 def test_a_space_that_the_store_does_not_hold_is_refused(store):

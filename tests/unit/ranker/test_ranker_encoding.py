@@ -13,7 +13,7 @@ from models.ranker.encoding import PADDING, UNKNOWN, ItemEncoder, ItemRows, enco
 from models.ranker.feed import build_feed
 from models.ranker.records import RowWriter
 from models.ranker.rows import encode_catalogue, encode_rows, read_vectors
-from models.ranker.spec import RankerSpec, input_specs
+from models.ranker.spec import RankerSpec, TensorSpec, input_specs
 
 
 def _encoder(data: Dataset) -> ItemEncoder:
@@ -73,7 +73,14 @@ def test_serving_builds_the_feed_that_training_saw(shop: Shop, ranker: Path, dat
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
         assert found[name].dtype == values.dtype
+    before = spec.model_copy(update={"inputs": tuple(_as_before(tensor) for tensor in spec.inputs)})
+    assert build_feed(before, table, rows, np.array([5]))["history_vectors"].dtype == np.float32
     assert (found["history_ids"] != PADDING).sum() == min(len(row["history_item_ids"]), spec.history_length)
+
+
+def _as_before(tensor: TensorSpec) -> TensorSpec:
+    """Rankers that were exported before took float32."""
+    return tensor.model_copy(update={"dtype": tensor.dtype.replace("float16", "float32")})
 
 
 def test_raw_statistics_survive_the_encoding(shop: Shop, data: Dataset, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -165,6 +167,65 @@ def test_a_large_file_is_followed_by_the_next(tmp_path):
     assert len(files) > 5
     assert all(file.stat().st_size < 1000 for file in files)
     assert read_events(tmp_path)["item_id"].to_list() == [f"item {number}" for number in range(20)]
+
+
+def test_an_acknowledged_event_is_on_the_disk_whatever_file_it_went_to(tmp_path, monkeypatch):
+    synced: dict[int, int] = {}
+    fsync = os.fsync
+
+    def note(descriptor):
+        fsync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    def is_synced(item_id):
+        for path in tmp_path.glob("events-*.jsonl"):
+            if (end := path.read_bytes().find(f'"{item_id}"'.encode())) >= 0:
+                return synced.get(path.stat().st_ino, 0) > end
+        return False
+
+    monkeypatch.setattr(event_files.os, "fsync", note)
+    with EventLog(tmp_path, max_file_bytes=1) as log, ThreadPoolExecutor(4) as pool:
+
+        def send(item_id):
+            log.submit("events", [_event(item_id, "click")]).result(20)
+            return is_synced(item_id)
+
+        assert all(pool.map(send, (f"item {number}" for number in range(100))))
+
+
+def test_a_full_file_whose_sync_failed_is_tried_again(tmp_path, monkeypatch):
+    failing = threading.Event()
+    fsync, synced = os.fsync, set()
+
+    def refuse(descriptor):
+        if failing.is_set():
+            failing.clear()
+            raise OSError("input/output error")
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(event_files.os, "fsync", refuse)
+    with EventLog(tmp_path, sync_behind_s=0.01, max_file_bytes=1) as log:
+        failing.set()
+        log.put("exposures", [SHOWN])
+        log.put("exposures", [SHOWN | {"request_id": "r2"}])
+        log.submit("events", [_event("a", "click")]).result(20)  # of another file: it does not fail
+    assert {path.stat().st_ino for path in tmp_path.glob("exposures-*")} <= synced
+
+
+def test_a_folder_that_takes_no_new_file_leaves_the_old_one_in_use(tmp_path, monkeypatch):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def refuse(source, target):
+        raise OSError("no space left on device")
+
+    with EventLog(tmp_path, max_file_bytes=1) as log:
+        monkeypatch.setattr(event_files.os, "replace", refuse)
+        for number in range(5):
+            log.submit("events", [_event(f"item {number}", "click")]).result(20)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+    assert len(list(tmp_path.iterdir())) == 2
+    assert len(read_events(tmp_path)) == 5
 
 
 def test_what_nobody_waits_for_is_on_the_disk_soon(tmp_path, monkeypatch):

@@ -139,6 +139,47 @@ def test_records_of_many_files_come_in_order_and_the_full_ones_are_given_up(sink
     assert [number for _, number in sink.lines] == list(range(51))
 
 
+def test_a_sink_that_lost_files_long_full_gets_them_again_in_order(sink, tmp_path):
+    with _open(tmp_path, sink, max_file_bytes=30) as log:
+        for number in range(10):
+            _put(log, number)
+        sink.wait_for(10)
+        _until(lambda: all(_is_free(file) for file in sorted(tmp_path.glob("events-*"))[:-1]))
+        sink.lines, sink.positions = [], {}
+        _put(log, 10)
+        sink.wait_for(11)
+    assert [number for _, number in sink.lines] == list(range(11))
+
+
+def test_a_file_that_is_shorter_than_what_the_sink_has_of_it_stops_nothing(sink, tmp_path):
+    (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n')  # the rest was not on the disk when the power went
+    (tmp_path / "events-2-1.jsonl").write_text('{"n":7}\n')
+    sink.positions["events-1-1.jsonl"] = 100
+    with _open(tmp_path, sink):
+        sink.wait_for(1)
+    assert sink.lines == [("events", 7)]
+
+
+def test_a_sink_that_hangs_keeps_its_files_open(sink, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.forwarding._CLOSE_TIMEOUT_S", 0.01)
+    entered, go_on = threading.Event(), threading.Event()
+    send = sink.send
+
+    def hang(*args, **more):
+        entered.set()
+        assert go_on.wait(PATIENCE_S)
+        return send(*args, **more)
+
+    monkeypatch.setattr(sink, "send", hang)
+    log = _open(tmp_path, sink)
+    _put(log, 0)
+    assert entered.wait(PATIENCE_S)
+    log.close()
+    assert not _is_free(next(tmp_path.glob("events-*")))
+    go_on.set()
+    sink.wait_for(1)
+
+
 def _is_free(path):
     with path.open("r+") as file:
         try:

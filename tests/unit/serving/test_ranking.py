@@ -129,6 +129,21 @@ def test_missing_features_are_flagged_and_the_model_still_scores(state, log, spe
     assert len(answer.items) == 3
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_no_answer(state, log, tmp_path, monkeypatch, number):
+    model = Model()
+    scored = model.score
+
+    async def score(*args, **more):
+        return {name: values * np.float32(number) for name, values in (await scored(*args, **more)).items()}
+
+    monkeypatch.setattr(model, "score", score)
+    answer = _rank(_service(state, log, model=model))
+    assert (answer.model_version, answer.degraded) == (FALLBACK, ["model"])
+    assert all(np.isfinite(item["score"]) for item in answer.items)
+    assert len(read_exposures(tmp_path / "events")) == 3
+
+
 def test_without_a_model_the_order_is_likeness_to_the_history(state, log, tmp_path):
     answer = _rank(_service(state, log, model=Model(fails=True)), candidates=["a", "new", "c", "b"])
     assert [item["item_id"] for item in answer.items] == ["b", "c", "a", "new"]
