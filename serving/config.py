@@ -79,7 +79,7 @@ class GatewayConfig(Config):
     """Larger bodies are refused unread."""
     stream_events: bool = True
     """Let posted events enter the users' online histories at once, so that they change the next ranking."""
-    max_in_flight: int = Field(default=16, ge=1)
+    max_in_flight: int = Field(default=32, ge=1)
     """Requests under way in one worker; one more is answered 429 at once, instead of all of them late. They wait for
     each other about `max_in_flight` / (requests a second that a worker manages): keep that well below the deadline."""
     keep_alive_s: int = Field(default=75, ge=1)
