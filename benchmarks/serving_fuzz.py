@@ -183,7 +183,16 @@ def _bad_bodies() -> Iterator[bytes]:
         yield f'{{"user_id":"u","candidates":["a"],"limit":{number}}}'.encode()
         event = f'"user_id":"u","item_id":"a","event_type":"order","price":{number},"quantity":{number}'
         yield f'{{"events":[{{{event}}}]}}'.encode()
-    times = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59+14:00", "2026-02-30T00:00:00Z", "now", "-1", "1e18"]
+    times = [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59+14:00",
+        "9999-12-31T23:59:59-01:00",
+        "2026-02-30T00:00:00Z",
+        "now",
+        "-1",
+        "1e18",
+    ]
     for time in times:
         yield json.dumps({"user_id": "user_1", "candidates": ["item_1"], "context": {"timestamp": time}}).encode()
         done = {"user_id": "user_1", "item_id": "item_1", "event_type": "click", "timestamp": time}

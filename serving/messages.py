@@ -1,6 +1,7 @@
 """What the gateway takes and gives: the request and answer bodies, as in its OpenAPI description."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, with_config
@@ -17,6 +18,14 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it lies before the year 1 or after 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_encodable)]
 
 
@@ -36,7 +45,7 @@ class Message(BaseModel):
 class RankContext(Message):
     """What surrounds a request."""
 
-    timestamp: AwareDatetime | None = None
+    timestamp: Moment | None = None
     """As of when to rank; now by default. For replays."""
 
 
@@ -95,7 +104,7 @@ class PostedEvent(Message):
     user_id: Id
     item_id: Id
     event_type: Literal["impression", "click", "cart", "order"]
-    timestamp: AwareDatetime | None = None
+    timestamp: Moment | None = None
     """Now by default."""
     price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     quantity: int | None = Field(default=None, ge=1, le=2**31 - 1)

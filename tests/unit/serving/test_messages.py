@@ -17,6 +17,11 @@ from serving.messages import EventsRequest, RankRequest
         ({"user_id": "u", "candidates": ["a"], "limit": 0}, "limit"),
         ({"user_id": "u", "candidates": ["a"], "contxt": {}}, "contxt"),
         ({"user_id": "u", "candidates": ["a"], "context": {"timestamp": "2026-01-01T00:00:00"}}, "timezone"),
+        (
+            {"user_id": "u", "candidates": ["a"], "context": {"timestamp": "0001-01-01T00:00:00+01:00"}},
+            "before the year 1",
+        ),
+        ({"user_id": "u", "candidates": ["a"], "context": {"timestamp": "9999-12-31T23:59:59-01:00"}}, "after 9999"),
     ],
 )
 def test_a_bad_request_names_its_fault(body, part):
