@@ -144,19 +144,28 @@ def summarize(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _table_head(title: str, first: Row, columns: list[str], *, brackets: str = "") -> list[str]:
+    """What a table is of, and its head."""
+    where = f"`{first.command}`, commit {first.commit}, {first.hardware}"
+    return [
+        f"{title}; {where}; {brackets}rows of another commit say so in docs/results.md):\n",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
+    ]
+
+
 def _knowledge_lines(found: dict[str, Row]) -> list[str]:
     """What item vectors are worth to the ranker, from ids to the learnt space with knowledge."""
     first = found.get("knowledge.electronics.over_text.ndcg10_ratio")
     if first is None:
         return []
     datasets, metrics = ("electronics", "scientific"), ("ndcg10", "cold_ndcg10")
-    lines = [
-        f"**Knowledge over raw text** (NDCG@10, test part, contemporaneous candidates, no inferred behaviours; "
-        f"`{first.command}`, commit {first.commit}, {first.hardware}; in brackets the number of paired seeds; rows of "
-        "another commit say so in docs/results.md):\n",
-        "| item vectors | " + " | ".join(f"{name}, {part}" for name in datasets for part in ("all", "cold")) + " |",
-        "|---|" + "---|" * 4,
-    ]
+    lines = _table_head(
+        "**Knowledge over raw text** (NDCG@10, test part, contemporaneous candidates, no inferred behaviours",
+        first,
+        ["item vectors", *(f"{name}, {part}" for name in datasets for part in ("all", "cold"))],
+        brackets="in brackets the number of paired seeds; ",
+    )
     for name, title in VECTORS.items():
         rows = [found.get(f"knowledge.{data}.{name}.{metric}") for data in datasets for metric in metrics]
         if any(rows):
@@ -171,13 +180,11 @@ def _behavior_lines(found: dict[str, Row]) -> list[str]:
     first = found.get("behavior.scientific.shipped.recall10")
     if first is None:
         return []
-    lines = [
-        f"**Inferred behaviours** (recall of behaviours that were hidden from all training, test users; "
-        f"`{first.command}`, commit {first.commit}, {first.hardware}; rows of another commit say so in "
-        "docs/results.md):\n",
-        "| model | " + " | ".join(BEHAVIOR_COLUMNS.values()) + " |",
-        "|---|" + "---|" * len(BEHAVIOR_COLUMNS),
-    ]
+    lines = _table_head(
+        "**Inferred behaviours** (recall of behaviours that were hidden from all training, test users",
+        first,
+        ["model", *BEHAVIOR_COLUMNS.values()],
+    )
     for name, title in BEHAVIOR_MODELS.items():
         rows = [found.get(f"behavior.{data}.{name}.{metric}") for data, metric in map(_split, BEHAVIOR_COLUMNS)]
         if any(rows):
@@ -200,13 +207,12 @@ def _ranker_lines(found: dict[str, Row]) -> list[str]:
     if first is None:
         return []
     datasets, metrics = ("electronics", "scientific"), ("ndcg10", "cold_ndcg10")
-    lines = [
-        "**The ranker, enhancement by enhancement** (NDCG@10, test part, contemporaneous candidates; "
-        f"`{first.command}`, commit {first.commit}, {first.hardware}; in brackets the number of seeds; "
-        "rows of another commit say so in docs/results.md):\n",
-        "| ranker | " + " | ".join(f"{name}, {part}" for name in datasets for part in ("all", "cold")) + " |",
-        "|---|" + "---|" * 4,
-    ]
+    lines = _table_head(
+        "**The ranker, enhancement by enhancement** (NDCG@10, test part, contemporaneous candidates",
+        first,
+        ["ranker", *(f"{name}, {part}" for name in datasets for part in ("all", "cold"))],
+        brackets="in brackets the number of seeds; ",
+    )
     named = {name: (title, "") for name, title in LADDER.items()}
     named |= {name: (f"**{title}**", "_ratio") for name, title in LADDER_RATIOS.items()}
     for name, (title, end) in named.items():

@@ -79,6 +79,7 @@ class Forwarder:
         self._positions: dict[LogFile, int] = {}
         self._left: set[LogFile] = set()
         self._done: set[Path] = set()
+        self._latest_done: tuple[str, int] | None = None
         self._look_at = 0.0
         self.is_failing = False
 
@@ -155,35 +156,43 @@ class Forwarder:
         return True
 
     def _forward_all(self, *, asks: bool) -> None:
+        if asks and self._latest_done is not None:
+            name, position = self._latest_done
+            if self._sink.position(name) < position:
+                self._begin_again()
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _IDLE_S
             self._take_over()
         for own, believed in list(self._positions.items()):
             is_left = own in self._left
             found = self._sink.position(own.path.name) if asks else believed
-            self._positions[own] = self._forward(own, found) if found >= believed else self._begin_again(found)
+            if found < believed:
+                self._begin_again()
+            self._positions[own] = found if found < believed else self._forward(own, found)
             if is_left and self._positions[own] >= own.size:
                 self._give_up(own)
 
     def _give_up(self, file: LogFile) -> None:
-        self._done.add(file.path)
         self._left.discard(file)
-        del self._positions[file]
+        self._note_done(file, self._positions.pop(file))
         file.close()
 
-    def _begin_again(self, position: int) -> int:
+    def _note_done(self, file: LogFile, position: int) -> None:
+        self._done.add(file.path)
+        self._latest_done = file.path.name, position
+
+    def _begin_again(self) -> None:
         """The sink lost something: all files are looked at again, the oldest first."""
         self._done.clear()
+        self._latest_done = None
         self._look_at = 0.0
         self._changed.set()
-        return position
 
     def _take_over(self) -> None:
         for path in sorted(self._folder.glob("*.jsonl")):
             if path not in self._done and (orphan := claim(path)) is not None:
                 with orphan:
-                    self._forward(orphan, self._sink.position(path.name))
-                self._done.add(path)
+                    self._note_done(orphan, self._forward(orphan, self._sink.position(path.name)))
 
     def _forward(self, file: LogFile, position: int) -> int:
         source = file.path.name
@@ -193,6 +202,7 @@ class Forwarder:
             # It stands elsewhere where an answer of its was lost, or where it lost something.
             found = end if is_stored else self._sink.position(source)
             if found < position:
-                return self._begin_again(found)
+                self._begin_again()
+                return found
             position = found
         return position

@@ -50,11 +50,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             config.gateway, deployments=deployments, features=reader, scorer=scorer, log=log, histories=histories
         )
         await app.state.ranking.warm_up()
-        # What is here stays: the collector need not look through it again and again while requests wait. A request
-        # makes some two thousand objects, which would set it off several times.
+        # What is here stays: the collector need not look through it again and again while requests wait.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
         _drain.on_sigterm(after_s=config.gateway.drain_s)
         yield
         await scorer.close()

@@ -151,6 +151,15 @@ def test_a_sink_that_lost_files_long_full_gets_them_again_in_order(sink, tmp_pat
     assert [number for _, number in sink.lines] == list(range(11))
 
 
+def test_an_emptied_sink_is_filled_again_though_nothing_new_comes(sink, tmp_path):
+    (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n{"n":1}\n')
+    with _open(tmp_path, sink):
+        sink.wait_for(2)
+        sink.lines, sink.positions = [], {}
+        sink.wait_for(2)
+    assert [number for _, number in sink.lines] == [0, 1]
+
+
 def test_a_file_that_is_shorter_than_what_the_sink_has_of_it_stops_nothing(sink, tmp_path):
     (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n')  # the rest was not on the disk when the power went
     (tmp_path / "events-2-1.jsonl").write_text('{"n":7}\n')
