@@ -40,7 +40,7 @@ def collect_traffic(
     Raises:
         UserError: no experiment is running, or none of its rankers has answered yet.
     """
-    exposures = _in_service(read_exposures(state / "events", only_drawn=True), read_routes(state))
+    exposures = in_service(read_exposures(state / "events", only_drawn=True), read_routes(state))
     outcomes = read_outcomes(state / "events").join(exposures, on=["request_id", "item_id"], how="semi")
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings, "features": features, "evaluation": evaluation}
     with new_artifact(out, kind="traffic", inputs=inputs) as artifact:
@@ -60,12 +60,17 @@ def collect_traffic(
             artifact.metrics[f"{name}_rows"] = len(seen)
 
 
-def _in_service(exposures: pl.DataFrame, routes: Routes) -> pl.DataFrame:
-    """What the rankers of the running experiment showed; earlier experiments used the same names of arms."""
+def in_service(exposures: pl.DataFrame, routes: Routes) -> pl.DataFrame:
+    """What was shown for the rankers of the running experiment; earlier experiments used the same names of arms.
+
+    Raises:
+        UserError: no experiment is running, or nobody was routed to its rankers yet.
+    """
     if len(routes.arms) < 2:
         raise UserError(f"no experiment is running: all see {', '.join(routes.models)}; deploy a challenger first")
-    models = {version: model_name_of(version) for version in exposures["model_version"].unique()}
-    shown = exposures.filter(pl.col("model_version").replace(models).is_in(routes.models))
+    # By whom they were routed to, not who scored: what a ranker left to the fallback counts for its arm.
+    models = {version: model_name_of(version) for version in exposures["routed_version"].unique()}
+    shown = exposures.filter(pl.col("routed_version").replace(models).is_in(routes.models))
     if shown.is_empty():
-        raise UserError("no ranker of the running experiment has answered yet; send requests to the gateway first")
+        raise UserError("nobody was routed to the running experiment's rankers yet; send requests to the gateway first")
     return shown

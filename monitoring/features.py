@@ -18,7 +18,7 @@ SERVING_FEATURES: Final = Table(
         Column("request_id", pl.String(), "The ranking request."),
         Column("item_id", pl.String(), "The item shown."),
         Column("timestamp", UTC_TIME, "Time of the request."),
-        Column("score", pl.Float64(), "Score it was ranked by.", nullable=True),
+        Column("score", pl.Float64(), "Score the ranker gave it.", nullable=True),
         Column("degraded", pl.Float64(), "1 when anything was missing at scoring, else 0.", nullable=True),
         Column("price", pl.Float64(), "The item's price.", nullable=True),
         Column("item_age_s", pl.Float64(), "Time since the item became available, seconds.", nullable=True),
@@ -34,6 +34,10 @@ REQUEST_COLUMNS: Final = ("history_length", "newest_behavior_age_s", "inferred_l
 """The same in every row of a request."""
 ITEM_COLUMNS: Final = ("score", "degraded", "price", "item_age_s")
 """Of each shown item."""
+
+
+_SCORE: Final = pl.when(pl.col("model_version") == pl.col("routed_version")).then("score")
+"""The ranker's own; what stood in for it scores on another scale."""
 
 
 def feature_frame(
@@ -63,7 +67,7 @@ def feature_frame(
             "item_id",
             "user_id",
             "timestamp",
-            score=pl.col("score") if "score" in shown.columns else None,
+            score=_SCORE if "score" in shown.columns else None,
             degraded=(pl.col("degraded").list.len() > 0).cast(pl.Float64) if "degraded" in shown.columns else None,
         )
     )

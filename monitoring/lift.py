@@ -63,6 +63,7 @@ def report_lift(exposures: Path, outcomes: Path, config: MonitoringConfig, *, wo
     rows = compare_arms(single, config)
     span = shown.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).collect().row(0, named=True)
     summary = _summarize(rows, config, single=single, crossed=users["user_id"].n_unique() - len(single), span=span)
+    summary["share_without_model"] = _share_without_model(shown)
     snapshot = _run(rows, summary, config, moment=span["last"])
     digest = digest_file(outcomes)[:12]
     with new_artifact(out, kind="lift_report", inputs={}, config=config) as artifact:
@@ -106,6 +107,13 @@ def user_table(exposures: pl.LazyFrame, outcomes: pl.LazyFrame) -> pl.DataFrame:
         .sort("user_id", "arm")
         .collect(engine="streaming")
     )
+
+
+def _share_without_model(exposures: pl.LazyFrame) -> dict[str, float]:
+    """Arm -> share of what was shown that its ranker did not score; it counts for the arm all the same."""
+    scored = pl.col("model_version") == pl.col("routed_version")
+    shares = exposures.group_by("arm").agg(share=1 - scored.mean()).sort("arm").collect(engine="streaming")
+    return dict(shares.iter_rows())
 
 
 def compare_arms(users: pl.DataFrame, config: MonitoringConfig) -> list[LiftRow]:

@@ -54,8 +54,14 @@ def _item_flags(items: ItemFeatures, rows: npt.NDArray[np.int64], *, needs_vecto
     return found | dict.fromkeys(rows[~items.known[rows]].tolist(), ("unknown_item",))
 
 
-def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any]:
-    """The log's line on what was shown (`event_tables.read_exposures` reads it)."""
+def exposure_record(request: RankRequest, answer: RankResponse, *, routed_version: str) -> dict[str, Any]:
+    """The log's line on what was shown (`event_tables.read_exposures` reads it).
+
+    Args:
+        request: what was asked.
+        answer: what was answered.
+        routed_version: the ranker that was to answer; another one's name stands in an answer that it did not score.
+    """
     whole = list(answer.degraded)
     return {
         "request_id": answer.request_id,
@@ -65,6 +71,7 @@ def exposure_record(request: RankRequest, answer: RankResponse) -> dict[str, Any
         "layers": [f"{experiment}={arm}" for experiment, arm in answer.layers.items()],
         "assignment": answer.assignment,
         "model_version": answer.model_version,
+        "routed_version": routed_version,
         "item_ids": [item["item_id"] for item in answer.items],
         "scores": [item["score"] for item in answer.items],
         "degraded": [[*whole, *item["degraded"]] if item["degraded"] else whole for item in answer.items],

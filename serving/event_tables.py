@@ -18,6 +18,7 @@ _EXPOSURE_LINE = pl.Schema(
         "layers": pl.List(pl.String()),
         "assignment": pl.String(),
         "model_version": pl.String(),
+        "routed_version": pl.String(),
         "item_ids": pl.List(pl.String()),
         "scores": pl.List(pl.Float64()),
         "degraded": pl.List(pl.List(pl.String())),
@@ -41,7 +42,10 @@ def read_exposures(folder: Path, *, layer: str | None = None, only_drawn: bool =
     if layer is not None:
         arm = pl.col("layers").list.eval(pl.element().filter(pl.element().str.starts_with(f"{layer}="))).list.first()
         lines = lines.with_columns(arm=arm.str.slice(len(layer) + 1)).drop_nulls("arm")
-    rows = lines.with_columns(position=pl.int_ranges(0, pl.col("item_ids").list.len()))
+    rows = lines.with_columns(
+        pl.coalesce("routed_version", "model_version").alias("routed_version"),  # older lines only say who scored
+        position=pl.int_ranges(0, pl.col("item_ids").list.len()),
+    )
     exploded = rows.explode("item_ids", "scores", "degraded", "position")
     named = exploded.rename({"item_ids": "item_id", "scores": "score"})
     return _checked(named, EXPOSURES)

@@ -18,6 +18,7 @@ from feature_repo.items import ItemFeatures, unknown_items
 from feature_repo.online import UserFeatures
 from models.ranker.encoding import EncodedItems, encode_request
 from serving.answers import behaviors_of, event_record, exposure_record, fallback_scores, ranked_items
+from serving.assignment import Assignment
 from serving.config import GatewayConfig
 from serving.deployments import Deployments
 from serving.event_log import EventLog, EventLogFullError
@@ -80,8 +81,9 @@ class RankingService:
         """
         request_id = name_request(request.request_id)
         with RANK_SECONDS.time():
-            answer = await self._rank(request, request_id, forced)
-            answer = self._expose(request, answer)
+            assignment, ranker = self._deployments.current().choose(request.user_id, forced)
+            answer = await self._rank(request, request_id, assignment, ranker)
+            answer = self._expose(request, answer, routed_version=ranker.spec.version)
         RANKED.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
             DEGRADED.labels(reason).inc()
@@ -112,9 +114,10 @@ class RankingService:
             except TritonError as error:
                 _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
 
-    async def _rank(self, request: RankRequest, request_id: str, forced: Mapping[str, str] | None) -> RankResponse:
+    async def _rank(
+        self, request: RankRequest, request_id: str, assignment: Assignment, ranker: DeployedRanker
+    ) -> RankResponse:
         deadline = time.monotonic() + self._config.deadline_ms / 1000
-        assignment, ranker = self._deployments.current().choose(request.user_id, forced)
         with STAGE_SECONDS.labels("features").time():
             budget_s = self._config.deadline_ms / 1000 * self._config.feature_share
             known = await self._gather(request, ranker, timeout_s=budget_s)
@@ -180,11 +183,11 @@ class RankingService:
             raise TritonError("an output is not finite")
         return {name: values[0] for name, values in outputs.items()}
 
-    def _expose(self, request: RankRequest, answer: RankResponse) -> RankResponse:
+    def _expose(self, request: RankRequest, answer: RankResponse, *, routed_version: str) -> RankResponse:
         """Logs what will be shown. An answer that could not be logged says so, and is counted: nothing is silent."""
         try:
             with STAGE_SECONDS.labels("event_log").time():
-                self._log.put("exposures", [exposure_record(request, answer)])
+                self._log.put("exposures", [exposure_record(request, answer, routed_version=routed_version)])
         except (EventLogFullError, OSError) as error:
             _log.error("the exposure was not logged: %s", error)
             return answer.model_copy(update={"degraded": [*answer.degraded, "event_log"]})

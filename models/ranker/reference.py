@@ -39,6 +39,7 @@ def reference_exposures(training_set: Path, protocol: str, scores: Floats, *, mo
             item_id="item_ids",
             arm=pl.lit("reference"),
             model_version=pl.lit(model_version),
+            routed_version=pl.lit(model_version),
             position=pl.col("score").rank("ordinal", descending=True).over("list_id").cast(pl.Int32) - 1,
             degraded=pl.lit([], dtype=pl.List(pl.String)),
         )

@@ -69,9 +69,11 @@ def test_traffic_was_split_logged_and_reported(run, demo):
     assert len(exposures) == len(outcomes)
     # 150 requests of the traffic, and the one that the demo shows.
     assert exposures["request_id"].n_unique() == 151
+    log = next((home / "serving").glob("gateway-*.log")).read_text()
     assert set(exposures["degraded"].explode().drop_nulls()) <= {"no_history", "no_inferred"}, (
-        "only new users lack a part"
+        f"only new users lack a part: {log}"
     )
+    assert (exposures["model_version"] == exposures["routed_version"]).all(), log
     assert json.loads(run["decision"].read_text())["action"] in {"hold", "promote", "rollback"}
     for report in ("drift", "lift"):
         assert "simulated traffic" in (run[report] / "report.html").read_text()

@@ -45,6 +45,7 @@ def tables(rows: int = 4000) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         }
     ).with_columns(
         model_version=pl.lit("m"),
+        routed_version=pl.lit("m"),
         position=0,
         degraded=pl.lit([], dtype=pl.List(pl.String())),
         history_length=3.0,

@@ -38,7 +38,13 @@ def experiment(
             "order": order,
             "revenue": np.where(order, 10.0, 0.0),
         }
-    ).with_columns(model_version=pl.lit("m"), score=0.5, position=0, degraded=pl.lit([], dtype=pl.List(pl.String())))
+    ).with_columns(
+        model_version=pl.lit("m"),
+        routed_version=pl.lit("m"),
+        score=0.5,
+        position=0,
+        degraded=pl.lit([], dtype=pl.List(pl.String())),
+    )
     return EXPOSURES.check(frame), OUTCOMES.check(frame)
 
 
@@ -97,6 +103,17 @@ def test_an_exposure_without_outcome_is_no_click(tmp_path: Path) -> None:
     found = lift(tmp_path, exposures, outcomes.filter("click"))
     clicks = outcomes["click"][:4000].mean()
     assert row(found, "control", "ctr")["value"]["value"] == pytest.approx(clicks)
+
+
+def test_what_an_arm_left_to_the_fallback_counts_for_it_and_is_said(tmp_path: Path) -> None:
+    exposures, outcomes = experiment(3, ctr={"control": 0.2, "b": 0.2})
+    is_failed = (pl.col("arm") == "b") & (pl.col("user_id").str.ends_with("0"))
+    failed = exposures.with_columns(
+        model_version=pl.when(is_failed).then(pl.lit("fallback")).otherwise("model_version")
+    )
+    found = lift(tmp_path, failed, outcomes)
+    assert found["srm"]["users"] == {"control": 400, "b": 400}
+    assert found["share_without_model"] == {"b": pytest.approx(0.1), "control": 0}
 
 
 def test_without_any_order_nothing_is_invented(tmp_path: Path) -> None:

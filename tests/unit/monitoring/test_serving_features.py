@@ -17,7 +17,7 @@ def exposures() -> pl.DataFrame:
         {"request_id": "r1", "item_id": "b", "user_id": "u", "timestamp": NOW, "degraded": ["no_vector"]},
         {"request_id": "r2", "item_id": "a", "user_id": "stranger", "timestamp": NOW, "degraded": []},
     ]
-    extra = {"arm": "control", "model_version": "m", "score": 0.5, "position": 0}
+    extra = {"arm": "control", "model_version": "m", "routed_version": "m", "score": 0.5, "position": 0}
     return EXPOSURES.check(pl.DataFrame([{**row, **extra} for row in rows]))
 
 
@@ -50,6 +50,14 @@ def frame(user_behaviors: pl.DataFrame, shown: pl.DataFrame | None = None) -> pl
         user_behaviors=user_behaviors,
         inferred_behaviors=INFERRED_BEHAVIORS.empty(),
     ).sort("request_id", "item_id")
+
+
+def test_the_score_is_the_rankers_own_or_none() -> None:
+    is_failed = pl.col("request_id") == "r2"
+    failed = exposures().with_columns(
+        model_version=pl.when(is_failed).then(pl.lit("fallback")).otherwise("model_version")
+    )
+    assert frame(behaviors(NOW - HOUR), failed)["score"].to_list() == [0.5, 0.5, None]
 
 
 def test_one_row_per_item_shown_with_what_was_known() -> None:

@@ -42,6 +42,7 @@ def test_exposures_read_back_as_their_contract(tmp_path):
     assert rows["item_id"].to_list() == ["a", "b", "c"]
     assert rows["position"].to_list() == [0, 1, 2]
     assert rows["degraded"].to_list() == [[], ["no_vector"], []]
+    assert rows["routed_version"].unique().to_list() == ["v1"], "the line is from before it was written"
 
 
 def test_events_get_the_arm_that_showed_them_and_count_once(tmp_path):

@@ -144,12 +144,13 @@ def test_scores_that_are_no_numbers_are_no_answer(state, log, tmp_path, monkeypa
     assert len(read_exposures(tmp_path / "events")) == 3
 
 
-def test_without_a_model_the_order_is_likeness_to_the_history(state, log, tmp_path):
+def test_without_a_model_the_order_is_likeness_to_the_history(state, log, tmp_path, spec):
     answer = _rank(_service(state, log, model=Model(fails=True)), candidates=["a", "new", "c", "b"])
     assert [item["item_id"] for item in answer.items] == ["b", "c", "a", "new"]
     assert (answer.model_version, answer.degraded) == (FALLBACK, ["model"])
     assert answer.items[0]["click"] is None
-    assert read_exposures(tmp_path / "events")["model_version"].unique().to_list() == [FALLBACK]
+    shown = read_exposures(tmp_path / "events").select("model_version", "routed_version").unique()
+    assert shown.rows() == [(FALLBACK, spec.version)]
 
 
 def test_without_model_and_features_the_given_order_stays(state, log):
