@@ -6,6 +6,8 @@ general client's own time would take a third of the machine from the servers bes
 """
 
 import asyncio
+import contextlib
+import gc
 import json
 import re
 import time
@@ -32,11 +34,16 @@ class Request(NamedTuple):
     body: bytes
 
 
+_NOT_KEPT: Final = Request("", b"")
+
+
 class Answer(NamedTuple):
     """What came back."""
 
     due_s: float
     """When it should have been sent, seconds since the load began."""
+    late_s: float
+    """How much later it was sent: what this process itself adds to the latency."""
     latency_s: float
     """From then to the answer's last byte."""
     status: int
@@ -91,7 +98,13 @@ class Client:
 
 
 def offer(
-    client: Client, requests: Iterator[Request], *, rate: float, seconds: float, aside: Sequence[Any] = ()
+    client: Client,
+    requests: Iterator[Request],
+    *,
+    rate: float,
+    seconds: float,
+    aside: Sequence[Any] = (),
+    keep_bodies: bool = True,
 ) -> list[Answer]:
     """Sends requests at a fixed rate, however long answers take.
 
@@ -101,8 +114,13 @@ def offer(
         rate: requests per second.
         seconds: how long; coroutines of `aside` may take longer, then the load goes on until they are done.
         aside: coroutines that run meanwhile.
+        keep_bodies: answers hold what was sent and received; a long load has no memory for that.
     """
-    return asyncio.run(_offer(client, requests, rate=rate, seconds=seconds, aside=aside))
+    with _no_collector():
+        answers = asyncio.run(
+            _offer(client, requests, rate=rate, seconds=seconds, aside=aside, keep_bodies=keep_bodies)
+        )
+    return sorted(answers)
 
 
 def press(client: Client, requests: Iterator[Request], *, connections: int, seconds: float) -> float:
@@ -137,24 +155,45 @@ def latencies_ms(answers: Sequence[Answer]) -> npt.NDArray[np.float64]:
     return np.array([answer.latency_s for answer in answers]) * 1000
 
 
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Python's garbage collector would look through all answers again and again, and the schedule would wait for it."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 async def _offer(
-    client: Client, requests: Iterator[Request], *, rate: float, seconds: float, aside: Sequence[Any]
+    client: Client,
+    requests: Iterator[Request],
+    *,
+    rate: float,
+    seconds: float,
+    aside: Sequence[Any],
+    keep_bodies: bool,
 ) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def send(request: Request, due_s: float) -> None:
+        late_s = time.perf_counter() - began - due_s
+        status, body = await client.post(request)
+        latency_s = time.perf_counter() - began - due_s
+        kept = (body, request) if keep_bodies else (b"", _NOT_KEPT)
+        answers.append(Answer(due_s, late_s, latency_s, status, *kept))
+
     work = [asyncio.create_task(one) for one in aside]
-    began = time.perf_counter()
-    sent: list[asyncio.Task[Answer]] = []
-    while len(sent) < rate * seconds or any(not task.done() for task in work):
-        due_s = len(sent) / rate
-        await asyncio.sleep(max(began + due_s - time.perf_counter(), 0))
-        sent.append(asyncio.create_task(_send(client, next(requests), began, due_s)))
-    answers = list(await asyncio.gather(*sent))
+    began, count = time.perf_counter(), 0
+    async with asyncio.TaskGroup() as waiting:
+        while count < rate * seconds or any(not task.done() for task in work):
+            due_s = count / rate
+            await asyncio.sleep(max(began + due_s - time.perf_counter(), 0))
+            waiting.create_task(send(next(requests), due_s))
+            count += 1
     await asyncio.gather(*work)
     return answers
-
-
-async def _send(client: Client, request: Request, began: float, due_s: float) -> Answer:
-    status, body = await client.post(request)
-    return Answer(due_s, time.perf_counter() - began - due_s, status, body, request)
 
 
 def head_of(address: Address, request: Request) -> bytes:

@@ -61,7 +61,7 @@ def _client(shop: ServedShop) -> Client:
 
 
 def _offer(shop: ServedShop, requests: Iterator[Request], rate: float, seconds: float) -> list[Answer]:
-    return offer(_client(shop), requests, rate=rate, seconds=seconds)
+    return offer(_client(shop), requests, rate=rate, seconds=seconds, keep_bodies=False)
 
 
 def _load_rows(name: str, answers: list[Answer], rate: float) -> Iterator[Row]:
@@ -85,9 +85,11 @@ def _rows_above(answers: list[Answer], saturation: float, seconds: float) -> Ite
 def _soak(shop: ServedShop, requests: Iterator[Request], rate: float, seconds: float) -> Iterator[Row]:
     samples: list[int] = []
     watching = [_watch(shop, samples, seconds)]
-    answers = offer(_client(shop), requests, rate=rate, seconds=seconds, aside=watching)
+    answers = offer(_client(shop), requests, rate=rate, seconds=seconds, aside=watching, keep_bodies=False)
     data = f"{seconds:g} s at {rate:.0f} requests/s, {_DATA}"
     yield row("soak.errors", sum(answer.status != _OK for answer in answers), "requests", "lower", data)
+    late = 1000 * max(answer.late_s for answer in answers)
+    yield row("soak.load_late_max_ms", late, "ms", "lower", f"{data}; the load generator's own delay")
     memory = np.array(samples)
     yield row("soak.memory_growth", _growth(memory), "share", "lower", f"{data}; gateway and Triton")
     yield row("soak.memory_mib", float(memory[-1]) / 2**20, "MiB", "lower", f"{data}; gateway and Triton")

@@ -54,6 +54,15 @@ def test_load_goes_on_while_answers_wait_and_their_wait_counts() -> None:
     assert [(answer.status, answer.body) for answer in answers] == [(200, b"done")] * 10
     assert answers[0].due_s == 0
     assert answers[0].latency_s >= answers[9].due_s, "the first one waited for the last one"
+    assert all(0 <= answer.late_s <= answer.latency_s for answer in answers)
+
+
+def test_a_long_load_keeps_no_bodies() -> None:
+    with _gateway(together=1) as address:
+        answers = offer(
+            Client(lambda: [address], timeout_s=30), repeat(RANK), rate=200, seconds=0.05, keep_bodies=False
+        )
+    assert [(answer.status, answer.body, answer.request.body) for answer in answers] == [(200, b"", b"")] * 10
 
 
 def test_the_next_gateway_answers_for_one_that_is_gone() -> None:
@@ -95,7 +104,7 @@ def test_requests_are_the_same_for_a_seed_and_name_known_ids() -> None:
 
 def _answer(due_s: float, *flags: str, status: int = 200, latency_s: float = 0.5, version: str = "a") -> Answer:
     body = json.dumps({"degraded": flags, "model_version": version}).encode()
-    return Answer(due_s, latency_s, status, body, RANK)
+    return Answer(due_s, 0, latency_s, status, body, RANK)
 
 
 def test_recovery_ends_with_the_first_whole_answer_after_the_part_is_ready() -> None:
@@ -114,7 +123,7 @@ def test_answers_that_hide_an_absence_are_counted() -> None:
     faults = [Fault(killed_s=1, started_s=3, ready_s=4)]
     assert _unmarked("model", faults, [_answer(1.5), _answer(1.6, "model"), _answer(2.9), _answer(0.9)]) == 1
     assert _is_unanswered(_answer(0, status=503))
-    assert not _is_unanswered(Answer(0, 0, 202, b"", Request("/events", b"")))
+    assert not _is_unanswered(Answer(0, 0, 0, 202, b"", Request("/events", b"")))
 
 
 def test_a_switch_lasts_until_the_first_answer_of_the_new_version() -> None:
