@@ -50,7 +50,7 @@ _FLAGS: Final = {"no_inferred": "no_inferred", "no_vectors": "no_vector", "no_hi
 """Case -> what answers say."""
 _STALL_MS: Final = 3_600_000
 _AT_ONCE: Final = 16
-_IN_TIME: Final = GatewayConfig(deadline_ms=60_000)
+_IN_TIME: Final = GatewayConfig(deadline_ms=10_000)
 """Where all parts answer, none of the answers may depend on how busy the machine is."""
 _IMPATIENT: Final = GatewayConfig(deadline_ms=2000, feature_share=0.25)
 """Where parts do not answer, and each request waits."""

@@ -11,7 +11,7 @@ timed in turns, so that other work on the machine hits each of them.
 
 import http.client
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,10 +40,11 @@ COMMAND: Final = "make bench-serving"
 NUM_CANDIDATES: Final = 200
 _SIDES: Final = {"candidate": NUM_CANDIDATES, "history": HISTORY, "inferred": INFERRED}
 _NUM_VECTORS: Final = sum(_SIDES.values())
-_BLOCKS, _RUNS, _WARM_UP = 20, 50, 100
+_ROUNDS, _BLOCKS, _RUNS, _WARM_UP = 5, 20, 50, 100
 _SOME_REQUESTS: Final = 256
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Way = Callable[[int], object]
 """Answers the n-th request."""
 
@@ -51,26 +52,37 @@ Way = Callable[[int], object]
 def measure(*, quick: bool) -> list[Row]:
     """All rows of a single request's latency."""
     size = QUICK if quick else FULL
+    blocks, rounds = (_BLOCKS // 4, 1) if quick else (_BLOCKS, _ROUNDS)
     with TemporaryDirectory() as folder, serve_shop(Path(folder), size) as shop:
-        found = _time(dict(_ways(shop)), blocks=_BLOCKS // 4 if quick else _BLOCKS)
-    data = f"1 user x {NUM_CANDIDATES} candidates, {HISTORY} behaviours, {DIM} floats a vector, {size.items:,} items"
-    p50, p99 = ({name: float(np.percentile(times, q)) for name, times in found.items()} for q in (50, 99))
+        ways = dict(_ways(shop))
+        found = [_time(ways, blocks=blocks) for _ in range(rounds)]
+    data = (
+        f"1 user x {NUM_CANDIDATES} candidates, {HISTORY} behaviours, {DIM} floats a vector, {size.items:,} items, "
+        f"{rounds} round(s) of {blocks * _RUNS:,} requests"
+    )
+    p50, p99 = ({name: _percentiles(found, name, q) for name in ways} for q in (50, 99))
     ratios = {
         "gateway.p50_over_floor": p50["gateway"] / p50["floor"],
         "gateway.p99_over_floor": p99["gateway"] / p99["floor"],
         "gateway.p50_over_cached_floor": p50["gateway"] / p50["cached_floor"],
     }
-    times = {f"{name}.p{q}_ms": value for q, of in ((50, p50), (99, p99)) for name, value in of.items()}
+    times = {f"{name}.p{q}_ms": values for q, of in ((50, p50), (99, p99)) for name, values in of.items()}
     return [
-        *(row(name, value, "ratio", "lower", data) for name, value in ratios.items()),
-        *(row(name, 1000 * value, "ms", "lower", data) for name, value in times.items()),
+        *(row(name, values, "ratio", "lower", data) for name, values in ratios.items()),
+        *(row(name, 1000 * values, "ms", "lower", data) for name, values in times.items()),
         row("plain_over_gateway.p50_ratio", p50["plain"] / p50["gateway"], "ratio", "higher", data),
     ]
 
 
-def row(name: str, value: float, unit: str, better: Literal["higher", "lower"], data: str) -> Row:
-    """A row of this benchmark."""
-    return make_row(f"serving.{name}", [value], unit=unit, better=better, data=data, command=COMMAND)
+def row(name: str, value: float | Floats, unit: str, better: Literal["higher", "lower"], data: str) -> Row:
+    """A row of this benchmark; of several rounds' values, their mean and standard deviation."""
+    values = np.atleast_1d(value).tolist()
+    return make_row(f"serving.{name}", values, unit=unit, better=better, data=data, command=COMMAND)
+
+
+def _percentiles(rounds: Sequence[Mapping[str, list[float]]], way: str, q: float) -> Floats:
+    """A percentile of each round."""
+    return np.array([np.percentile(times[way], q) for times in rounds])
 
 
 def _ways(shop: ServedShop) -> Iterator[tuple[str, Way]]:

@@ -15,6 +15,7 @@ TOKEN_ENV: Final = "REASEQ_GATEWAY_TOKEN"  # noqa: S105 - the name of a variable
 SINK_ENV: Final = "REASEQ_EVENT_SINK"
 """Address of the event sink, `redis://[:password@]host:port/db`: it may hold a password and stands in no file."""
 TRITON_PYTHON_ENV: Final = "REASEQ_TRITON_PYTHON"
+MAX_DEADLINE_MS: Final = 10_000
 
 
 class TritonConfig(Config):
@@ -67,8 +68,8 @@ class GatewayConfig(Config):
     """Address to bind."""
     port: int = Field(default=3000, ge=1, le=65535)
     """Port to bind."""
-    deadline_ms: float = Field(default=1000.0, gt=0)
-    """Longest time from a request to its answer; features and model share it."""
+    deadline_ms: float = Field(default=1000.0, gt=0, le=MAX_DEADLINE_MS)
+    """Longest time from a request to its answer, at most 10,000; features and model share it."""
     feature_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the deadline after which the answer goes on without features."""
     max_candidates: int = Field(default=1000, ge=1)

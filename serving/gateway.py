@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import bentoml
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
@@ -22,7 +22,7 @@ from feature_repo.online import FeatureReader
 from feature_repo.stream import HistoryWriter
 from serving.admission import FORCE_HEADER, Admission
 from serving.assignment import parse_forced
-from serving.config import GatewayConfig, ServingConfig
+from serving.config import MAX_DEADLINE_MS, GatewayConfig, ServingConfig
 from serving.deployments import Deployments
 from serving.drain import CloseConnections, Drain
 from serving.event_log import EventLog, EventLogFullError
@@ -169,8 +169,17 @@ def _require_at_most(count: int, limit: int, what: str) -> None:
         raise HTTPException(413, f"{count} {what} in one request; at most {limit} are allowed")
 
 
+# BentoML's own limit, beyond the longest deadline. Each request leaves a timer until then: with the default of a minute
+# they are thousands, and each full round of the garbage collector stops all requests for the longer.
+_GIVEN_UP_S: Final = MAX_DEADLINE_MS / 1000 + 2
+
+
 @bentoml.asgi_app(app, path="/")
-@bentoml.service(name="reaseq_gateway", logging={"access": {"enabled": False}})
+@bentoml.service(
+    name="reaseq_gateway",
+    logging={"access": {"enabled": False}},
+    traffic={"timeout": _GIVEN_UP_S},
+)
 class Gateway:
     """BentoML's service around the application."""
 

@@ -21,7 +21,7 @@ SMALL = {
     "traffic": {"num_requests": 150},
     "serving": {
         # No answer may depend on how busy the machine is.
-        "gateway": {"port": PORTS["gateway"], "deadline_ms": 30_000},
+        "gateway": {"port": PORTS["gateway"], "deadline_ms": 10_000},
         "triton": {"http_port": PORTS["http"], "grpc_port": PORTS["grpc"], "metrics_port": PORTS["metrics"]},
     },
 }
