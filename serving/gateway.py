@@ -90,7 +90,7 @@ def describe_limits(app: FastAPI, limits: GatewayConfig) -> None:
 
 
 # BentoML puts each request into spans, which nobody collects until its tracing is set up. Then set this to false.
-os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+_TRACED: Final = os.environ.setdefault("OTEL_SDK_DISABLED", "true").lower() != "true"
 app = FastAPI(title="ReaSeq gateway", version="1", lifespan=_lifespan)
 _drain = Drain()
 app.add_middleware(Admission)
@@ -179,6 +179,7 @@ _GIVEN_UP_S: Final = MAX_DEADLINE_MS / 1000 + 2
     name="reaseq_gateway",
     logging={"access": {"enabled": False}},
     traffic={"timeout": _GIVEN_UP_S},
+    tracing={} if _TRACED else {"excluded_urls": "."},
 )
 class Gateway:
     """BentoML's service around the application."""
