@@ -48,6 +48,7 @@ _TABLES: Final = {"no_inferred": "inferred_behaviors", "no_vectors": "item_knowl
 """Case -> the table that is emptied."""
 _FLAGS: Final = {"no_inferred": "no_inferred", "no_vectors": "no_vector", "no_history": "no_history"}
 """Case -> what answers say."""
+_OF_NEW_USERS: Final = {"no_history", "no_inferred"}
 _STALL_MS: Final = 3_600_000
 _AT_ONCE: Final = 16
 _IN_TIME: Final = GatewayConfig(deadline_ms=10_000)
@@ -155,7 +156,7 @@ def _ask(
         served: the servers.
         store: folder of the feature store.
         golden: requests and gains.
-        flag: what the answers must say; None: nothing at all.
+        flag: what the answers must say; None: nothing but that a user is new.
         harm: done once the caches are warm; without it they are cold.
         gateway: how long answers may take.
     """
@@ -203,7 +204,7 @@ async def _rank_all(service: RankingService, requests: Sequence[TrafficRequest])
 def _says(answer: RankResponse, flag: str | None) -> bool:
     of_items = {said for item in answer.items for said in item["degraded"]}
     said = {*answer.degraded, *of_items}
-    return flag in said if flag else not said
+    return flag in said if flag else said <= _OF_NEW_USERS
 
 
 def _gains(simulator: TrafficSimulator, request: TrafficRequest) -> Floats:
