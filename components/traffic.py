@@ -38,7 +38,7 @@ def collect_traffic(
         out: the artifact to write.
 
     Raises:
-        UserError: no experiment is running, or none of its rankers has answered yet.
+        UserError: no experiment is running, or nobody was routed to its rankers yet.
     """
     exposures = in_service(read_exposures(state / "events", only_drawn=True), read_routes(state))
     outcomes = read_outcomes(state / "events").join(exposures, on=["request_id", "item_id"], how="semi")

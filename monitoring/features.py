@@ -34,8 +34,6 @@ REQUEST_COLUMNS: Final = ("history_length", "newest_behavior_age_s", "inferred_l
 """The same in every row of a request."""
 ITEM_COLUMNS: Final = ("score", "degraded", "price", "item_age_s")
 """Of each shown item."""
-
-
 _SCORE: Final = pl.when(pl.col("model_version") == pl.col("routed_version")).then("score")
 """The ranker's own; what stood in for it scores on another scale."""
 

@@ -16,6 +16,7 @@ SINK_ENV: Final = "REASEQ_EVENT_SINK"
 """Address of the event sink, `redis://[:password@]host:port/db`: it may hold a password and stands in no file."""
 TRITON_PYTHON_ENV: Final = "REASEQ_TRITON_PYTHON"
 MAX_DEADLINE_MS: Final = 10_000
+"""Longest `gateway.deadline_ms`: BentoML ends requests a little later, whatever they wait for."""
 
 
 class TritonConfig(Config):

@@ -168,7 +168,9 @@ class Forwarder:
             found = self._sink.position(own.path.name) if asks else believed
             if found < believed:
                 self._begin_again()
-            self._positions[own] = found if found < believed else self._forward(own, found)
+            else:
+                found = self._forward(own, found)
+            self._positions[own] = found
             if is_left and self._positions[own] >= own.size:
                 self._give_up(own)
 
@@ -192,7 +194,10 @@ class Forwarder:
         for path in sorted(self._folder.glob("*.jsonl")):
             if path not in self._done and (orphan := claim(path)) is not None:
                 with orphan:
-                    self._note_done(orphan, self._forward(orphan, self._sink.position(path.name)))
+                    position = self._forward(orphan, self._sink.position(path.name))
+                if not self._look_at:
+                    return  # the sink lost something meanwhile
+                self._note_done(orphan, position)
 
     def _forward(self, file: LogFile, position: int) -> int:
         source = file.path.name

@@ -160,6 +160,22 @@ def test_an_emptied_sink_is_filled_again_though_nothing_new_comes(sink, tmp_path
     assert [number for _, number in sink.lines] == [0, 1]
 
 
+def test_a_sink_that_is_emptied_while_it_gets_an_old_file_gets_all_of_it(sink, tmp_path, monkeypatch):
+    (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n{"n":1}\n')
+    sink.positions = {"events-1-1.jsonl": len('{"n":0}\n')}
+    send = sink.send
+
+    def emptied(*args, **more):
+        sink.positions = {}
+        monkeypatch.setattr(sink, "send", send)
+        return send(*args, **more)
+
+    monkeypatch.setattr(sink, "send", emptied)
+    with _open(tmp_path, sink):
+        sink.wait_for(2)
+    assert [number for _, number in sink.lines] == [0, 1]
+
+
 def test_a_file_that_is_shorter_than_what_the_sink_has_of_it_stops_nothing(sink, tmp_path):
     (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n')  # the rest was not on the disk when the power went
     (tmp_path / "events-2-1.jsonl").write_text('{"n":7}\n')
