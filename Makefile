@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 # PyTorch threads that spin while they wait would take the cores from whatever else runs.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo serve dashboard test test-all lint format compile docs bench bench-house bench-knowledge bench-behavior bench-ranker bench-serving bench-demo check-baselines clean
+.PHONY: site pictures data style-report help setup demo serve dashboard test test-all lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-demo check-baselines clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ test: ## Set up and run the fast tests
 
 test-all: setup ## Every test: fast, integration (real servers) and end to end
 	@scripts/setup.sh dev
-	@$(PYTHON) -m pytest tests/unit tests/integration tests/e2e
+	@REASEQ_MESSY_LOGS=10000 $(PYTHON) -m pytest tests/unit tests/integration tests/e2e
 
 lint: ## ruff and mypy (strict on the library)
 	@scripts/setup.sh dev
@@ -49,30 +49,53 @@ compile: setup ## Compile the pipelines into pipelines/compiled
 docs: setup ## Generate component READMEs, the configuration reference and the result tables
 	@$(PYTHON) scripts/generate_docs.py
 
-bench: bench-house bench-knowledge bench-behavior bench-ranker bench-serving bench-demo ## Every benchmark (writes benchmarks/results/*.json)
+site: ## Build the documentation into site/ (fails on a warning)
+	@scripts/setup.sh docs
+	@.venv-docs/bin/zensical build --strict
+	@echo "open site/index.html"
 
-bench-house: setup ## The house: knowledge over ids on real data
-	@$(PYTHON) -m benchmarks.house
+pictures: ## Draw the system (needs graphviz) and take the dashboard's picture (needs chromium)
+	@dot -Tsvg docs/pictures/system.dot -o docs/pictures/system.svg
+	@$(PYTHON) scripts/take_screenshots.py
+
+data: ## Convert the public data sets that benchmarks read: make data ARGS="electronics --clone FOLDER"
+	@$(if $(ARGS),$(PYTHON) scripts/convert_public_data.py $(ARGS),cat docs/how-to/get-the-data.md)
+
+style-report: ## Print how readable the code is (ARGS=--write keeps the figures)
+	@$(PYTHON) scripts/style_report.py $(ARGS)
+
+bench: bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-demo ## Every benchmark (writes benchmarks/results/*.json)
+
+bench-data: setup ## Messy exports, public cases, what ingestion costs
+	@scripts/setup.sh dev
+	@$(PYTHON) -m benchmarks data $(ARGS)
 
 bench-knowledge: setup ## Knowledge over raw text, the student, cost and safety of distillation
-	@$(PYTHON) -m benchmarks.knowledge
+	@$(PYTHON) -m benchmarks knowledge $(ARGS)
 
-bench-behavior: setup ## Inferred behaviours against their peers: hidden behaviours, ranker, other shops, speed
-	@$(PYTHON) -m benchmarks.behavior
+bench-behavior: setup ## Inferred behaviors against their peers: hidden behaviors, ranker, other shops, speed
+	@$(PYTHON) -m benchmarks behavior $(ARGS)
 
 bench-ranker: setup ## The ranker: its ladder of enhancements, other libraries' rankers, cost, scoring speed, calibration
 	@scripts/setup.sh ranker-peers
-	@$(PYTHON) -m benchmarks.ranker $(ARGS)
+	@$(PYTHON) -m benchmarks ranker $(ARGS)
 
 bench-serving: setup ## The serving side: latency, throughput, materialization, faults, fuzzing, switches, degraded answers
 	@scripts/setup.sh fuzz
-	@$(PYTHON) -m benchmarks.serving $(ARGS)
+	@$(PYTHON) -m benchmarks serving $(ARGS)
+
+bench-loop: setup ## What rankers earn on simulated pages by the exact truth, the gate, rounds of the loop, when reasoning pays
+	@scripts/setup.sh dev
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks loop $(ARGS)
+
+bench-monitoring: setup ## Lift, plans and decisions on experiments whose truth is known; ten million exposures
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks monitoring $(ARGS)
 
 bench-demo: ## The demo from a clean clone: set-up, main job, peak memory
-	@$(PYTHON) -m benchmarks.demo
+	@$(PYTHON) -m benchmarks demo $(ARGS)
 
 check-baselines: ## Compare benchmarks/results with benchmarks/baselines.json
-	@$(PYTHON) -m benchmarks.baselines
+	@$(PYTHON) -m benchmarks.shared.baselines
 
 clean: ## Remove artifacts, caches and stores of local runs (not the environments)
 	rm -rf .reaseq

@@ -1,34 +1,27 @@
-"""`python -m benchmarks.demo`: the demo from a clean clone, as a stranger runs it: set-up, main job, peak memory.
+"""`python -m benchmarks demo`: the demo from a clean clone, as a stranger runs it.
 
 Writes benchmarks/results/demo.json. The clone holds what is committed; a package registry must be in reach.
 """
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import ROOT, make_row, write_rows
+from benchmarks.shared.results import REPOSITORY, Row, make_row
 
-COMMAND = "make bench-demo"
 UNITS = {"setup_s": "s", "run_s": "s", "peak_rss_gib": "GiB"}
 
 
-def main() -> int:
-    """Clones, runs `make demo`, records its figures."""
-    with tempfile.TemporaryDirectory() as scratch:
-        clone, figures = Path(scratch) / "clone", Path(scratch) / "figures.json"
-        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT.parent), str(clone)], check=True)
-        subprocess.run(["make", "demo", f"ARGS=--figures {figures}"], cwd=clone, check=True)
-        measured = json.loads(figures.read_text(encoding="utf-8"))
-    rows = [
-        make_row(f"demo.{name}", [measured[name]], unit=unit, better="lower", data="embedded shop", command=COMMAND)
+def measure_demo() -> list[Row]:
+    """Clones, runs `make demo`, reads its figures."""
+    with tempfile.TemporaryDirectory() as scratch_folder:
+        clone_folder, figures_file = Path(scratch_folder) / "clone", Path(scratch_folder) / "figures.json"
+        clone_command = ["git", "clone", "--quiet", "--no-hardlinks", str(REPOSITORY), str(clone_folder)]
+        subprocess.run(clone_command, check=True)
+        subprocess.run(["make", "demo", f"ARGS=--figures {figures_file}"], cwd=clone_folder, check=True)
+        figures = json.loads(figures_file.read_text(encoding="utf-8"))
+    return [
+        make_row(f"demo.{name}", figures[name], unit=unit, better="lower", data="embedded shop")
         for name, unit in UNITS.items()
     ]
-    print(f"wrote {write_rows('demo', rows)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

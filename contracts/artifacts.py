@@ -1,6 +1,6 @@
 """Artifact folders: written beside their place, renamed into it when whole, with a lineage file.
 
-with new_artifact(out, kind="knowledge", inputs={"dataset": dataset_dir}, config=config) as artifact:
+with create_artifact(out, kind="knowledge", inputs={"dataset": dataset_dir}, config=config) as artifact:
     write_table(artifact.path / "knowledge.parquet", KNOWLEDGE, frame)
     artifact.metrics["coverage"] = coverage
 """
@@ -18,9 +18,9 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
-from contracts.digests import LINEAGE_FILE, code_version, digest_tree
+from contracts.digests import LINEAGE_FILE, compute_code_version, digest_folder
 from contracts.errors import UserError
-from contracts.schema import Table
+from contracts.table_schema import Table
 
 
 @dataclass
@@ -50,41 +50,43 @@ class Lineage(BaseModel):
 
 
 @contextmanager
-def new_artifact(
+def create_artifact(
     out: Path, *, kind: str, inputs: Mapping[str, Path], config: BaseModel | None = None
 ) -> Iterator[Artifact]:
-    """Opens an artifact for writing; on leaving without an error it appears whole at `out`, else not at all."""
-    work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    artifact = Artifact(work)
+    """Opens an artifact for writing. It appears at `out` whole, or after an error not at all."""
+    temporary_folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary_folder, ignore_errors=True)
+    temporary_folder.mkdir(parents=True)
+    artifact = Artifact(temporary_folder)
     try:
         yield artifact
-        lineage = _describe(artifact, kind, inputs, config)
-        write_text(work / LINEAGE_FILE, lineage.model_dump_json(indent=1))
+        lineage = _describe_lineage(artifact, kind, inputs, config)
+        write_text(temporary_folder / LINEAGE_FILE, lineage.model_dump_json(indent=1))
         if out.exists():
             shutil.rmtree(out)
-        os.replace(work, out)
+        os.replace(temporary_folder, out)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)
 
 
-def _describe(artifact: Artifact, kind: str, inputs: Mapping[str, Path], config: BaseModel | None) -> Lineage:
-    upstream = {name: read_lineage(path) for name, path in inputs.items()}
-    chain: dict[str, dict[str, Any]] = {}
-    for parent in upstream.values():
-        chain |= parent.chain
-        chain[parent.digest] = parent.model_dump(mode="json", exclude={"chain"})
+def _describe_lineage(
+    artifact: Artifact, kind: str, inputs: Mapping[str, Path], config: BaseModel | None
+) -> Lineage:
+    parent_lineages = {name: read_lineage(path) for name, path in inputs.items()}
+    upstream_chain: dict[str, dict[str, Any]] = {}
+    for parent_lineage in parent_lineages.values():
+        upstream_chain |= parent_lineage.chain
+        upstream_chain[parent_lineage.digest] = parent_lineage.model_dump(mode="json", exclude={"chain"})
     return Lineage(
         kind=kind,
-        digest=digest_tree(artifact.path),
+        digest=digest_folder(artifact.path),
         created_at=datetime.now(UTC),
-        code_version=code_version(),
+        code_version=compute_code_version(),
         config=config.model_dump(mode="json") if config else {},
-        inputs={name: parent.digest for name, parent in upstream.items()},
+        inputs={name: parent_lineage.digest for name, parent_lineage in parent_lineages.items()},
         metrics={name: float(value) for name, value in artifact.metrics.items()},
         labels=artifact.labels,
-        chain=chain,
+        chain=upstream_chain,
     )
 
 
@@ -94,10 +96,12 @@ def read_lineage(folder: Path) -> Lineage:
     Raises:
         UserError: the folder is not a whole artifact.
     """
-    path = folder / LINEAGE_FILE
-    if not path.is_file():
-        raise UserError(f"{folder} is not a complete artifact (no {LINEAGE_FILE}); run the step that makes it again.")
-    return Lineage.model_validate_json(path.read_text(encoding="utf-8"))
+    lineage_path = folder / LINEAGE_FILE
+    if not lineage_path.is_file():
+        raise UserError(
+            f"{folder} is not a complete artifact (no {LINEAGE_FILE}); run the step that makes it again."
+        )
+    return Lineage.model_validate_json(lineage_path.read_text(encoding="utf-8"))
 
 
 def verify_artifact(folder: Path) -> Lineage:
@@ -107,20 +111,20 @@ def verify_artifact(folder: Path) -> Lineage:
         UserError: the folder is not a whole artifact, or a file in it was changed, added or taken away.
     """
     lineage = read_lineage(folder)
-    found = digest_tree(folder)
-    if found != lineage.digest:
+    current_digest = digest_folder(folder)
+    if current_digest != lineage.digest:
         raise UserError(
-            f"the files of {folder} were changed after it was made (digest {found[:12]}, its lineage says "
-            f"{lineage.digest[:12]}); run the step that makes it again."
+            f"the files of {folder} were changed after it was made (digest {current_digest[:12]}, its "
+            f"lineage says {lineage.digest[:12]}); run the step that makes it again."
         )
     return lineage
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary_path.write_text(text, encoding="utf-8")
+    os.replace(temporary_path, path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,9 +134,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, table: Table, frame: pl.DataFrame) -> None:
     """Checks `frame` against its contract and writes it as Parquet, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    table.check(frame).write_parquet(temporary, compression="zstd")
-    os.replace(temporary, path)
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    table.check_rows(frame).write_parquet(temporary_path, compression="zstd")
+    os.replace(temporary_path, path)
 
 
 def read_table(path: Path, table: Table) -> pl.DataFrame:
@@ -141,11 +145,11 @@ def read_table(path: Path, table: Table) -> pl.DataFrame:
     Raises:
         UserError: the file is missing or holds other columns.
     """
-    check_table(path, table)
+    check_table_columns(path, table)
     return pl.read_parquet(path)
 
 
-def check_table(path: Path, table: Table) -> None:
+def check_table_columns(path: Path, table: Table) -> None:
     """Verifies the column types of a Parquet table without reading its rows.
 
     Raises:
@@ -153,6 +157,8 @@ def check_table(path: Path, table: Table) -> None:
     """
     if not path.is_file():
         raise UserError(f"table '{table.name}' not found at {path}")
-    found = pl.read_parquet_schema(path)
-    if found != table.schema:
-        raise UserError(f"{path} is not a '{table.name}' table: expected {table.schema}, found {found}")
+    found_schema = pl.read_parquet_schema(path)
+    if found_schema != table.schema:
+        raise UserError(
+            f"{path} is not a '{table.name}' table: expected {table.schema}, found {found_schema}"
+        )

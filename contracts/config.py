@@ -9,6 +9,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Config(BaseModel):
-    """A frozen configuration: unknown keys are errors, values are validated, defaults are the embedded ones."""
+    """A frozen configuration: unknown keys are errors, and values are validated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
+    )

@@ -1,7 +1,7 @@
 """The dataset artifact: catalogue, log and the three moments that divide the log's time.
 
-Layout: `items.parquet`, `events.parquet` (sorted by timestamp, user_id, item_id; nothing at or after the cut-off),
-`split.json`, `quarantine.parquet`, `lineage.json`.
+Layout: `items.parquet`, `events.parquet` (sorted by timestamp, user_id, item_id; nothing at or after the
+cut-off), `split.json`, `quarantine.parquet`, `lineage.json`.
 """
 
 from datetime import datetime
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import AwareDatetime
 
-from contracts.artifacts import read_table
+from contracts.artifacts import check_table_columns, read_table
 from contracts.config import Config
 from contracts.errors import UserError
 from contracts.tables import EVENTS, ITEMS
 
-EVENT_ORDER = ("timestamp", "user_id", "item_id")
+EVENT_SORT_COLUMNS = ("timestamp", "user_id", "item_id")
 
 
 class Split(Config):
@@ -41,9 +41,9 @@ class Dataset(NamedTuple):
 
     @property
     def has_impressions(self) -> bool:
-        """Does the log say what was shown in which request, or only what was done?"""
-        shown = (pl.col("event_type") == "impression") & pl.col("request_id").is_not_null()
-        return bool(self.events.select(shown.any()).item())
+        """Whether the log says what was shown in which request, or only what was done."""
+        is_listed_impression = (pl.col("event_type") == "impression") & pl.col("request_id").is_not_null()
+        return bool(self.events.select(is_listed_impression.any()).item())
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -66,27 +66,23 @@ def read_split(folder: Path) -> Split:
     Raises:
         UserError: the folder does not hold a dataset.
     """
-    path = folder / "split.json"
-    if not path.is_file():
+    split_path = folder / "split.json"
+    if not split_path.is_file():
         raise UserError(f"{folder} is not a dataset (no split.json); make one with the ingest step.")
-    return Split.model_validate_json(path.read_text(encoding="utf-8"))
+    return Split.model_validate_json(split_path.read_text(encoding="utf-8"))
 
 
 def scan_events(folder: Path) -> pl.LazyFrame:
-    """The log of a dataset artifact, for steps that must not hold it in memory.
+    """Scans the log of a dataset artifact, for steps that must not hold it in memory.
 
     Raises:
         UserError: there is none, or it holds other columns.
     """
-    path = folder / "events.parquet"
-    if not path.is_file():
-        raise UserError(f"table 'events' not found at {path}")
-    events = pl.scan_parquet(path)
-    if (found := events.collect_schema()) != EVENTS.schema:
-        raise UserError(f"{path} is not an 'events' table: expected {EVENTS.schema}, found {found}")
-    return events
+    events_path = folder / "events.parquet"
+    check_table_columns(events_path, EVENTS)
+    return pl.scan_parquet(events_path)
 
 
-def before(frame: pl.DataFrame, cutoff: datetime, column: str = "timestamp") -> pl.DataFrame:
-    """The rows strictly before `cutoff`: the one way in which any step looks at a log."""
+def select_events_before(frame: pl.DataFrame, cutoff: datetime, column: str = "timestamp") -> pl.DataFrame:
+    """Selects the rows strictly before `cutoff`: the one way in which any step looks at a log."""
     return frame.filter(pl.col(column) < cutoff)

@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong; the message names the value, what is allowed and what to do."""
+    """Something the user gave is wrong. The message names the value, what is allowed and what to do."""

@@ -1,4 +1,4 @@
-"""Pretrained checkpoints: the default encoder is found in an installed package, so that nothing is fetched."""
+"""Pretrained checkpoints: the default encoder comes from an installed package, nothing is fetched."""
 
 import importlib.util
 from pathlib import Path
@@ -14,24 +14,26 @@ _MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4f
 
 
 def find_checkpoint(name: str) -> str:
-    """The folder of an installed copy of the default encoder, else the name (a folder or of the hub) as given.
+    """Finds the installed copy of the default encoder; other names (a folder, or of the hub) stay as given.
 
     Raises:
         UserError: the installed copy is not the official one.
     """
-    package = importlib.util.find_spec(_MINILM_PACKAGE) if name == MINILM else None
-    if package is None or package.origin is None:
+    package_spec = importlib.util.find_spec(_MINILM_PACKAGE) if name == MINILM else None
+    if package_spec is None or package_spec.origin is None:
         return name
-    folder = Path(package.origin).parent / "model"
-    if weights_digest(str(folder)) != _MINILM_SHA256:
-        raise UserError(f"the weights in {folder} are not the official {MINILM}; reinstall the package.")
-    return str(folder)
+    checkpoint_folder = Path(package_spec.origin).parent / "model"
+    if digest_weights(str(checkpoint_folder)) != _MINILM_SHA256:
+        raise UserError(
+            f"the weights in {checkpoint_folder} are not the official {MINILM}; reinstall the package."
+        )
+    return str(checkpoint_folder)
 
 
-def weights_digest(source: str) -> str:
-    """Digest of a local checkpoint's weights, whatever files they lie in; empty where there are none."""
-    folder = Path(source)
-    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
-    if len(files) <= 1:
-        return digest_file(files[0]) if files else ""
-    return digest_value([(str(file.relative_to(folder)), digest_file(file)) for file in files])
+def digest_weights(checkpoint: str) -> str:
+    """Digests a local checkpoint's weights, whatever files they lie in; empty where there are none."""
+    checkpoint_folder = Path(checkpoint)
+    weight_files = sorted(checkpoint_folder.rglob("*.safetensors")) if checkpoint_folder.is_dir() else []
+    if len(weight_files) <= 1:
+        return digest_file(weight_files[0]) if weight_files else ""
+    return digest_value([(str(f.relative_to(checkpoint_folder)), digest_file(f)) for f in weight_files])

@@ -1,4 +1,4 @@
-"""How work is divided among several workers: by a stable hash of an id, the same on every machine and in every year."""
+"""How ids and pieces of work are divided among workers: by a hash that is the same on every machine."""
 
 import zlib
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Shard(NamedTuple):
     total: int
 
     @classmethod
-    def parse(cls, text: str) -> "Shard":
+    def parse_shard(cls, text: str) -> "Shard":
         """Reads `number/total`, as pipelines pass it.
 
         Raises:
@@ -31,18 +31,18 @@ class Shard(NamedTuple):
     def __str__(self) -> str:
         return f"{self.number}/{self.total}"
 
-    def owns(self, ids: pl.Series) -> pl.Series:
+    def is_owner_of(self, ids: pl.Series) -> pl.Series:
         """Which of the ids are this worker's."""
-        return owners(ids, self.total) == self.number
+        return assign_shards(ids, self.total) == self.number
 
-    def part_of(self, count: int) -> range:
+    def slice_of(self, num_pieces: int) -> range:
         """This worker's part of `count` numbered pieces: all parts in order are all pieces in order."""
-        return range(self.number * count // self.total, (self.number + 1) * count // self.total)
+        return range(self.number * num_pieces // self.total, (self.number + 1) * num_pieces // self.total)
 
 
-def owners(ids: pl.Series, num_owners: int) -> pl.Series:
+def assign_shards(ids: pl.Series, num_shards: int) -> pl.Series:
     """The number of the owner (worker, piece) that has each id."""
-    return pl.Series(hash_ids(ids) % num_owners, dtype=pl.UInt32())
+    return pl.Series(hash_ids(ids) % num_shards, dtype=pl.UInt32())
 
 
 def hash_ids(ids: pl.Series) -> npt.NDArray[np.uint32]:

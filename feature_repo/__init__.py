@@ -1,1 +1,1 @@
-"""Feast features: what is known of users and items, for training as of any time and for serving now."""
+"""Features of users and items: as of any time for training, and now for serving."""

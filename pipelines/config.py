@@ -1,20 +1,24 @@
-"""The run configuration: one YAML file describes a run completely; every error in it is reported at once."""
+"""The run configuration. One YAML file describes a run, and all errors in it are reported at once."""
 
+import reprlib
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from contracts.config import Config
+from contracts.config_text import KeyPath, dump_yaml, parse_yaml, read_yaml_file
 from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig
-from feature_repo.config import FeatureConfig
+from feature_repo.config import FeatureStoreConfig
 from models.behavior.config import BehaviorConfig
 from models.knowledge.config import EmbeddingConfig, KnowledgeConfig
 from models.ranker.config import EvaluationConfig, ListConfig, RankerConfig
 from monitoring.config import MonitoringConfig
-from serving.config import ServingConfig
+from serving.config import ServedLogConfig, ServingConfig
 from simulation.config import SimulationConfig, TrafficConfig
 
 
@@ -34,8 +38,8 @@ class RunConfig(Config):
     embedding: EmbeddingConfig = EmbeddingConfig()
     """Text encoder, embedding space, semantic ids."""
     behavior: BehaviorConfig = BehaviorConfig()
-    """Latent reasoning: the masked-diffusion behaviour model."""
-    features: FeatureConfig = FeatureConfig()
+    """Latent reasoning: the masked-diffusion behavior model."""
+    features: FeatureStoreConfig = FeatureStoreConfig()
     """Feast: histories, time to live, online store."""
     lists: ListConfig = ListConfig()
     """Ranking lists: candidates, negatives, seeds."""
@@ -45,6 +49,8 @@ class RunConfig(Config):
     """Metrics, slices and the gate."""
     serving: ServingConfig = ServingConfig()
     """Triton, gateway, experiment arms."""
+    served_log: ServedLogConfig = ServedLogConfig()
+    """What was served, as data to learn from beside the history."""
     monitoring: MonitoringConfig = MonitoringConfig()
     """Drift, lift and the decision rule."""
     traffic: TrafficConfig = TrafficConfig()
@@ -73,53 +79,126 @@ def load_config(path: Path | None, overrides: list[str] | None = None) -> RunCon
         overrides: `section.key=value` entries; values are read as YAML.
 
     Raises:
-        UserError: the file is missing or not YAML, or values are wrong; all wrong values are listed together.
+        UserError: the file is missing or not YAML, a key stands twice, or values are wrong. All wrong values
+            are listed together, each with the line or the override that it comes from.
     """
-    tree = _read_yaml(path) if path else {}
-    for override in overrides or []:
-        _apply(tree, override)
+    file_tree, lines = _read_sections(path) if path else ({}, {})
+    config_tree = deepcopy(file_tree)
+    override_keys = _apply_overrides(config_tree, overrides or [])
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(config_tree)
     except ValidationError as error:
-        raise UserError(_explain(error, str(path or "the command line"))) from None
+        faults = _attribute_faults(error, file_tree, override_keys)
+        raise UserError(_explain_faults(faults, path, lines)) from None
 
 
 def dump_config(config: RunConfig) -> str:
     """The resolved configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"no configuration file at '{path}'")
+class ConfigFault(NamedTuple):
+    """Something wrong with a run configuration, and where it comes from."""
+
+    detail: ErrorDetails
+    override: str | None
+    """The `--set` argument to blame; None for the file."""
+
+
+def _read_sections(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
+    config_tree, lines = read_yaml_file(path)
+    if config_tree is None:
+        return {}, lines
+    if not isinstance(config_tree, dict):
+        raise UserError(f"'{path}' must hold a mapping of sections, not a {type(config_tree).__name__}")
+    return config_tree, lines
+
+
+def _apply_overrides(config_tree: dict[str, Any], overrides: list[str]) -> dict[KeyPath, str]:
+    """Sets the values in the tree; returns which override set which key."""
+    overrides_by_key: dict[KeyPath, str] = {}
+    for override in overrides:
+        dotted_key, separator, value = override.partition("=")
+        if not separator or not dotted_key.strip():
+            raise UserError(
+                f"--set '{override}' is not an override; write section.key=value, as in ranker.max_epochs=3"
+            )
+        key = tuple(name.strip() for name in dotted_key.split("."))
+        for other_key, other_override in overrides_by_key.items():
+            if _is_same_place(key, other_key):
+                raise UserError(f"--set {other_override} and --set {override} set the same key; keep one")
+        _set_value(config_tree, key, override, parse_yaml(value, origin=f"--set {override}").value)
+        overrides_by_key[key] = override
+    return overrides_by_key
+
+
+def _set_value(config_tree: dict[str, Any], key: KeyPath, override: str, value: Any) -> None:
+    *section_names, leaf_name = key
+    for section_name in section_names:
+        # A section that the file leaves empty is one that holds nothing yet.
+        if config_tree.get(section_name) is None:
+            config_tree[section_name] = {}
+        config_tree = config_tree[section_name]
+        if not isinstance(config_tree, dict):
+            raise UserError(f"--set {override}: '{section_name}' holds a value, not a section")
+    config_tree[leaf_name] = value
+
+
+def _attribute_faults(
+    error: ValidationError, file_tree: dict[str, Any], override_keys: Mapping[KeyPath, str]
+) -> list[ConfigFault]:
+    """Tells faults of the file from those that came with an override."""
+    details = _list_details(error)
+    if not override_keys:
+        return [ConfigFault(detail, None) for detail in details]
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not valid YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UserError(f"'{path}' must hold a mapping of sections, not a {type(tree).__name__}")
-    return tree
+        RunConfig.model_validate(file_tree)
+    except ValidationError as file_error:
+        of_the_file = {(detail["loc"], detail["msg"]) for detail in _list_details(file_error)}
+    else:
+        of_the_file = set()
+    return [
+        ConfigFault(
+            detail, _find_culprit(detail, (detail["loc"], detail["msg"]) in of_the_file, override_keys)
+        )
+        for detail in details
+    ]
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key.strip():
-        raise UserError(f"'{override}' is not an override; write section.key=value, as in ranker.epochs=3")
-    *parents, leaf = key.strip().split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise UserError(f"cannot set '{key}': '{parent}' holds a value, not a section")
-    tree[leaf] = yaml.safe_load(value)
+def _find_culprit(detail: ErrorDetails, is_of_file: bool, override_keys: Mapping[KeyPath, str]) -> str | None:
+    place = tuple(map(str, detail["loc"]))
+    setting_it = [override for key, override in override_keys.items() if key == place[: len(key)]]
+    if setting_it or is_of_file:
+        return " ".join(setting_it) or None
+    # A rule about several keys of a section is broken by those that were set in it.
+    inside = [override for key, override in override_keys.items() if _is_same_place(key, place)]
+    return " --set ".join(inside or override_keys.values())
 
 
-def _explain(error: ValidationError, origin: str) -> str:
-    details = error.errors(include_url=False, include_context=False)
-    lines = [f"{len(details)} error(s) in {origin}:"]
-    for detail in details:
-        place = ".".join(str(part) for part in detail["loc"]) or "(top level)"
-        given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
-        lines.append(f"  {place}: {detail['msg'].removeprefix('Value error, ')}{given}")
-    return "\n".join([*lines, "`reaseq config` prints every key with its default."])
+def _is_same_place(one: KeyPath, other: KeyPath) -> bool:
+    """Is one of them the other, or a section around it?"""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+def _list_details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False)
+
+
+def _explain_faults(faults: list[ConfigFault], path: Path | None, lines: Mapping[KeyPath, int]) -> str:
+    origins = [str(path)] * any(fault.override is None for fault in faults)
+    origins += dict.fromkeys(f"--set {fault.override}" for fault in faults if fault.override is not None)
+    texts = [f"{len(faults)} error(s) in {', '.join(origins)}:"]
+    for detail, override in faults:
+        place = tuple(map(str, detail["loc"]))
+        message = detail["msg"].removeprefix("Value error, ")
+        notes = [] if isinstance(detail["input"], dict) else [f"given: {reprlib.repr(detail['input'])}"]
+        if detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
+            message += "; write it in quotes"
+        if override is not None:
+            notes.append(f"by --set {override}")
+        elif place in lines:
+            notes.append(f"line {lines[place]}")
+        note = f" ({', '.join(notes)})" if notes else ""
+        texts.append(f"  {'.'.join(place) or '(top level)'}: {message}{note}")
+    return "\n".join([*texts, "`reaseq config` prints every key with its default."])

@@ -6,9 +6,10 @@ from kfp import dsl
 
 from components.collect_traffic.component import collect_traffic
 from components.decide.component import decide
+from components.publish_dashboard.component import publish_dashboard
 from components.report_drift.component import report_drift
 from components.report_lift.component import report_lift
-from pipelines.steps import side_effect, with_workspace
+from pipelines.step_settings import disable_caching, mount_workspace
 
 
 class Reports(NamedTuple):
@@ -17,6 +18,7 @@ class Reports(NamedTuple):
     drift: dsl.Artifact
     lift: dsl.Artifact
     decision: dsl.Artifact
+    dashboard: dsl.Artifact
 
 
 @dsl.pipeline(name="monitor", description="Drift and lift of what is in service; hold, promote or roll back.")
@@ -26,10 +28,11 @@ def monitor(
     features_uri: str,
     evaluation_uri: str,
     monitoring_config: str,
+    event_log_config: str,
     act: bool,
     workspace: str,
 ) -> Reports:
-    """Collect, compare, decide.
+    """Collect, compare, decide, show.
 
     Args:
         dataset_uri: dataset of the deployed run.
@@ -37,6 +40,7 @@ def monitor(
         features_uri: offline feature tables of that run.
         evaluation_uri: evaluation of that run.
         monitoring_config: JSON of `MonitoringConfig`.
+        event_log_config: JSON of `EventLogConfig`.
         act: carry the decision out; else it is only written down.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
     """
@@ -44,25 +48,26 @@ def monitor(
     dataset, item_embeddings, features, evaluation = (
         dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, reimport=False).output for uri in uris
     )
-    collected = collect_traffic(
+    collect_task = collect_traffic(
         items=dataset,
         item_embeddings=item_embeddings,
         features=features,
         evaluation=evaluation,
         config=monitoring_config,
+        event_log_config=event_log_config,
         workspace=workspace,
     )
-    traffic = side_effect(with_workspace(collected)).outputs["traffic"]
-    reports = {"traffic": traffic, "config": monitoring_config, "workspace": workspace}
-    drift = side_effect(with_workspace(report_drift(**reports)))
+    traffic = disable_caching(mount_workspace(collect_task)).outputs["traffic"]
+    report_arguments = {"traffic": traffic, "config": monitoring_config, "workspace": workspace}
+    drift_task = disable_caching(mount_workspace(report_drift(**report_arguments)))
     # Both write to one dashboard: one after the other.
-    lift = side_effect(with_workspace(report_lift(**reports))).after(drift)
-    decision = decide(
-        drift=drift.outputs["drift"],
-        lift=lift.outputs["lift"],
-        config=monitoring_config,
-        act=act,
-        workspace=workspace,
+    lift_task = disable_caching(mount_workspace(report_lift(**report_arguments))).after(drift_task)
+    drift, lift = drift_task.outputs["drift"], lift_task.outputs["lift"]
+    decide_task = decide(drift=drift, lift=lift, config=monitoring_config, act=act, workspace=workspace)
+    disable_caching(mount_workspace(decide_task))
+    decision = decide_task.outputs["decision"]
+    publish_task = publish_dashboard(
+        traffic=traffic, drift=drift, lift=lift, decision=decision, workspace=workspace
     )
-    side_effect(with_workspace(decision))
-    return Reports(drift.outputs["drift"], lift.outputs["lift"], decision.outputs["decision"])
+    disable_caching(mount_workspace(publish_task))
+    return Reports(drift, lift, decision, publish_task.outputs["dashboard"])

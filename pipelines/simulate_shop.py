@@ -1,12 +1,14 @@
-"""The embedded shop on a cluster: run it once, then `train_and_deploy` finds the shop's files in the workspace."""
+"""The embedded shop on a cluster: run once, it leaves its files in the workspace for `train_and_deploy`."""
 
 from kfp import dsl
 
 from components.simulate_shop.component import simulate_shop as simulate_shop_step
-from pipelines.steps import side_effect, with_workspace
+from pipelines.step_settings import disable_caching, mount_workspace
 
 
-@dsl.pipeline(name="simulate-shop", description="Writes the embedded shop's catalogue and log into the workspace.")
+@dsl.pipeline(
+    name="simulate-shop", description="Writes the embedded shop's catalogue and log into the workspace."
+)
 def simulate_shop(shop_config: str, workspace: str) -> None:
     """Writes the shop.
 
@@ -14,4 +16,4 @@ def simulate_shop(shop_config: str, workspace: str) -> None:
         shop_config: JSON of `simulation.config.SimulationConfig`.
         workspace: folder (a mounted volume) that outlives the steps.
     """
-    side_effect(with_workspace(simulate_shop_step(config=shop_config, workspace=workspace)))
+    disable_caching(mount_workspace(simulate_shop_step(config=shop_config, workspace=workspace)))

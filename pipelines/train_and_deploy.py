@@ -11,12 +11,12 @@ from components.distill_knowledge.component import distill_knowledge
 from components.embed_items.component import embed_items
 from components.evaluate_ranker.component import evaluate_ranker
 from components.find_champion.component import find_champion
-from components.ingest.component import ingest
 from components.materialize_features.component import materialize_features
 from components.train_behavior_model.component import train_behavior_model
 from components.train_ranker.component import train_ranker
-from pipelines.shards import distill_in_shards, infer_in_shards
-from pipelines.steps import side_effect, with_secrets, with_workspace
+from pipelines.data_steps import collect_and_ingest
+from pipelines.sharded_steps import distill_in_shards, infer_in_shards
+from pipelines.step_settings import disable_caching, mount_workspace, pass_secrets
 
 
 class Artifacts(NamedTuple):
@@ -34,10 +34,14 @@ class Artifacts(NamedTuple):
     evaluation: dsl.Artifact
 
 
-@dsl.pipeline(name="train-and-deploy", description="From a product catalogue and a behaviour log to a served ranker.")
+@dsl.pipeline(
+    name="train-and-deploy", description="From a product catalogue and a behavior log to a served ranker."
+)
 def train_and_deploy(
     data_config: str,
     data_digest: str,
+    served_log_config: str,
+    event_log_config: str,
     knowledge_config: str,
     knowledge_shards: list[str],
     embedding_config: str,
@@ -53,121 +57,112 @@ def train_and_deploy(
     code_version: str,
     deploy: bool,
 ) -> Artifacts:
-    """Ingest, distil, embed, infer, train, evaluate; materialize and deploy what the gate lets pass.
+    """Collect, ingest, distill, embed, infer, train, evaluate; materialize and deploy what passes the gate.
 
     Args:
         data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
         data_digest: digest of the user's files, so that the cache knows when they changed.
+        served_log_config: see `data_config`.
+        event_log_config: see `data_config`.
         knowledge_config: see `data_config`.
         knowledge_shards: the parts in which the catalogue is distilled at once: ["0/2", "1/2"].
         embedding_config: see `data_config`.
         behavior_config: see `data_config`.
-        user_shards: the parts in which the users' behaviours are inferred at once: ["0/2", "1/2"].
+        user_shards: the parts in which the users' behaviors are inferred at once: ["0/2", "1/2"].
         feature_config: see `data_config`.
         list_config: see `data_config`.
         ranker_config: see `data_config`.
-        baseline_config: the ranker's configuration with every enhancement off (ids only).
+        baseline_config: the ranker's configuration without what a language model knows: a strong control.
         evaluation_config: see `data_config`.
         serving_config: see `data_config`.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
         code_version: version of the library.
         deploy: put the ranker into service when the gate lets it pass.
     """
-    ingested = with_workspace(ingest(config=data_config, data_digest=data_digest, code_version=code_version))
-    data = ingested.outputs["dataset"]
+    step_arguments = {"workspace": workspace, "code_version": code_version}
+    dataset = collect_and_ingest(
+        data_config=data_config,
+        data_digest=data_digest,
+        served_log_config=served_log_config,
+        event_log_config=event_log_config,
+        workspace=workspace,
+        code_version=code_version,
+    )
     knowledge = distill_in_shards(
         distill_knowledge,
-        dataset=data,
+        dataset=dataset,
         config=knowledge_config,
         shards=knowledge_shards,
-        workspace=workspace,
-        code_version=code_version,
+        **step_arguments,
     )
-    embedding = with_workspace(
-        embed_items(
-            dataset=data, knowledge=knowledge, config=embedding_config, workspace=workspace, code_version=code_version
-        )
+    embed_task = embed_items(dataset=dataset, knowledge=knowledge, config=embedding_config, **step_arguments)
+    item_embeddings = mount_workspace(embed_task).outputs["item_embeddings"]
+    behavior_task = train_behavior_model(
+        dataset=dataset,
+        item_embeddings=item_embeddings,
+        knowledge=knowledge,
+        config=behavior_config,
+        **step_arguments,
     )
-    embedded = embedding.outputs["item_embeddings"]
-    behavior = with_workspace(
-        train_behavior_model(
-            dataset=data,
-            item_embeddings=embedded,
-            knowledge=knowledge,
-            config=behavior_config,
-            workspace=workspace,
-            code_version=code_version,
-        )
-    )
-    inferred = infer_in_shards(
-        dataset=data,
-        item_embeddings=embedded,
-        behavior_model=behavior.outputs["behavior_model"],
+    behavior_model = mount_workspace(behavior_task).outputs["behavior_model"]
+    inferred_behaviors = infer_in_shards(
+        dataset=dataset,
+        item_embeddings=item_embeddings,
+        behavior_model=behavior_model,
         config=behavior_config,
         shards=user_shards,
-        workspace=workspace,
-        code_version=code_version,
+        **step_arguments,
     )
     features = build_features(
-        dataset=data,
-        item_embeddings=embedded,
-        inferred_behaviors=inferred,
+        dataset=dataset,
+        item_embeddings=item_embeddings,
+        inferred_behaviors=inferred_behaviors,
         config=feature_config,
         code_version=code_version,
     ).outputs["features"]
-    rows = build_training_set(
-        dataset=data,
+    training_set = build_training_set(
+        dataset=dataset,
         features=features,
+        item_embeddings=item_embeddings,
         list_config=list_config,
         feature_config=feature_config,
         code_version=code_version,
     ).outputs["training_set"]
+    ranker_inputs = {"training_set": training_set, "dataset": dataset, "item_embeddings": item_embeddings}
     rankers = {}
     for role, config in {"baseline": baseline_config, "challenger": ranker_config}.items():
-        task = with_workspace(
-            train_ranker(
-                training_set=rows,
-                dataset=data,
-                item_embeddings=embedded,
-                config=config,
-                workspace=workspace,
-                code_version=code_version,
-            )
-        )
-        task.set_display_name(f"train-ranker: {role}")
-        rankers[role] = task.outputs["ranker"]
-    champion = side_effect(with_workspace(find_champion(workspace=workspace))).output
-    gate = evaluate_ranker(
-        challenger=rankers["challenger"],
-        baseline=rankers["baseline"],
-        training_set=rows,
-        dataset=data,
-        item_embeddings=embedded,
+        ranker_task = mount_workspace(train_ranker(config=config, **ranker_inputs, **step_arguments))
+        ranker_task.set_display_name(f"train-ranker: {role}")
+        rankers[role] = ranker_task.outputs["ranker"]
+    champion = disable_caching(mount_workspace(find_champion(workspace=workspace))).output
+    gate_task = evaluate_ranker(
+        **rankers,
+        **ranker_inputs,
         config=evaluation_config,
         champion=champion,
         code_version=code_version,
     )
-    with_workspace(gate)  # the champion's folder lies there
-    with dsl.If(deploy == True, name="deploy"), dsl.If(gate.outputs["promote"] == True, name="promoted"):  # noqa: E712
-        written = materialize_features(features=features, config=feature_config, workspace=workspace)
-        materialized = side_effect(with_secrets(with_workspace(written)))
-        deployed = deploy_ranker(
+    mount_workspace(gate_task)  # the champion's folder lies there
+    is_promoted = gate_task.outputs["promote"]
+    with dsl.If(deploy == True, name="deploy"), dsl.If(is_promoted == True, name="promoted"):  # noqa: E712
+        store_task = materialize_features(features=features, config=feature_config, workspace=workspace)
+        disable_caching(pass_secrets(mount_workspace(store_task)))
+        deploy_task = deploy_ranker(
             challenger=rankers["challenger"],
             control=rankers["baseline"],
             champion=champion,
             config=serving_config,
             workspace=workspace,
         )
-        side_effect(with_secrets(with_workspace(deployed))).after(materialized)
+        disable_caching(pass_secrets(mount_workspace(deploy_task))).after(store_task)
     return Artifacts(
-        dataset=data,
+        dataset=dataset,
         knowledge=knowledge,
-        item_embeddings=embedded,
-        behavior_model=behavior.outputs["behavior_model"],
-        inferred_behaviors=inferred,
+        item_embeddings=item_embeddings,
+        behavior_model=behavior_model,
+        inferred_behaviors=inferred_behaviors,
         features=features,
-        training_set=rows,
-        baseline=rankers["baseline"],
-        challenger=rankers["challenger"],
-        evaluation=gate.outputs["evaluation"],
+        training_set=training_set,
+        **rankers,
+        evaluation=gate_task.outputs["evaluation"],
     )

@@ -5,6 +5,14 @@ from pathlib import Path
 
 from components.images import MAIN_IMAGE
 
+EXAMPLES = {
+    "reaseq compile": "the committed packages, after a change of a pipeline or component",
+    "reaseq compile --image registry.example/reaseq-main@sha256:0123 --out compiled": "for a cluster",
+    "reaseq compile --teacher-image registry.example/reaseq-vllm@sha256:4567 --out compiled": (
+        "distillation with a language model on a GPU"
+    ),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
@@ -15,21 +23,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher-image", help="image of the vllm environment: the distillation steps run in it, on a GPU"
     )
-    parser.add_argument("--teacher-gpus", type=int, default=1, metavar="N", help="GPUs of each distillation step")
+    parser.add_argument(
+        "--teacher-gpus", type=int, default=1, metavar="N", help="GPUs of each distillation step"
+    )
     parser.add_argument(
         "--training-gpus",
         type=int,
         default=0,
         metavar="N",
-        help="GPUs of the step that trains the behaviour model (set behavior.training.num_processes to N, too)",
+        help="GPUs of the behavior model's training (set behavior.training.num_processes to N, too)",
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_verb(arguments: argparse.Namespace) -> int:
     """Writes one YAML file per pipeline."""
-    from pipelines.compile import TeacherHost, compile_pipelines
+    from pipelines.compile_pipelines import TeacherHost, compile_pipelines
 
-    host = TeacherHost(args.teacher_image, args.teacher_gpus) if args.teacher_image else None
-    for path in compile_pipelines(args.out, image=args.image, teacher_host=host, training_gpus=args.training_gpus):
-        print(path)
+    teacher_host = (
+        TeacherHost(arguments.teacher_image, arguments.teacher_gpus) if arguments.teacher_image else None
+    )
+    for package_path in compile_pipelines(
+        arguments.out,
+        image=arguments.image,
+        teacher_host=teacher_host,
+        training_gpus=arguments.training_gpus,
+    ):
+        print(package_path)
     return 0

@@ -2,17 +2,18 @@
 
 import argparse
 
-from reaseq.options import add_config_options, config_of
+from reaseq.config_options import add_config_options, load_run_config
+
+EXAMPLES = {
+    "reaseq config": "every key with its default",
+    "reaseq config --config configs/electronics.yaml --set ranker.max_epochs=3": "check a file of your own",
+}
+add_arguments = add_config_options
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the verb's options."""
-    add_config_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def run_verb(arguments: argparse.Namespace) -> int:
     """Prints the configuration with every default filled in."""
     from pipelines.config import dump_config
 
-    print(dump_config(config_of(args)), end="")
+    print(dump_config(load_run_config(arguments)), end="")
     return 0

@@ -2,7 +2,9 @@
 
 import argparse
 
-from reaseq.options import add_config_options, config_of
+from reaseq.config_options import add_config_options, load_run_config
+
+EXAMPLES = {"reaseq promote --arm treatment": "end the experiment: the challenger has won"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arm", default="treatment", help="arm that won (default: %(default)s)")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Switches the routes; the running gateways follow with their next request."""
-    from serving.champion import promote
+def run_verb(arguments: argparse.Namespace) -> int:
+    """Switches the routes. Running gateways follow with their next request."""
+    from serving.experiments.champion import promote_arm
 
-    print(promote(args.arm, state=config_of(args).home / "serving"))
+    print(promote_arm(arguments.arm, state=load_run_config(arguments).home / "serving"))
     return 0

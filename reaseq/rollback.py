@@ -2,18 +2,16 @@
 
 import argparse
 
-from reaseq.options import add_config_options, config_of
+from reaseq.config_options import add_config_options, load_run_config
+
+EXAMPLES = {"reaseq rollback": "undo the last deployment, canary or promotion"}
+add_arguments = add_config_options
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the verb's options."""
-    add_config_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def run_verb(arguments: argparse.Namespace) -> int:
     """Checks that the previous rankers still answer as they did, then switches the routes back."""
-    from serving.deploy import rollback
+    from serving.deployment.deploy_rankers import roll_back_routes
 
-    config = config_of(args)
-    print(rollback(config.serving, state=config.home / "serving"))
+    run_config = load_run_config(arguments)
+    print(roll_back_routes(run_config.serving, state=run_config.home / "serving"))
     return 0

@@ -1,10 +1,15 @@
 """`reaseq run`: runs a pipeline on this machine and prints what came of it."""
 
 import argparse
-from pathlib import Path
 
-from reaseq.options import add_config_options, config_of
+from reaseq.config_options import add_config_options, load_run_config
 
+EXAMPLES = {
+    "reaseq run": "the embedded shop: train, measure, deploy",
+    "reaseq run --config configs/electronics.yaml --no-deploy": "a log of your own: train and measure",
+    "reaseq run --set ranker.max_epochs=3": "one value changed; only the steps that it touches run again",
+    "reaseq run --pipeline refresh_users": "after a deployment: users' new behaviors reach the store",
+}
 _PIPELINES = ("train_and_deploy", "refresh_users", "refresh_catalogue")
 
 
@@ -17,18 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs the pipeline; prints the evaluation."""
-    config = config_of(args)
-    print(f"{args.pipeline} of '{config.name}' in {config.home} (whole log: {config.home / 'run.log'})", flush=True)
-    from reaseq.running import run_pipeline
+def run_verb(arguments: argparse.Namespace) -> int:
+    """Runs the pipeline and prints what it made. Returns 1 when the gate refused to deploy."""
+    run_config = load_run_config(arguments)
+    run_folder = run_config.home
+    print(
+        f"{arguments.pipeline} of '{run_config.name}' in {run_folder} (whole log: {run_folder / 'run.log'})"
+    )
+    from reaseq.local_runs import is_promoted, run_pipeline
+    from reaseq.run_summary import print_artifacts, print_evaluation
 
-    artifacts = run_pipeline(config, args.pipeline, deploy=args.deploy)
-    if "evaluation" in artifacts:
-        print_evaluation(artifacts["evaluation"])
-    return 0
-
-
-def print_evaluation(evaluation: Path) -> None:
-    """Prints the evaluation's report."""
-    print("\n" + (evaluation / "report.md").read_text(encoding="utf-8"))
+    artifacts = run_pipeline(run_config, arguments.pipeline, deploy=arguments.deploy)
+    print_artifacts(artifacts)
+    if "evaluation" not in artifacts:
+        return 0
+    print_evaluation(artifacts["evaluation"])
+    if not arguments.deploy or is_promoted(artifacts["evaluation"]):
+        return 0
+    print(
+        "the gate did not let the ranker pass: nothing was deployed. If the log is only too small to decide, "
+        "`--set evaluation.gate=report` deploys it all the same"
+    )
+    return 1

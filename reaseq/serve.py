@@ -1,26 +1,25 @@
 """`reaseq serve`: starts Triton and the gateway with what was deployed, until interrupted."""
 
 import argparse
-import signal
 import threading
 
-from reaseq.options import add_config_options, config_of
+from reaseq.config_options import add_config_options, load_run_config
+
+EXAMPLES = {
+    "reaseq serve": "serve what the last run deployed; Ctrl-C stops both servers",
+    "reaseq serve --set serving.gateway.port=3001": "on another port",
+}
+add_arguments = add_config_options
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the verb's options."""
-    add_config_options(parser)
+def run_verb(arguments: argparse.Namespace) -> int:
+    """Serves in the foreground until a signal comes."""
+    from serving.deployment.local_stack import LocalStack
 
-
-def run(args: argparse.Namespace) -> int:
-    """Serves in the foreground."""
-    from serving.local import LocalStack
-
-    config = config_of(args)
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    run_config = load_run_config(arguments)
     print("starting Triton and the gateway (about half a minute) ...", flush=True)
-    with LocalStack(config.serving.at(config.home / "serving")) as stack:
-        print(f"ready: {stack.url} (POST /rank, POST /events, /healthz, /metrics, /docs); stop with Ctrl-C", flush=True)
-        stopped.wait()
+    with LocalStack(run_config.serving.in_folders(run_config.home / "serving")) as stack:
+        endpoints = "POST /rank, POST /events, /healthz, /metrics, /docs"
+        print(f"ready: {stack.url} ({endpoints}); stop with Ctrl-C", flush=True)
+        threading.Event().wait()
     return 0

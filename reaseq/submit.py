@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import UserError
-from reaseq.options import add_config_options, config_of
+from reaseq.config_options import add_config_options, load_run_config
 
+EXAMPLES = {
+    "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline simulate_shop": (
+        "write the embedded shop into the cluster's workspace, to try it out"
+    ),
+    "reaseq submit --host https://kubeflow.example/pipeline --namespace me --wait": "train and deploy",
+    "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline refresh_users "
+    "--schedule '0 30 3 * * *' --artifact item_embeddings=s3://bucket/embeddings "
+    "--artifact behavior_model=s3://bucket/model": "each night: what users did since",
+}
 SCHEDULED_TIME = "[[ScheduledTime]]"
 """Kubeflow's placeholder in the parameters of a recurring run."""
 
@@ -16,10 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     add_config_options(parser)
     parser.add_argument("--host", required=True, metavar="URL", help="address of the Pipelines API")
-    parser.add_argument("--pipeline", default="train_and_deploy", help="which one (default: train_and_deploy)")
+    parser.add_argument(
+        "--pipeline", default="train_and_deploy", help="which one (default: train_and_deploy)"
+    )
     parser.add_argument("--namespace", help="your profile's namespace, on a multi-user cluster")
     parser.add_argument("--experiment", default="reaseq", help="experiment to run in (default: reaseq)")
-    parser.add_argument("--package", type=Path, help="compiled package (default: the one compiled with this version)")
+    parser.add_argument(
+        "--package", type=Path, help="compiled package (default: the one compiled with this version)"
+    )
     parser.add_argument("--data-version", help="names the state of data that only the cluster can read")
     parser.add_argument("--schedule", metavar="CRON", help="six fields, seconds first, UTC: '0 30 3 * * *'")
     parser.add_argument(
@@ -34,41 +47,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="return when the run has ended")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Submits or schedules; prints the page of the run."""
-    from pipelines.arguments import cluster_arguments
-    from pipelines.compile import COMPILED
-    from pipelines.schedule import schedule
-    from pipelines.submit import submit
+def run_verb(arguments: argparse.Namespace) -> int:
+    """Submits or schedules a run and prints its page."""
+    from pipelines.cluster.recurring_run import schedule_pipeline
+    from pipelines.cluster.submit_run import submit_pipeline
+    from pipelines.compiled_package import COMPILED_FOLDER
+    from pipelines.run_arguments import build_cluster_arguments
 
-    if args.schedule and args.wait:
+    if arguments.schedule and arguments.wait:
         raise UserError("--wait makes no sense with --schedule; leave one out")
-    config = config_of(args)
-    package = args.package or COMPILED / f"{args.pipeline}.yaml"
-    arguments = cluster_arguments(
-        package,
-        config,
-        data_version=args.data_version,
-        artifacts=dict(_pair(text) for text in args.artifact),
-        choices={"deploy": args.deploy, "act": args.act},
+    run_config = load_run_config(arguments)
+    package_path = arguments.package or COMPILED_FOLDER / f"{arguments.pipeline}.yaml"
+    run_parameters = build_cluster_arguments(
+        package_path,
+        run_config,
+        data_version=arguments.data_version,
+        artifacts=dict(_parse_artifact(text) for text in arguments.artifact),
+        choices={"deploy": arguments.deploy, "act": arguments.act},
     )
-    where: dict[str, Any] = {"host": args.host, "namespace": args.namespace, "experiment": args.experiment}
-    name = f"{config.name}-{args.pipeline}".replace("_", "-")
-    where["pipeline_name"] = args.pipeline.replace("_", "-")
-    if args.schedule:
-        if "data_digest" in arguments:
-            # Each scheduled run reads the data anew: Kubeflow puts its time here, so no step is taken from the cache.
-            arguments["data_digest"] = SCHEDULED_TIME
-        print(schedule(package, arguments, schedule_name=name, cron=args.schedule, **where).url)
+    pipeline_name = arguments.pipeline.replace("_", "-")
+    run_name = f"{run_config.name}-{pipeline_name}"
+    destination: dict[str, Any] = {
+        "host": arguments.host,
+        "namespace": arguments.namespace,
+        "experiment": arguments.experiment,
+        "pipeline_name": pipeline_name,
+    }
+    if arguments.schedule:
+        if "data_digest" in run_parameters:
+            # Each scheduled run reads the data anew: Kubeflow puts its time here, so no cached step is taken.
+            run_parameters["data_digest"] = SCHEDULED_TIME
+        print(
+            schedule_pipeline(
+                package_path, run_parameters, schedule_name=run_name, cron=arguments.schedule, **destination
+            ).url
+        )
         return 0
-    run_name = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    submitted = submit(package, arguments, run_name=run_name, wait=args.wait, **where)
-    print(f"{submitted.state}: {submitted.url}")
+    run_name += f"-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    submitted_run = submit_pipeline(
+        package_path, run_parameters, run_name=run_name, wait=arguments.wait, **destination
+    )
+    print(f"{submitted_run.state}: {submitted_run.url}")
     return 0
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, uri = text.partition("=")
-    if not separator or not name or not uri:
-        raise UserError(f"'{text}' is not an artifact; write NAME=URI, as in item_embeddings=s3://bucket/path")
-    return name, uri
+def _parse_artifact(text: str) -> tuple[str, str]:
+    artifact_name, separator, artifact_uri = text.partition("=")
+    if not separator or not artifact_name or not artifact_uri:
+        raise UserError(
+            f"'{text}' is not an artifact; write NAME=URI, as in item_embeddings=s3://bucket/path"
+        )
+    return artifact_name, artifact_uri

@@ -41,3 +41,5 @@ compile ranker-peers requirements/ranker-peers.in --overrides requirements/ranke
   --config-file requirements/torch.toml "$@"
 # Requests that no client would send, for `make bench-serving`.
 compile fuzz requirements/fuzz.in "$@"
+# The documentation site, for `make site`.
+compile docs requirements/docs.in "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes one environment from its lock file: scripts/setup.sh main|dev|ray|triton|vllm|vllm-cpu|ranker-peers|fuzz
+# Makes one environment from its lock file: scripts/setup.sh main|dev|ray|triton|vllm|vllm-cpu|ranker-peers|fuzz|docs
 #
 #   main      .venv         all that the pipelines, the gateway and the command line need
 #   dev       .venv         main plus tests, linter and type checker
@@ -9,6 +9,7 @@
 #   vllm-cpu  .venv-vllm    the same on the CPU, for the tests of the vLLM teachers alone
 #   ranker-peers .venv-ranker-peers  other libraries' rankers, for `make bench-ranker` alone
 #   fuzz      .venv-fuzz    Schemathesis, for `make bench-serving` alone
+#   docs      .venv-docs    the documentation site, for `make site` alone
 #
 # Safe to repeat: a stamp holds the digest of what was installed, and a second call returns at once.
 # Needs python3.11 and whatever package registry your pip uses. docs/environments.md has the details.
@@ -22,8 +23,8 @@ case "$environment" in
   ray) venv=".venv-ray" ;;
   triton) venv=".venv-triton" ;;
   vllm | vllm-cpu) venv=".venv-vllm" ;;
-  ranker-peers | fuzz) venv=".venv-$environment" ;;
-  *) echo "usage: scripts/setup.sh main|dev|ray|triton|vllm|vllm-cpu|ranker-peers|fuzz (got '${environment}')" >&2; exit 2 ;;
+  ranker-peers | fuzz | docs) venv=".venv-$environment" ;;
+  *) echo "usage: scripts/setup.sh main|dev|ray|triton|vllm|vllm-cpu|ranker-peers|fuzz|docs (got '${environment}')" >&2; exit 2 ;;
 esac
 lock="requirements/$environment.lock"
 stamp="$venv/.installed-$environment"

@@ -15,28 +15,28 @@ def build_features(
     features: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Writes the tables that Feast reads: items, user behaviours after every event, inferred behaviours.
+    """Writes the tables that Feast reads: items, user behaviors after every event, inferred behaviors.
 
     Args:
         dataset: the dataset artifact.
         item_embeddings: the item embeddings.
-        inferred_behaviors: the inferred behaviours.
-        config: JSON of `feature_repo.config.FeatureConfig`.
+        inferred_behaviors: the inferred behaviors.
+        config: JSON of `feature_repo.config.FeatureStoreConfig`.
         code_version: version of the library; part of the cache key.
         features: offline feature tables.
         metrics: row counts.
     """
     from pathlib import Path
 
-    from components.support import log_lineage
-    from feature_repo.build import build_features as run
-    from feature_repo.config import FeatureConfig
+    from components.step_support import log_lineage
+    from feature_repo.config import FeatureStoreConfig
+    from feature_repo.offline.build_features import build_features as run
 
     run(
         Path(dataset.path),
         Path(item_embeddings.path),
         Path(inferred_behaviors.path),
-        FeatureConfig.model_validate_json(config),
+        FeatureStoreConfig.model_validate_json(config),
         out=Path(features.path),
     )
     log_lineage(features, metrics)

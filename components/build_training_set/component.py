@@ -9,6 +9,7 @@ from components.images import MAIN_IMAGE
 def build_training_set(
     dataset: dsl.Input[dsl.Dataset],
     features: dsl.Input[dsl.Dataset],
+    item_embeddings: dsl.Input[dsl.Dataset],
     list_config: str,
     feature_config: str,
     code_version: str,
@@ -21,26 +22,30 @@ def build_training_set(
     Args:
         dataset: the dataset artifact.
         features: the offline feature tables.
+        item_embeddings: the item embeddings, in whose space queries and pages are placed.
         list_config: JSON of `models.ranker.config.ListConfig`.
-        feature_config: JSON of `feature_repo.config.FeatureConfig`.
+        feature_config: JSON of `feature_repo.config.FeatureStoreConfig`.
         code_version: version of the library; part of the cache key.
         lists: the ranking lists.
         training_set: the lists with their features.
         metrics: row counts.
     """
+    from functools import partial
     from pathlib import Path
 
-    from components.support import log_lineage
-    from feature_repo.config import FeatureConfig
-    from feature_repo.join import join_features
+    from components.step_support import log_lineage
+    from feature_repo.config import FeatureStoreConfig
+    from feature_repo.offline.point_in_time_join import join_features
+    from models.knowledge.embedding.embed_queries import embed_queries
     from models.ranker.config import ListConfig
-    from models.ranker.lists import build_lists
+    from models.ranker.lists.build_lists import build_lists
 
     build_lists(Path(dataset.path), ListConfig.model_validate_json(list_config), out=Path(lists.path))
     join_features(
         Path(lists.path),
         Path(features.path),
-        FeatureConfig.model_validate_json(feature_config),
+        FeatureStoreConfig.model_validate_json(feature_config),
         out=Path(training_set.path),
+        embed_texts=partial(embed_queries, Path(item_embeddings.path)),
     )
     log_lineage(training_set, metrics)

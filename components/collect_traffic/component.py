@@ -12,27 +12,31 @@ def collect_traffic(
     features: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Dataset],
     config: str,
+    event_log_config: str,
     workspace: str,
     traffic: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Turns the gateway's event log into tables, and both windows of traffic into what the ranker saw; never cached.
+    """Turns the gateway's event log into tables, and both windows into what the ranker saw; never cached.
 
     Args:
         items: the dataset artifact that holds the catalogue.
         item_embeddings: the item embeddings in service.
         features: the offline feature tables.
-        evaluation: the evaluation of the ranker in service; its scored test lists are the reference.
+        evaluation: the evaluation of the ranker in service; its lists are the first reference.
         config: JSON of `monitoring.config.MonitoringConfig`.
-        workspace: folder that outlives the step; the event log lies in it.
+        event_log_config: JSON of `serving.config.EventLogConfig`: which events are one that was sent again.
+        workspace: folder that outlives the step; the event log and the references of drift lie in it.
         traffic: exposures, outcomes, and the serving features of reference and current window.
         metrics: rows of each.
     """
     from pathlib import Path
 
-    from components.support import log_lineage
-    from components.traffic import collect_traffic as run
+    from components.served_traffic import REFERENCES_FOLDER
+    from components.served_traffic import collect_traffic as run
+    from components.step_support import log_lineage
     from monitoring.config import MonitoringConfig
+    from serving.config import EventLogConfig
 
     run(
         Path(items.path),
@@ -41,6 +45,8 @@ def collect_traffic(
         Path(evaluation.path),
         MonitoringConfig.model_validate_json(config),
         state=Path(workspace) / "serving",
+        repeats=EventLogConfig.model_validate_json(event_log_config).repeats,
+        references=Path(workspace) / REFERENCES_FOLDER,
         out=Path(traffic.path),
     )
     log_lineage(traffic, metrics)

@@ -29,18 +29,14 @@ def decide(
     """
     from pathlib import Path
 
+    from components.experiment_decision import carry_out_decision
     from contracts.artifacts import write_text
     from monitoring.config import MonitoringConfig
-    from monitoring.decide import decide as run
-    from serving.champion import promote, retire
+    from monitoring.decision_rule import decide_by_lift_and_drift as run
 
-    found = run(
-        Path(drift.path) / "drift.json",
-        Path(lift.path) / "lift.json",
-        MonitoringConfig.model_validate_json(config),
-    )
-    write_text(Path(decision.path), found.model_dump_json(indent=1))
-    if act and found.arm:
-        carry_out = {"promote": promote, "rollback": retire}[found.action]
-        carry_out(found.arm, state=Path(workspace) / "serving")
-    return str(found.action)
+    reports = {"drift": Path(drift.path) / "drift.json", "lift": Path(lift.path) / "lift.json"}
+    rule = MonitoringConfig.model_validate_json(config)
+    verdict = run(reports["drift"], reports["lift"], rule)
+    write_text(Path(decision.path), verdict.model_dump_json(indent=1))
+    carry_out_decision(verdict, rule, **reports, act=act, state=Path(workspace) / "serving")
+    return str(verdict.action)

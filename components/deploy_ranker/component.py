@@ -14,7 +14,7 @@ def deploy_ranker(
     workspace: str,
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Publishes to Triton, checks parity on golden rows, then switches the routes; never cached, safe to repeat.
+    """Publishes to Triton, checks parity on golden rows, switches the routes; never cached, safe to repeat.
 
     Args:
         challenger: the ranker for the treatment arm.
@@ -26,9 +26,9 @@ def deploy_ranker(
     """
     from pathlib import Path
 
-    from components.support import log_values
+    from components.step_support import log_values
     from serving.config import ServingConfig
-    from serving.deploy import deploy_rankers
+    from serving.deployment.deploy_rankers import deploy_rankers
 
     arms = {"control": Path(champion or control.path), "treatment": Path(challenger.path)}
     serving = ServingConfig.model_validate_json(config)

@@ -30,17 +30,17 @@ def distill_changed_items(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from contracts.shards import Shard
     from models.knowledge.config import KnowledgeConfig
-    from models.knowledge.distill import distill_knowledge as run
+    from models.knowledge.distillation.distill_knowledge import distill_knowledge as run
 
     run(
         Path(dataset.path),
         KnowledgeConfig.model_validate_json(config),
         cache=Path(workspace) / "knowledge_cache",
         previous=Path(previous.path),
-        shard=Shard.parse(shard),
+        shard=Shard.parse_shard(shard),
         out=Path(knowledge.path),
     )
     log_lineage(knowledge, metrics)

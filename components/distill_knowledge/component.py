@@ -24,20 +24,20 @@ def distill_knowledge(
         workspace: folder that outlives the step; the caches lie in it, shared by all shards.
         code_version: version of the library; part of the cache key.
         knowledge: knowledge table, traces, ledger and quarantine of the shard.
-        metrics: coverage, invalid rate; requests, tokens, seconds, money in all and by agent; dropped claims by reason.
+        metrics: coverage, invalid rate, dropped claims; requests, tokens, seconds and money of each agent.
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from contracts.shards import Shard
     from models.knowledge.config import KnowledgeConfig
-    from models.knowledge.distill import distill_knowledge as run
+    from models.knowledge.distillation.distill_knowledge import distill_knowledge as run
 
     run(
         Path(dataset.path),
         KnowledgeConfig.model_validate_json(config),
         cache=Path(workspace) / "knowledge_cache",
-        shard=Shard.parse(shard),
+        shard=Shard.parse_shard(shard),
         out=Path(knowledge.path),
     )
     log_lineage(knowledge, metrics)

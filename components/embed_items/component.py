@@ -21,16 +21,16 @@ def embed_items(
         dataset: the dataset artifact.
         knowledge: the knowledge artifact.
         config: JSON of `models.knowledge.config.EmbeddingConfig`.
-        workspace: folder that outlives the step; the vectors of texts lie in it, so that only new texts are encoded.
+        workspace: folder that outlives the step; vectors of texts lie in it, so only new texts are encoded.
         code_version: version of the library; part of the cache key.
         item_embeddings: embedding table, space description and code books.
         metrics: reconstruction error, code use, collisions.
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from models.knowledge.config import EmbeddingConfig
-    from models.knowledge.embed import embed_items as run
+    from models.knowledge.embedding.embed_items import embed_items as run
 
     run(
         Path(dataset.path),

@@ -23,16 +23,16 @@ def embed_new_items(
         knowledge: the knowledge artifact of that catalogue.
         space: the item embeddings artifact whose space is kept.
         config: JSON of `models.knowledge.config.EmbeddingConfig`.
-        workspace: folder that outlives the step; the vectors of texts lie in it, so that only new texts are encoded.
+        workspace: folder that outlives the step; vectors of texts lie in it, so only new texts are encoded.
         code_version: version of the library; part of the cache key.
         item_embeddings: embedding table in the same space; known items keep their semantic ids.
         metrics: reconstruction error, new items.
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from models.knowledge.config import EmbeddingConfig
-    from models.knowledge.embed import embed_new_items as run
+    from models.knowledge.embedding.embed_items import embed_new_items as run
 
     run(
         Path(dataset.path),

@@ -38,9 +38,9 @@ def evaluate_ranker(
     from collections import namedtuple
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from models.ranker.config import EvaluationConfig
-    from models.ranker.evaluate import evaluate_ranker as run
+    from models.ranker.evaluation.evaluate_ranker import evaluate_ranker as run
 
     out = Path(evaluation.path)
     run(

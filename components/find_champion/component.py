@@ -17,7 +17,7 @@ def find_champion(workspace: str) -> str:
     """
     from pathlib import Path
 
-    from serving.champion import find_champion as run
+    from serving.experiments.champion import find_champion as run
 
     champion = run(Path(workspace) / "serving")
     return str(champion) if champion else ""

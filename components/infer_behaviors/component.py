@@ -1,4 +1,4 @@
-"""Infers, for every user, plausible behaviours that the log does not hold."""
+"""Infers, for every user, plausible behaviors that the log does not hold."""
 
 from kfp import dsl
 
@@ -17,7 +17,7 @@ def infer_behaviors(
     inferred_behaviors: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Infers a shard of the users at several snapshots in time, each from the history before it; a killed step goes on.
+    """Infers a shard of the users at several moments, each from what was before; a killed step goes on.
 
     Args:
         dataset: the dataset artifact.
@@ -32,10 +32,10 @@ def infer_behaviors(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from contracts.shards import Shard
     from models.behavior.config import BehaviorConfig
-    from models.behavior.infer import infer_behaviors as run
+    from models.behavior.inference.infer_behaviors import infer_behaviors as run
 
     run(
         Path(dataset.path),
@@ -44,6 +44,6 @@ def infer_behaviors(
         BehaviorConfig.model_validate_json(config),
         out=Path(inferred_behaviors.path),
         progress=Path(workspace) / "inference",
-        shard=Shard.parse(shard),
+        shard=Shard.parse_shard(shard),
     )
     log_lineage(inferred_behaviors, metrics)

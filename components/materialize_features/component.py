@@ -16,15 +16,15 @@ def materialize_features(
 
     Args:
         features: the offline feature tables.
-        config: JSON of `feature_repo.config.FeatureConfig`.
+        config: JSON of `feature_repo.config.FeatureStoreConfig`.
         workspace: folder that outlives the step; the feature store's definition lies in it.
         metrics: rows written.
     """
     from pathlib import Path
 
-    from components.support import log_values
-    from feature_repo.config import FeatureConfig
-    from feature_repo.materialize import materialize_features as run
+    from components.step_support import log_values
+    from feature_repo.config import FeatureStoreConfig
+    from feature_repo.online.materialize_features import materialize_features as run
 
     store = Path(workspace) / "feature_store"
-    log_values(run(Path(features.path), FeatureConfig.model_validate_json(config), store=store), metrics)
+    log_values(run(Path(features.path), FeatureStoreConfig.model_validate_json(config), store=store), metrics)

@@ -24,8 +24,8 @@ def merge_inferred(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
-    from models.behavior.merge import merge_inferred as run
+    from components.step_support import log_lineage
+    from models.behavior.inference.merge_inferred import merge_inferred as run
 
     run([Path(shard.path) for shard in shards], out=Path(inferred_behaviors.path))
     log_lineage(inferred_behaviors, metrics)

@@ -30,9 +30,9 @@ def merge_knowledge(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from models.knowledge.config import KnowledgeConfig
-    from models.knowledge.merge import merge_knowledge as run
+    from models.knowledge.distillation.merge_knowledge import merge_knowledge as run
 
     run(
         Path(dataset.path),

@@ -13,7 +13,7 @@ def report_drift(
     drift: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Drift of features, item vectors and scores; the report goes to the dashboard too, so it is never cached.
+    """Drift of features, item vectors and scores; the report goes to the dashboard too: never cached.
 
     Args:
         traffic: the collected traffic.
@@ -24,9 +24,9 @@ def report_drift(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from monitoring.config import MonitoringConfig
-    from monitoring.drift import report_drift as run
+    from monitoring.drift.drift_report import report_drift as run
 
     run(
         Path(traffic.path) / "reference.parquet",

@@ -13,7 +13,7 @@ def report_lift(
     lift: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """CTR, orders and GMV per user by arm, with intervals and a sample-ratio check; never cached.
+    """Clicks, orders and GMV per user by arm, with intervals that one user cannot turn; never cached.
 
     Args:
         traffic: the collected traffic.
@@ -24,14 +24,15 @@ def report_lift(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.experiment_decision import take_served_shares
+    from components.step_support import log_lineage
     from monitoring.config import MonitoringConfig
-    from monitoring.lift import report_lift as run
+    from monitoring.lift.lift_report import report_lift as run
 
     run(
         Path(traffic.path) / "exposures.parquet",
         Path(traffic.path) / "outcomes.parquet",
-        MonitoringConfig.model_validate_json(config),
+        take_served_shares(MonitoringConfig.model_validate_json(config), state=Path(workspace) / "serving"),
         workspace=Path(workspace) / "monitoring",
         out=Path(lift.path),
     )

@@ -7,7 +7,7 @@ from components.images import MAIN_IMAGE
 
 @dsl.component(base_image=MAIN_IMAGE, install_kfp_package=False)
 def simulate_shop(config: str, workspace: str, metrics: dsl.Output[dsl.Metrics]) -> None:
-    """Simulates a catalogue and a behaviour log, for trying the pipelines without data of one's own.
+    """Simulates a catalogue and a behavior log, for trying the pipelines without data of one's own.
 
     Args:
         config: JSON of `simulation.config.SimulationConfig`.
@@ -16,10 +16,10 @@ def simulate_shop(config: str, workspace: str, metrics: dsl.Output[dsl.Metrics])
     """
     from pathlib import Path
 
-    from components.support import log_values
+    from components.step_support import log_values
     from contracts.artifacts import read_lineage
     from simulation.config import SimulationConfig
-    from simulation.shop import write_shop
+    from simulation.write_shop import write_shop
 
     out = Path(workspace) / "shop"
     write_shop(SimulationConfig.model_validate_json(config), out=out)

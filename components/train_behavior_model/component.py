@@ -1,4 +1,4 @@
-"""Trains the masked-diffusion behaviour model."""
+"""Trains the masked-diffusion behavior model."""
 
 from kfp import dsl
 
@@ -16,23 +16,23 @@ def train_behavior_model(
     behavior_model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Trains on behaviours before the training end only; resumes from its checkpoint after a kill.
+    """Trains on behaviors before the training end only; resumes from its checkpoint after a kill.
 
     Args:
         dataset: the dataset artifact.
         item_embeddings: the item embeddings (semantic ids are the model's tokens).
-        knowledge: the knowledge artifact; read where `kinds` count.
+        knowledge: the knowledge artifact, whose digest the model names; it is not read.
         config: JSON of `models.behavior.config.BehaviorConfig`.
         workspace: folder that outlives the step; checkpoints lie in it.
         code_version: version of the library; part of the cache key.
         behavior_model: weights and description.
-        metrics: loss and recall on held-out behaviours.
+        metrics: loss and recall on held-out behaviors.
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from models.behavior.config import BehaviorConfig
-    from models.behavior.train import train_behavior_model as run
+    from models.behavior.training.train_behavior_model import train_behavior_model as run
 
     run(
         Path(dataset.path),

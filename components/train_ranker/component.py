@@ -30,9 +30,9 @@ def train_ranker(
     """
     from pathlib import Path
 
-    from components.support import log_lineage
+    from components.step_support import log_lineage
     from models.ranker.config import RankerConfig
-    from models.ranker.train import train_ranker as run
+    from models.ranker.training.train_ranker import train_ranker as run
 
     run(
         Path(training_set.path),

@@ -1,1 +1,1 @@
-"""Reads a catalogue and a behaviour log of any common shape into the project's tables."""
+"""Reads a catalogue and a behavior log of any common shape into the project's tables."""

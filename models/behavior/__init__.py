@@ -1,1 +1,1 @@
-"""Latent reasoning: a masked-diffusion model of behaviour sequences that infers what the log does not hold."""
+"""Latent reasoning: a masked-diffusion model of behavior sequences that infers what the log does not hold."""

@@ -1,1 +1,1 @@
-"""Explicit reasoning: agents distil what the world knows about a product; an encoder turns it into vectors and ids."""
+"""Explicit reasoning: agents distill what the world knows of a product, and an encoder embeds it."""

@@ -15,10 +15,6 @@ class HandbookTeacherConfig(Config):
     kind: Literal["handbook"] = "handbook"
     folder: Path | None = None
     """Folder of concept files (*.yaml); none means the handbook that comes with the package."""
-    min_confidence: float = Field(default=0.35, ge=0, le=1)
-    """Below this confidence of the match the handbook answers "unknown"."""
-    encoder: str | None = None
-    """A sentence-transformers model, asked about products that category and words leave undecided; none: never ask."""
 
 
 class LanguageModelConfig(Config):
@@ -31,7 +27,7 @@ class LanguageModelConfig(Config):
     temperature: float = Field(default=0.0, ge=0, le=2)
     """Sampling temperature."""
     seed: int = Field(default=0, ge=0)
-    """Sampling seed, for servers that honour it; each request gets one of its own from it."""
+    """Sampling seed, for servers that honor it; each request gets one of its own from it."""
     price_per_million_input_tokens: float = Field(default=0.0, ge=0)
     """For the ledger, in the currency of your bill."""
     price_per_million_output_tokens: float = Field(default=0.0, ge=0)
@@ -47,8 +43,8 @@ class OpenAITeacherConfig(LanguageModelConfig):
     api_key_env: str | None = None
     """Environment variable that holds the key; none for servers that ask for no key."""
     structured_output: Literal["response_format", "structured_outputs", "none"] = "response_format"
-    """How the answer's schema is sent: the standard field, vLLM's own, or not at all. A trial request checks that the
-    server keeps to it."""
+    """How the answer's schema is sent: the standard field, vLLM's own, or not at all. A trial request checks
+    that the server keeps to it."""
     extra_body: dict[str, JsonValue] = {}
     """Further fields of each request, such as {"chat_template_kwargs": {"enable_thinking": false}}."""
     concurrency: int = Field(default=16, ge=1, le=1024)
@@ -56,18 +52,19 @@ class OpenAITeacherConfig(LanguageModelConfig):
     timeout_s: float = Field(default=120, gt=0)
     """Limit of one attempt of one request."""
     max_retries: int = Field(default=4, ge=0, le=20)
-    """Further attempts after a timeout, a lost connection, HTTP 408, 409, 429 or 5xx, with backoff and jitter; a
-    `Retry-After` of the server is kept to."""
+    """Further attempts after a timeout, a lost connection, HTTP 408, 409, 429 or 5xx, with backoff and
+    jitter; a `Retry-After` of the server is kept to."""
     deadline_s: float = Field(default=600, gt=0)
-    """Limit of one request, all its attempts and waits together. A server that is lost meanwhile is waited for so long;
-    then the run stops, and another one goes on with what is missing."""
+    """Limit of one request, all its attempts and waits together. A server that is lost meanwhile is waited
+    for so long; then the run stops, and another one goes on with what is missing."""
 
 
 class LocalModelConfig(LanguageModelConfig):
     """What teachers that load the model themselves have in common. Weights must be safetensors."""
 
     revision: str | None = None
-    """Revision of a hub model. Pin it: answers are cached under it. A local folder is known by its content."""
+    """Revision of a hub model. Pin it: answers are cached under it. A local folder is known by its
+    content."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the weights; `auto`: as they are stored."""
     chat_template_kwargs: dict[str, JsonValue] = {}
@@ -78,25 +75,21 @@ class VllmTeacherConfig(LocalModelConfig):
     """vLLM in this process; needs the environment `vllm`."""
 
     kind: Literal["vllm"]
-    tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs that share the model."""
     max_model_len: int = Field(default=16_384, ge=256)
     """Tokens of a request and its answer together."""
-    gpu_memory: float = Field(default=0.9, gt=0, le=1)
-    """Share of the GPU's memory for weights and caches."""
     concurrency: int = Field(default=512, ge=1)
-    """Requests in the engine at once. It computes `max_num_seqs` of them together; some more should wait, so that it
-    never idles."""
+    """Requests in the engine at once. It computes `max_num_seqs` of them together; some more should wait, so
+    that it never idles."""
     engine_args: dict[str, JsonValue] = {}
-    """Further arguments of `vllm.LLM`, such as {"max_num_seqs": 512} or {"quantization": "fp8"}."""
+    """Further arguments of `vllm.LLM`, such as {"tensor_parallel_size": 2}, {"gpu_memory_utilization": 0.8}
+    or {"quantization": "fp8"}."""
 
 
 class TransformersTeacherConfig(LocalModelConfig):
-    """Plain `transformers` in this process; answers are not constrained, so more of them are invalid."""
+    """Plain `transformers` in this process, on the first GPU, else the processor. Nothing holds answers to
+    the schema, so more of them are invalid."""
 
     kind: Literal["transformers"]
-    device: str = "auto"
-    """A torch device, such as cuda:0; `auto`: the first GPU, else the processor."""
     batch_size: int = Field(default=8, ge=1)
     """Requests that are answered together; bounds the memory."""
 
@@ -109,18 +102,24 @@ class ReplayTeacherConfig(Config):
     """Folder of answers that an earlier run wrote (`requests` in its cache), or a file of JSON lines: see
     `teachers/recordings.py`."""
     recorded_by: str | None = None
-    """Whose answers, where a cache holds those of several teachers: the teacher's name, or as the error lists it."""
+    """Whose answers, where a cache holds those of several teachers: the teacher's name, or as the error lists
+    it."""
 
 
 TeacherConfig = Annotated[
-    HandbookTeacherConfig | VllmTeacherConfig | OpenAITeacherConfig | TransformersTeacherConfig | ReplayTeacherConfig,
+    HandbookTeacherConfig
+    | VllmTeacherConfig
+    | OpenAITeacherConfig
+    | TransformersTeacherConfig
+    | ReplayTeacherConfig,
     Field(discriminator="kind"),
 ]
 
 
 class BudgetConfig(Config):
-    """What one run may cost. When a limit is reached the run stops with a clear message and writes no artifact; all
-    answers are cached, so a further run goes on where it stopped. Only what is asked anew counts, not what is cached.
+    """What one run may cost. When a limit is reached the run stops with a message and writes no artifact. All
+    answers are cached, so a further run goes on where it stopped. Only what is asked anew counts, not what is
+    cached.
     """
 
     max_requests: int | None = Field(default=None, ge=0)
@@ -132,14 +131,16 @@ class BudgetConfig(Config):
     max_hours: float | None = Field(default=None, ge=0)
     """Wall-clock hours."""
 
-    def share(self, number: int, total: int) -> "BudgetConfig":
-        """What shard `number` of `total` that run at once may spend; all shares together are the whole."""
-        counts = {"max_requests": self.max_requests, "max_tokens": self.max_tokens}
-        shares: dict[str, float | None] = {
-            name: None if amount is None else (amount + total - 1 - number) // total for name, amount in counts.items()
+    def share_for_shard(self, shard_number: int, num_shards: int) -> "BudgetConfig":
+        """What one of several shards that run at once may spend; all shares together are the whole."""
+        count_limits = {"max_requests": self.max_requests, "max_tokens": self.max_tokens}
+        shared_limits: dict[str, float | None] = {
+            name: None if limit is None else (limit + num_shards - 1 - shard_number) // num_shards
+            for name, limit in count_limits.items()
         }
-        shares["max_money"] = None if self.max_money is None else self.max_money / total
-        return self.model_copy(update=shares)
+        # Hours are not divided: the shards run at the same time.
+        shared_limits["max_money"] = None if self.max_money is None else self.max_money / num_shards
+        return self.model_copy(update=shared_limits)
 
 
 class KnowledgeConfig(Config):
@@ -150,11 +151,8 @@ class KnowledgeConfig(Config):
     budget: BudgetConfig = BudgetConfig()
     """When to stop."""
     num_shards: int = Field(default=1, ge=1, le=1000)
-    """Workers among which the catalogue is divided; on a cluster they run at once and share the budget evenly."""
-    batch_items: int = Field(default=512, ge=1)
-    """Items that are under way at once, and rows written at once; bounds the memory."""
-    max_description_chars: int = Field(default=1000, ge=0)
-    """Descriptions are cut here before an agent reads them."""
+    """Workers among which the catalogue is divided; on a cluster they run at once and share the budget
+    evenly."""
     max_invalid_rate: float = Field(default=0.05, ge=0, le=1)
     """The step fails when a larger share of items got no valid answer even after a repair."""
     min_coverage: float = Field(default=0.0, ge=0, le=1)
@@ -162,16 +160,12 @@ class KnowledgeConfig(Config):
 
 
 class SemanticIdConfig(Config):
-    """How vectors become short codes."""
+    """How vectors become semantic ids."""
 
-    method: Literal["product", "residual"] = "residual"
-    """`product`: one code per slice of the rotated vector; `residual`: each level codes what the one before left."""
     num_levels: int = Field(default=4, ge=1, le=16)
     """Levels with meaning; one more level tells apart items whose codes agree."""
     num_codes: int = Field(default=256, ge=1, le=65_536)
     """Codes per level; fewer where the catalogue has fewer distinct vectors."""
-    max_iterations: int = Field(default=25, ge=1)
-    """Iterations of k-means."""
 
 
 class ContrastConfig(Config):
@@ -179,69 +173,31 @@ class ContrastConfig(Config):
 
     epochs: int = Field(default=4, ge=0)
     """Passes over the log; 0 leaves a principal component analysis of the views."""
-    max_targets: int = Field(default=500_000, ge=1)
-    """Behaviours learnt from at most, drawn at random from larger logs; bounds time and memory."""
-    history_length: int = Field(default=20, ge=1)
-    """Behaviours before a target that are looked at."""
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=512, ge=2)
     """Targets per step; each is told from the others of its batch."""
-    temperature: float = Field(default=0.07, gt=0)
-    """Divides the cosines."""
-    hidden: int = Field(default=512, ge=1)
-    """Width of the projection's hidden layer."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Dropout of the hidden layer."""
-    residual_dropout: float = Field(default=0.5, ge=0, le=1)
-    """How often an item's own residual is left out in training; 1: items have none."""
     num_folds: int = Field(default=3, ge=0)
-    """Further spaces, each learnt without one part of the users: a ranker trains on a user's lists in the space that
-    has not seen him, else it trusts similarities learnt from the very clicks it is to predict. 0: none; else
-    2 or more."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    """Further spaces, each learned without one part of the users. A ranker trains on a user's lists in the
+    space that has not seen them, else it trusts similarities learned from the very clicks it is to predict.
+    0: none; else 2 or more."""
+    learning_rate: float = Field(default=2.5e-3, gt=0)
     """Peak learning rate of AdamW."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    """Weight decay of AdamW; residuals have none."""
 
     @model_validator(mode="after")
-    def _folds_divide(self) -> "ContrastConfig":
+    def _refuse_single_fold(self) -> "ContrastConfig":
         if self.num_folds == 1:
             raise ValueError("num_folds 1 leaves no user to learn from: give 0 (none) or at least 2")
         return self
 
 
-class StudentConfig(Config):
-    """How the student learns to place items by their raw text alone."""
-
-    epochs: int = Field(default=30, ge=1)
-    """Passes over the catalogue."""
-    batch_size: int = Field(default=256, ge=1)
-    """Items per step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak learning rate."""
-    held_out: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the items that it never learns from; its agreement with the teacher is measured on them."""
-
-
 class AspectsConfig(Config):
-    """What stands beside the learnt vector of an item: cosines that a ranker weighs on their own. 0 leaves one out."""
+    """What stands beside the learned vector of an item. A ranker weighs each cosine alone; 0: left out."""
 
     words: int = Field(default=128, ge=0)
-    """Leading axes of the title's exact words, brand and category; at most `words.title_axes`."""
+    """Leading axes of the title's exact words, brand and category; at most 384."""
     knowledge: int = Field(default=64, ge=0)
-    """Leading axes of the whitened knowledge view."""
+    """Leading axes of the whitened knowledge view; at most 128."""
     brand: int = Field(default=32, ge=0)
-    """Leading axes of the whitened brand view."""
-
-
-class WordsConfig(Config):
-    """How an item's exact words are read (`words.py`), beside the text encoder's views of it. 0 leaves a kind out."""
-
-    title_axes: int = Field(default=384, ge=0)
-    """Directions kept of the title's words and word pairs, brand and category."""
-    page_axes: int = Field(default=256, ge=0)
-    """Directions kept of all words: title, brand, category and description."""
-    max_words: int = Field(default=50_000, ge=1)
-    """Most frequent words (and word pairs) kept of each kind."""
+    """Leading axes of the whitened brand view; at most 256."""
 
 
 class EmbeddingConfig(Config):
@@ -254,39 +210,18 @@ class EmbeddingConfig(Config):
     knowledge: bool = True
     """Let the distilled knowledge speak beside the raw text; off gives a space of the raw text alone."""
     dimension: int = Field(default=256, ge=2)
-    """Length of an item's learnt vector, the first aspect of its embedding."""
+    """Length of an item's learned vector, the first aspect of its embedding."""
     aspects: AspectsConfig = AspectsConfig()
     """The other aspects."""
-    text_axes: int = Field(default=256, ge=2)
-    """Principal components kept of each view of the raw text."""
-    knowledge_axes: int = Field(default=128, ge=2)
-    """Principal components kept of the knowledge."""
-    words: WordsConfig = WordsConfig()
-    """The exact words, which the space learns from beside the views."""
-    whitening: float = Field(default=0.25, ge=0, le=0.5)
-    """How far a view's principal axes are evened out: 0 not at all, 0.5 to equal variance."""
     contrast: ContrastConfig = ContrastConfig()
     """How the space learns from the log."""
-    student: StudentConfig = StudentConfig()
-    """How new items find their place."""
     max_tokens: int = Field(default=64, ge=8, le=512)
-    """Longer texts are cut here."""
-    max_description_tokens: int = Field(default=128, ge=8, le=512)
-    """Longer descriptions are cut here."""
+    """Longer texts are cut here; descriptions on their own at 128."""
     batch_size: int = Field(default=64, ge=1)
-    """Texts encoded at once."""
+    """Texts encoded at once by sentence-transformers. The default encoder batches tokens on its own."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the encoder's products; `auto`: bfloat16 where the processor computes it natively (about twice as fast)."""
+    """Of the encoder's products; `auto`: bfloat16 where a GPU or AMX makes it fast."""
     semantic_ids: SemanticIdConfig = SemanticIdConfig()
     """How vectors become codes."""
     seed: int = 0
     """Seed of all training and of k-means."""
-
-    @model_validator(mode="after")
-    def _slices_fit(self) -> "EmbeddingConfig":
-        if self.dimension < self.semantic_ids.num_levels:
-            raise ValueError(
-                f"dimension {self.dimension} is below semantic_ids.num_levels {self.semantic_ids.num_levels}: "
-                "raise the dimension or lower the levels"
-            )
-        return self

@@ -1,1 +1,2 @@
-"""The ranker: ranking lists, the network that reads a user by what items mean, its export and its measurement."""
+"""The ranker: ranking lists, the network that reads a user by what items mean, its export and its
+measurement."""

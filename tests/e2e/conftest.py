@@ -17,7 +17,7 @@ SMALL = {
     "behavior": {"training": {"epochs": 2}},
     "ranker": {"max_epochs": 2},
     # So small a shop proves nothing: what is tested is that everything fits together.
-    "evaluation": {"min_gain_over_baseline": -1.0, "max_ece": 1.0},
+    "evaluation": {"min_gain_over_baseline": -1.0, "max_ece": 1.0, "min_effective_lists": 0},
     "traffic": {"num_requests": 150},
     "serving": {
         # No answer may depend on how busy the machine is.
@@ -27,17 +27,19 @@ SMALL = {
 }
 
 
-def reaseq(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_reaseq(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the command as a user would, from the repository's root."""
     command = [sys.executable, "-m", "reaseq.cli", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, check=False
+    )
 
 
 def write_config(folder: Path, **changes: object) -> Path:
     """Writes a small configuration whose workspace is `folder`."""
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL | {"workspace": str(folder / "work")} | changes))
-    return path
+    config_path = folder / "small.yaml"
+    config_path.write_text(yaml.safe_dump(SMALL | {"workspace": str(folder / "work")} | changes))
+    return config_path
 
 
 @pytest.fixture(scope="session")
@@ -46,4 +48,4 @@ def demo(tmp_path_factory):
     if not (ROOT / ".venv-triton").is_dir() and "REASEQ_TRITON_PYTHON" not in os.environ:
         pytest.skip("no Triton environment; scripts/setup.sh triton makes it")
     config = write_config(tmp_path_factory.mktemp("e2e"))
-    return config, reaseq("demo", "--config", str(config))
+    return config, run_reaseq("demo", "--config", str(config))

@@ -1,1 +1,1 @@
-"""The agents: roles with typed inputs and outputs, their versioned prompts, and the pass of items through them."""
+"""The agents: their roles, versioned prompts, and how a product passes through the team."""

@@ -1,4 +1,4 @@
-"""What stands in the handbook: concepts (kinds of products), traits (of any product) and situations of life."""
+"""What stands in the handbook: concepts (kinds of products), traits (of any product), situations of life."""
 
 from functools import cached_property
 from typing import Any
@@ -88,7 +88,8 @@ class Situation(Config):
     concepts: tuple[str, ...] = Field(min_length=2)
     """Ids of the concepts wanted."""
     cues: tuple[str, ...] = ()
-    """Products whose text mentions one of them are likelier bought in this situation than others of their concept."""
+    """Products whose text mentions one of them are likelier bought in this situation than others of their
+    concept."""
 
 
 def _read_hint(entry: Any) -> dict[str, Any]:

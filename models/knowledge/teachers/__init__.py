@@ -1,1 +1,1 @@
-"""Teachers: whatever answers the agents' requests."""
+"""Teachers: whoever answers the agents' requests."""

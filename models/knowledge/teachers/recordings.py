@@ -2,12 +2,12 @@
 
 One line per answer:
 
-    {"agent": "demand_analyst", "title": "Red Mug", "answer": {"reasoning": "...", "recognised": true, ...}}
+    {"agent": "demand_analyst", "title": "Red Mug", "answer": {"reasoning": "...", "recognized": true, ...}}
 
-`agent` and `answer` (an object, or the text as it came) are needed; `title`, `brand` and `category` say which products
-the answer is for: all that agree with every field that the line names. So a planner's line names at most a category,
-and a line without any field answers for all. The line that names most fields wins, then the first one. Products are
-known by their text, not by their id: join your answers with the catalogue first.
+`agent` and `answer` (an object, or the text as it came) are needed. `title`, `brand` and `category` say which
+products the answer is for: all that agree with every field that the line names. So a planner's line names at
+most a category, and a line without any field answers for all. The line that names most fields wins, then the
+first one. Products are known by their text, not by their id: join your answers with the catalogue first.
 """
 
 import json
@@ -19,9 +19,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints, ValidationError
 
 from contracts.errors import UserError
-from models.knowledge.agents.roles import AGENT_NAMES
-from models.knowledge.products import read_product
-from models.knowledge.teachers.base import Request
+from models.knowledge.agents.agent_roles import AGENT_NAMES
+from models.knowledge.distillation.product_text import read_product
+from models.knowledge.teachers.teacher import TeacherRequest
 
 _FIELDS = ("title", "brand", "category")
 _TABLE = "CREATE TABLE recordings (agent TEXT, title TEXT, brand TEXT, category TEXT, answer TEXT)"
@@ -31,7 +31,7 @@ WHERE agent = ? AND title IN ('', ?) AND brand IN ('', ?) AND category IN ('', ?
 ORDER BY (title != '') + (brand != '') + (category != '') DESC, rowid LIMIT 1
 """
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+FieldText = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Recording(BaseModel):
@@ -41,12 +41,12 @@ class Recording(BaseModel):
 
     agent: str
     answer: dict[str, JsonValue] | str
-    title: Text | None = None
-    brand: Text | None = None
-    category: Text | None = None
+    title: FieldText | None = None
+    brand: FieldText | None = None
+    category: FieldText | None = None
 
 
-class Recordings:
+class RecordedAnswers:
     """Recorded answers, in a database of this process alone that spills to disk: memory stays bounded."""
 
     def __init__(self, path: Path) -> None:
@@ -57,37 +57,47 @@ class Recordings:
         """
         if not path.is_file():
             raise UserError(f"teacher.recordings: {path} not found")
+        # "" is a private database that SQLite keeps in memory and spills to a temporary file.
         self._connection = sqlite3.connect("", check_same_thread=False)
         self._connection.execute(_TABLE)
-        self._connection.executemany("INSERT INTO recordings VALUES (?,?,?,?,?)", _read(path))
+        self._connection.executemany("INSERT INTO recordings VALUES (?,?,?,?,?)", _read_recordings(path))
         self._connection.execute("CREATE INDEX by_title ON recordings (agent, title)")
 
-    def find(self, request: Request) -> str | None:
+    def find_recorded_answer(self, request: TeacherRequest) -> str | None:
         """The recorded answer to a request; a repair gets the same answer again."""
-        given = request.given.model_dump(include={"product", "category"})
-        product = given.get("product", given)
-        row = self._connection.execute(_FIND, (request.agent, *(product.get(name, "") for name in _FIELDS))).fetchone()
+        input_fields = request.agent_input.model_dump(include={"product", "category"})
+        product_fields = input_fields.get("product", input_fields)
+        row = self._connection.execute(
+            _FIND, (request.agent, *(product_fields.get(name, "") for name in _FIELDS))
+        ).fetchone()
         return row[0] if row else None
 
 
-def _read(path: Path) -> Iterator[tuple[Any, ...]]:
+def _read_recordings(path: Path) -> Iterator[tuple[Any, ...]]:
     with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
+        for line_number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            line_place = f"teacher.recordings: {path}, line {line_number}"
             try:
                 recording = Recording.model_validate_json(line)
             except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"])) or "line"
-                raise UserError(f"teacher.recordings: {path}, line {number}: {place}: {first['msg']}") from error
+                first_error = error.errors()[0]
+                field_name = ".".join(map(str, first_error["loc"])) or "line"
+                raise UserError(f"{line_place}: {field_name}: {first_error['msg']}") from error
             if recording.agent not in AGENT_NAMES:
-                known = ", ".join(AGENT_NAMES)
                 raise UserError(
-                    f"teacher.recordings: {path}, line {number}: agent '{recording.agent}' unknown; known: {known}"
+                    f"{line_place}: agent '{recording.agent}' unknown; known: {', '.join(AGENT_NAMES)}"
                 )
             answer = recording.answer
-            text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-            fields = {name: getattr(recording, name) for name in _FIELDS}
-            product = read_product({**fields, "description": None}, max_description_chars=0)  # cleaned as products are
-            yield recording.agent, product.title, product.brand, product.category, text
+            answer_text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+            # Cleaned and cut as the catalogue's products are, so that they can be compared.
+            product_fields = {name: getattr(recording, name) for name in _FIELDS}
+            cleaned_product = read_product({**product_fields, "description": None})
+            yield (
+                recording.agent,
+                cleaned_product.title,
+                cleaned_product.brand,
+                cleaned_product.category,
+                answer_text,
+            )

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from behavior_shop import SMALL, Shop, write_shop
+from behavior_shop import SMALL, BehaviorShop, write_shop
 from safetensors import safe_open
 
 from contracts.artifacts import read_lineage
 from models.behavior.config import BehaviorConfig
-from models.behavior.objective import Objective
-from models.behavior.train import checkpoint_file, train_behavior_model
+from models.behavior.training.denoiser_trainer import DenoisingObjective
+from models.behavior.training.train_behavior_model import train_behavior_model
+from models.training.checkpoint import locate_checkpoint
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
@@ -21,7 +22,7 @@ TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> BehaviorShop:
     return write_shop(tmp_path_factory.mktemp("shop"))
 
 
@@ -32,7 +33,7 @@ def config(**training: object) -> BehaviorConfig:
     )
 
 
-def command(shop: Shop, settings: BehaviorConfig, folder: Path, *launcher: str) -> list[str]:
+def command(shop: BehaviorShop, settings: BehaviorConfig, folder: Path, *launcher: str) -> list[str]:
     folder.mkdir()
     (folder / "config.json").write_text(settings.model_dump_json())
     places = [*shop, folder / "config.json", folder / "checkpoints"]
@@ -44,12 +45,14 @@ def losses(path: Path) -> str:
         return stored.metadata()["progress"]
 
 
-def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(shop: Shop, tmp_path: Path) -> None:
+def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(
+    shop: BehaviorShop, tmp_path: Path
+) -> None:
     settings = config(epochs=20, checkpoint_steps=3)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(shop, settings, whole), check=True, cwd=ROOT, timeout=TIMEOUT_S)
     again = command(shop, settings, killed)
-    file = checkpoint_file(*shop, settings, killed / "checkpoints")
+    file = locate_checkpoint(killed / "checkpoints", "behavior", shop, settings)
     process = subprocess.Popen(again, cwd=ROOT)
     deadline = time.monotonic() + TIMEOUT_S
     while not (file.is_file() and '"step": 3' in losses(file)):
@@ -59,11 +62,13 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(shop:
     process.kill()
     process.wait()
     subprocess.run(again, check=True, cwd=ROOT, timeout=TIMEOUT_S)
-    assert file.read_bytes() == (whole / "checkpoints" / file.name).read_bytes(), "weights, optimizer and loss curve"
+    assert file.read_bytes() == (whole / "checkpoints" / file.name).read_bytes(), (
+        "weights, optimizer and loss curve"
+    )
 
 
 @pytest.fixture(scope="module")
-def alone(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(shop: BehaviorShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model trained by one process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,18 +86,18 @@ def assert_close(out: Path, alone: Path) -> None:
     assert theirs["best_epoch"] == ours["best_epoch"]
 
 
-def test_two_processes_train_what_one_trains(shop: Shop, alone: Path, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_trains(shop: BehaviorShop, alone: Path, tmp_path: Path) -> None:
     together = config(num_processes=2)
     train_behavior_model(*shop, together, checkpoints=tmp_path / "checkpoints", out=tmp_path / "out")
     assert_close(tmp_path / "out", alone)
 
 
 def test_what_torchrun_trained_is_taken_over(
-    shop: Shop, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: BehaviorShop, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torchrun = ("torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2", "-m")
     run = command(shop, config(), tmp_path / "run", *torchrun)
     subprocess.run(run, check=True, cwd=ROOT, timeout=TIMEOUT_S)
-    monkeypatch.setattr(Objective, "train", lambda *_: pytest.fail("nothing is left to train"))
+    monkeypatch.setattr(DenoisingObjective, "forward", lambda *_: pytest.fail("nothing is left to train"))
     train_behavior_model(*shop, config(), checkpoints=tmp_path / "run" / "checkpoints", out=tmp_path / "out")
     assert_close(tmp_path / "out", alone)

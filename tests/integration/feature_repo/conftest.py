@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-sys.path.append(str(ROOT / "tests" / "unit" / "feature_repo"))  # for price_codes
+sys.path.append(str(ROOT / "tests" / "unit" / "feature_repo"))  # for price_codes, replay_log
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from model_processes import ROOT, end, environment, wait_for
 
-from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.artifacts import create_artifact, write_json, write_table
 from contracts.tables import EVENTS, ITEMS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,15 +23,18 @@ def write_dataset(tmp_path: Path) -> Callable[..., Path]:
 
     def write(*items: "str | dict[str, str]") -> Path:
         rows = [
-            {"item_id": str(number), "category": "Mugs"} | ({"title": item} if isinstance(item, str) else item)
+            {"item_id": str(number), "category": "Mugs"}
+            | ({"title": item} if isinstance(item, str) else item)
             for number, item in enumerate(items)
         ]
         frame = pl.DataFrame([{**dict.fromkeys(ITEMS.schema), **row} for row in rows], schema=ITEMS.schema)
         event = {"user_id": "u", "timestamp": START, "item_id": rows[0]["item_id"], "event_type": "click"}
-        with new_artifact(tmp_path / "dataset", kind="dataset", inputs={}) as artifact:
+        with create_artifact(tmp_path / "dataset", kind="dataset", inputs={}) as artifact:
             write_table(artifact.path / "items.parquet", ITEMS, frame)
             write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame([event]))
-            write_json(artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START))
+            write_json(
+                artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START)
+            )
         return tmp_path / "dataset"
 
     return write
@@ -41,7 +44,12 @@ def write_dataset(tmp_path: Path) -> Callable[..., Path]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chat model with random weights."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    subprocess.run([sys.executable, "-m", "benchmarks.tiny_model", folder], cwd=ROOT, check=True, env=environment())
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.knowledge.tiny_model", folder],
+        cwd=ROOT,
+        check=True,
+        env=environment(),
+    )
     return folder
 
 
@@ -55,14 +63,25 @@ def vllm_python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def vllm_server(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def vllm_server(
+    vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The root of the API of a vLLM server of the tiny model, which is called `tiny` there."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
     command = [vllm_python, "-m", "vllm.entrypoints.openai.api_server", "--model", tiny_model]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "16384"]
+    command += [
+        "--served-model-name",
+        "tiny",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--max-model-len",
+        "16384",
+    ]
     command += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "16384"]
     command += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     with log.open("w") as output:

@@ -1,7 +1,10 @@
-"""Distils in a process of its own, which the tests can kill: python distil_run.py TEACHER DATASET CACHE OUT [agents]
+"""Distills in a process of its own, which the tests can kill.
 
-TEACHER is the teacher's configuration as JSON. With `agents`, each agent is asked directly first. One JSON object per
-line tells what happens: {"agent", "valid"}, {"asked"} and {"stored"} (digests of requests), and first {"pid"}.
+Usage: python distil_run.py TEACHER DATASET CACHE OUT [agents]
+
+TEACHER is the teacher's configuration as JSON. With `agents`, each agent is asked directly first.
+One JSON object per line tells what happens: first {"pid"}, then {"agent", "valid"}, {"asked"} and {"stored"}
+(digests of requests).
 """
 
 import json
@@ -14,13 +17,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from contracts.digests import digest_value
-from models.knowledge import distill
-from models.knowledge.agents.roles import AGENTS, Assignment, CategoryBrief, Draft, Plan, ReviewedDraft
+from models.knowledge.agents.agent_roles import (
+    AGENTS,
+    AnalystAssignment,
+    CategoryBrief,
+    CategoryPlan,
+    RecordDraft,
+    ReviewedDraft,
+)
 from models.knowledge.config import KnowledgeConfig
-from models.knowledge.products import Product
-from models.knowledge.schema import Claim, KnowledgeRecord
-from models.knowledge.teachers.base import LiveTeacher, Request, Response
-from models.knowledge.teachers.build import build_teacher
+from models.knowledge.distillation import distill_knowledge as distill
+from models.knowledge.distillation.product_text import Product
+from models.knowledge.knowledge_schema import Claim, KnowledgeRecord
+from models.knowledge.teachers.build_teacher import build_teacher
+from models.knowledge.teachers.teacher import LiveTeacher, TeacherRequest, TeacherResponse
 
 REQUESTS_PER_AGENT = 4
 
@@ -36,14 +46,16 @@ class Watched:
         self._teacher = teacher
         self.name, self.sampling, self.price = teacher.name, teacher.sampling, teacher.price
 
-    def answer(self, requests: list[Request]) -> Iterator[Response]:
+    def answer_batch(self, requests: list[TeacherRequest]) -> Iterator[TeacherResponse]:
         return self.answer_live(iter(requests))
 
-    def answer_live(self, feed: Iterator[Request]) -> Iterator[Response]:
+    def answer_live(self, feed: Iterator[TeacherRequest]) -> Iterator[TeacherResponse]:
         asked: list[str] = []
 
-        def note(request: Request) -> Request:
-            asked.append(digest_value([request.agent, request.given.model_dump(mode="json"), request.attempt]))
+        def note(request: TeacherRequest) -> TeacherRequest:
+            asked.append(
+                digest_value([request.agent, request.agent_input.model_dump(mode="json"), request.attempt])
+            )
             tell(asked=asked[-1])
             return request
 
@@ -52,36 +64,41 @@ class Watched:
             tell(stored=asked[response.number])
 
 
-def requests_of_every_agent() -> Iterator[Request]:
+def requests_of_every_agent() -> Iterator[TeacherRequest]:
     claim = Claim(text="drink tea", evidence="mug", source="catalogue", confidence=0.9)
     record = KnowledgeRecord.model_validate(
         {"summary": "A mug."} | {name: [claim] for name in KnowledgeRecord.model_fields if name != "summary"}
     )
-    plan = Plan(reasoning="r", product_kind="mug", focus=("size",), pitfalls=())
+    plan = CategoryPlan(reasoning="r", product_kind="mug", focus=("size",), pitfalls=())
     for number in range(REQUESTS_PER_AGENT):
         product = Product(title=f"Red Mug {number}", category="Mugs")
         given = {
             "planner": CategoryBrief(category=f"Mugs {number}"),
-            "demand_analyst": Assignment(product=product, plan=plan),
-            "attribute_analyst": Assignment(product=product, plan=plan),
-            "critic": Draft(product=product, record=record),
+            "demand_analyst": AnalystAssignment(product=product, plan=plan),
+            "attribute_analyst": AnalystAssignment(product=product, plan=plan),
+            "critic": RecordDraft(product=product, record=record),
             "editor": ReviewedDraft(product=product, record=record, objections=()),
         }
         for agent in AGENTS:
-            yield Request(agent.name, given[agent.name], agent.answer, "1")
+            yield TeacherRequest(agent.name, given[agent.name], agent.answer_type, "1")
 
 
 def ask_every_agent(teacher: LiveTeacher) -> None:
     requests = list(requests_of_every_agent())
-    too_long = Request("planner", CategoryBrief(category="x" * 40_000), requests[0].answer, "1")
-    for response in teacher.answer([too_long, *requests]):
+    too_long = TeacherRequest("planner", CategoryBrief(category="x" * 40_000), requests[0].answer_type, "1")
+    for response in teacher.answer_batch([too_long, *requests]):
         request = [too_long, *requests][response.number]
         try:
-            request.answer.model_validate_json(response.text)
+            request.answer_type.model_validate_json(response.text)
             valid = not response.truncated
         except ValidationError:
             valid = False
-        tell(agent=request.agent, valid=valid, error=response.error, tokens=[response.tokens_in, response.tokens_out])
+        tell(
+            agent=request.agent,
+            valid=valid,
+            error=response.error,
+            tokens=[response.tokens_in, response.tokens_out],
+        )
 
 
 def main(teacher: str, dataset: str, cache: str, out: str, *options: str) -> None:

@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-# Without a GPU: no compilation, whole prompts at once (seeded sampling of parts of a prompt crashes vLLM on the CPU).
+# Without a GPU: no compilation, and whole prompts at once (seeded sampling of parts crashes vLLM on the CPU).
 ENGINE = {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": 16_384}
 _STARTUP_S = 300
 
 
 def environment() -> dict[str, str]:
     """Variables of processes that load models: offline, and easy on the machine."""
-    ours = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(ROOT)}
+    ours = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     return {**os.environ, **ours, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 

@@ -14,15 +14,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from contracts.artifacts import new_artifact, read_lineage, read_table, write_json, write_table
+from contracts.artifacts import create_artifact, read_lineage, read_table, write_json, write_table
 from contracts.errors import UserError
 from contracts.tables import EVENTS, ITEMS, KNOWLEDGE
-from models.knowledge.agents.roles import PLANNER, CategoryBrief
+from models.knowledge.agents.agent_roles import PLANNER, CategoryBrief
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
-from models.knowledge.distill import distill_knowledge
-from models.knowledge.teachers import openai_compatible
-from models.knowledge.teachers.base import Request, Response
-from models.knowledge.teachers.openai_compatible import OpenAICompatibleTeacher
+from models.knowledge.distillation.distill_knowledge import distill_knowledge
+from models.knowledge.teachers import openai_teacher as openai_compatible
+from models.knowledge.teachers.openai_teacher import OpenAICompatibleTeacher
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
 
 pytestmark = pytest.mark.integration
 
@@ -31,14 +31,14 @@ Script = Callable[[dict[str, Any], int], "tuple[int, Any]"]
 
 
 class Chat(ThreadingHTTPServer):
-    """Answers by a script of (request body, how often this body's agent was asked) -> (HTTP status, content)."""
+    """Answers by a script of (request body, how often its agent was asked) -> (HTTP status, content)."""
 
     daemon_threads = True
 
     def __init__(self, script: Script, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.script = script
-        self.canary: Script = keep_to_schema
+        self.trial: Script = keep_to_schema
         self.retry_after_ms = "1"
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.counts[agent] += 1
             self.server.in_flight += 1
             self.server.peak = max(self.server.peak, self.server.in_flight)
-        status, content = (self.server.canary if agent == "canary" else self.server.script)(body, count)
+        status, content = (self.server.trial if agent == "schema_trial" else self.server.script)(body, count)
         with self.server.lock:
             self.server.in_flight -= 1
         reason = "length" if content == CUT_OFF else "stop"
@@ -95,15 +95,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def asked(body: dict[str, Any]) -> str:
-    """The agent that asks; `canary` for the trial request."""
+    """The agent that asks; `schema_trial` for the trial request."""
     if "response_format" in body:
         return str(body["response_format"]["json_schema"]["name"])
-    return "canary" if len(body["messages"]) == 1 else "planner"
+    return "schema_trial" if len(body["messages"]) == 1 else "planner"
 
 
 def keep_to_schema(body: dict[str, Any], count: int) -> tuple[int, str]:
-    """The canary's answer by a server that knows schemas."""
-    sent = body.get("response_format", {}).get("json_schema", {}).get("schema") or body["structured_outputs"]["json"]
+    """The trial's answer by a server that knows schemas."""
+    sent = (
+        body.get("response_format", {}).get("json_schema", {}).get("schema")
+        or body["structured_outputs"]["json"]
+    )
     return 200, json.dumps({"code": sent["properties"]["code"]["enum"][0]})
 
 
@@ -149,7 +152,12 @@ def obedient(body: dict[str, Any], count: int) -> tuple[int, str]:
     properties = body["response_format"]["json_schema"]["schema"]["properties"]
     findings = {name: claims if name in ("demands", "attributes") else [] for name in properties}
     return 200, json.dumps(
-        {**findings, "reasoning": "r", "recognised": True, **({"summary": "A mug."} if "summary" in properties else {})}
+        {
+            **findings,
+            "reasoning": "r",
+            "recognized": True,
+            **({"summary": "A mug."} if "summary" in properties else {}),
+        }
     )
 
 
@@ -157,19 +165,26 @@ def config(server: Chat, **options: Any) -> OpenAITeacherConfig:
     return OpenAITeacherConfig(kind="openai", base_url=server.url, model="m", **options)
 
 
-def ask(teacher: OpenAICompatibleTeacher, categories: list[str], attempt: int = 0) -> list[Response]:
-    requests = [Request("planner", CategoryBrief(category=name), PLANNER.answer, "1", attempt) for name in categories]
-    return sorted(teacher.answer(requests))
+def ask(teacher: OpenAICompatibleTeacher, categories: list[str], attempt: int = 0) -> list[TeacherResponse]:
+    requests = [
+        TeacherRequest("planner", CategoryBrief(category=name), PLANNER.answer_type, "1", attempt)
+        for name in categories
+    ]
+    return sorted(teacher.answer_batch(requests))
 
 
 def write_dataset(folder: Path, titles: list[str]) -> Path:
-    items = [{"item_id": str(number), "title": title, "category": "Mugs"} for number, title in enumerate(titles)]
+    items = [
+        {"item_id": str(number), "title": title, "category": "Mugs"} for number, title in enumerate(titles)
+    ]
     frame = pl.DataFrame([{**dict.fromkeys(ITEMS.schema), **item} for item in items], schema=ITEMS.schema)
     event = {"user_id": "u", "timestamp": START, "item_id": "0", "event_type": "click"}
-    with new_artifact(folder, kind="dataset", inputs={}) as artifact:
+    with create_artifact(folder, kind="dataset", inputs={}) as artifact:
         write_table(artifact.path / "items.parquet", ITEMS, frame)
         write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame([event]))
-        write_json(artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START))
+        write_json(
+            artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START)
+        )
     return folder
 
 
@@ -178,8 +193,10 @@ def test_a_catalogue_is_distilled_and_a_rerun_asks_nothing(tmp_path: Path) -> No
     with serve(obedient) as server:
         teacher = config(server, price_per_million_input_tokens=2.0, price_per_million_output_tokens=10.0)
         for name in ("first", "second"):
-            distill_knowledge(dataset, KnowledgeConfig(teacher=teacher), cache=tmp_path / "cache", out=tmp_path / name)
-        assert server.counts["canary"] == 1  # a run whose answers are all cached does not even try the server
+            distill_knowledge(
+                dataset, KnowledgeConfig(teacher=teacher), cache=tmp_path / "cache", out=tmp_path / name
+            )
+        assert server.counts["schema_trial"] == 1  # a wholly cached run does not even try the server
         assert len(server.bodies) == 1 + 1 + 4 * 2
         body = server.bodies[1]
     assert body["response_format"]["type"] == "json_schema"
@@ -245,12 +262,15 @@ def test_a_server_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
             if len(pauses) == 3:
                 back.enter_context(serve(obedient, port))
 
-        monkeypatch.setattr(openai_compatible, "_pause", pause)
+        monkeypatch.setattr(openai_compatible, "_pause_for", pause)
         with serve(obedient) as server:
             port = server.server_address[1]
             teacher = OpenAICompatibleTeacher(config(server, concurrency=1, max_retries=0))
-            requests = [Request("planner", CategoryBrief(category=f"c{n}"), PLANNER.answer, "1") for n in range(3)]
-            answers = teacher.answer(requests)
+            requests = [
+                TeacherRequest("planner", CategoryBrief(category=f"c{n}"), PLANNER.answer_type, "1")
+                for n in range(3)
+            ]
+            answers = teacher.answer_batch(requests)
             responses = [next(answers)]
         responses += answers
     assert [(response.number, response.error) for response in responses] == [(0, ""), (1, ""), (2, "")]
@@ -268,24 +288,28 @@ def test_a_server_that_stays_away_stops_the_run_and_loses_no_answer(tmp_path: Pa
     with serve(hangs_up) as server:
         server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
         knowledge = KnowledgeConfig(teacher=config(server, max_retries=0, deadline_s=0.3))
-        with pytest.raises(UserError, match=r"not be reached any more .* 0\.3 s .* answers so far are cached"):
+        with pytest.raises(
+            UserError, match=r"not be reached any more .* 0\.3 s .* answers so far are cached"
+        ):
             distill_knowledge(dataset, knowledge, cache=tmp_path / "cache", out=tmp_path / "knowledge")
         assert {"planner", "demand_analyst", "attribute_analyst"} <= set(server.counts)
     with serve(obedient) as server:
         knowledge = KnowledgeConfig(teacher=config(server))
         distill_knowledge(dataset, knowledge, cache=tmp_path / "cache", out=tmp_path / "knowledge")
-        assert server.counts == {"canary": 1, "critic": 1, "editor": 1}
+        assert server.counts == {"schema_trial": 1, "critic": 1, "editor": 1}
 
 
 @pytest.mark.parametrize("structured_output", ["response_format", "structured_outputs"])
-@pytest.mark.parametrize("answer", ["Good morning to you!", '{"greeting": "Good morning!"}', '{"code": "none"}'])
+@pytest.mark.parametrize(
+    "answer", ["Good morning to you!", '{"greeting": "Good morning!"}', '{"code": "none"}']
+)
 def test_a_server_that_ignores_the_schema_is_found_out(structured_output: str, answer: str) -> None:
     with serve(obedient) as server:
-        server.canary = lambda body, count: (200, answer)
+        server.trial = lambda body, count: (200, answer)
         teacher = OpenAICompatibleTeacher(config(server, structured_output=structured_output))
         with pytest.raises(UserError, match=r"schema was ignored.*response_format.*structured_outputs.*none"):
             ask(teacher, ["Mugs"])
-        assert list(server.counts) == ["canary"]
+        assert list(server.counts) == ["schema_trial"]
 
 
 def test_schemas_are_sent_as_configured() -> None:
@@ -297,7 +321,9 @@ def test_schemas_are_sent_as_configured() -> None:
             assert not response.error
         trial, structured, free = server.bodies
     assert "enum" in trial["structured_outputs"]["json"]["properties"]["code"]
-    assert set(structured["structured_outputs"]["json"]["properties"]) == set(PLANNER.answer.model_fields)
+    assert set(structured["structured_outputs"]["json"]["properties"]) == set(
+        PLANNER.answer_type.model_fields
+    )
     assert "structured_outputs" not in free
     assert all("response_format" not in body for body in (structured, free))
     assert free["chat_template_kwargs"] == {"enable_thinking": False}
@@ -319,8 +345,11 @@ def test_answers_that_nobody_waits_for_are_given_up() -> None:
 
     with serve(script) as server:
         teacher = OpenAICompatibleTeacher(config(server, concurrency=3))
-        requests = [Request("planner", CategoryBrief(category=f"c{n}"), PLANNER.answer, "1") for n in range(9)]
-        answers = teacher.answer(requests)
+        requests = [
+            TeacherRequest("planner", CategoryBrief(category=f"c{n}"), PLANNER.answer_type, "1")
+            for n in range(9)
+        ]
+        answers = teacher.answer_batch(requests)
         assert not next(answers).error
         answers.close()
         assert server.counts["planner"] <= 4
@@ -337,7 +366,9 @@ def test_concurrency_is_bounded() -> None:
         return obedient(body, count)
 
     with serve(script) as server:
-        responses = ask(OpenAICompatibleTeacher(config(server, concurrency=3)), [f"c{number}" for number in range(9)])
+        responses = ask(
+            OpenAICompatibleTeacher(config(server, concurrency=3)), [f"c{number}" for number in range(9)]
+        )
         assert server.peak == 3
     assert [response.number for response in responses] == list(range(9))
     assert not any(response.error for response in responses)
@@ -364,7 +395,7 @@ def test_broken_and_cut_off_answers_are_repaired_with_more_room(tmp_path: Path) 
 def test_a_refusal_stops_the_run_and_names_the_cause(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", "s3cret")
     with serve(lambda body, count: (status, "")) as server:
-        server.canary = server.script
+        server.trial = server.script
         with pytest.raises(UserError, match=f"HTTP {status}") as error:
             ask(OpenAICompatibleTeacher(config(server, api_key_env="TEACHER_KEY")), ["Mugs"])
         assert server.headers[0]["authorization"] == "Bearer s3cret"
@@ -375,6 +406,8 @@ def test_no_server_is_said_plainly() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
-        teacher = OpenAICompatibleTeacher(OpenAITeacherConfig(kind="openai", base_url=url, model="m", max_retries=0))
+        teacher = OpenAICompatibleTeacher(
+            OpenAITeacherConfig(kind="openai", base_url=url, model="m", max_retries=0)
+        )
         with pytest.raises(UserError, match="cannot reach"):
             ask(teacher, ["Mugs"])

@@ -1,4 +1,4 @@
-"""Recorded answers of a real language model (Mixtral's texts about Amazon Fashion) go through the whole step."""
+"""Recorded answers of a real language model (Mixtral on Amazon Fashion) go through the whole step."""
 
 import gzip
 import json
@@ -16,12 +16,15 @@ from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.tables import KNOWLEDGE
 from models.knowledge.config import KnowledgeConfig, ReplayTeacherConfig
-from models.knowledge.distill import distill_knowledge
-from models.knowledge.schema import from_row
+from models.knowledge.distillation.distill_knowledge import distill_knowledge
+from models.knowledge.knowledge_schema import record_from_row
 
 pytestmark = pytest.mark.integration
 
-DATA = Path(os.environ.get("REASEQ_BENCH_DATA", ROOT.parent / "shared/data")) / "fashion/mixtral_fashion_items.jsonl.gz"
+DATA = (
+    Path(os.environ.get("REASEQ_BENCH_DATA", ROOT.parent / "shared/data"))
+    / "fashion/mixtral_fashion_items.jsonl.gz"
+)
 NUM_ITEMS = 600
 NUM_MISSING = 5
 AUDIENCE = re.compile(r"\b(women|men|girl|boy|lady|ladies|unisex|kids|baby)\w*", re.IGNORECASE)
@@ -32,7 +35,7 @@ def claim(text: str, evidence: str, source: str) -> dict[str, Any]:
 
 
 def adapt(title: str, description: str) -> Iterator[dict[str, Any]]:
-    """One free text becomes what the agents would have answered: its sentences are claims, the title is quoted."""
+    """One free text becomes what the agents would have answered: its sentences are claims."""
     sentences = [part for part in re.split(r"(?<=[.!?])\s+", description) if part]
     audience = AUDIENCE.search(title)
     demand = {
@@ -42,16 +45,26 @@ def adapt(title: str, description: str) -> Iterator[dict[str, Any]]:
         "scenarios": [],
     }
     attribute = {
-        "attributes": [claim(text, "a language model's reading of reviews", "reasoning") for text in sentences[1:3]],
+        "attributes": [
+            claim(text, "a language model's reading of reviews", "reasoning") for text in sentences[1:3]
+        ],
         # What no catalogue says must fall, whoever claims it.
         "complements": [claim("a quotation that was made up", "zq quoted from nowhere zq", "catalogue")],
         "substitutes": [],
         "lifecycle": [],
     }
     reasoning = {"reasoning": description[:1600]}
-    yield {"agent": "demand_analyst", "title": title, "answer": reasoning | demand | {"recognised": True}}
-    yield {"agent": "attribute_analyst", "title": title, "answer": reasoning | attribute | {"recognised": True}}
-    yield {"agent": "editor", "title": title, "answer": {"reasoning": "As drafted.", "record": demand | attribute}}
+    yield {"agent": "demand_analyst", "title": title, "answer": reasoning | demand | {"recognized": True}}
+    yield {
+        "agent": "attribute_analyst",
+        "title": title,
+        "answer": reasoning | attribute | {"recognized": True},
+    }
+    yield {
+        "agent": "editor",
+        "title": title,
+        "answer": {"reasoning": "As drafted.", "record": demand | attribute},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +74,20 @@ def texts() -> dict[str, str]:
         pytest.skip(f"needs {DATA} (set REASEQ_BENCH_DATA)")
     with gzip.open(DATA, "rt", encoding="utf-8") as lines:
         items = [json.loads(line) for line in lines]
-    found = {item["title"]: item["llm_description"] for item in reversed(items) if item["llm_description"].strip()}
+    found = {
+        item["title"]: item["llm_description"] for item in reversed(items) if item["llm_description"].strip()
+    }
     return dict(list(found.items())[:NUM_ITEMS])
 
 
 def record(path: Path, texts: dict[str, str]) -> ReplayTeacherConfig:
     """Writes the recordings; the last items have none, and that of the first is broken."""
-    plan = {"reasoning": "Clothes: fit decides.", "product_kind": "clothing", "focus": ["fit"], "pitfalls": []}
+    plan = {
+        "reasoning": "Clothes: fit decides.",
+        "product_kind": "clothing",
+        "focus": ["fit"],
+        "pitfalls": [],
+    }
     lines: list[dict[str, Any]] = [
         {"agent": "planner", "answer": plan},
         {"agent": "critic", "answer": {"reasoning": "Nothing was reviewed.", "objections": []}},
@@ -92,17 +112,19 @@ def test_recorded_answers_become_knowledge(
     known = frame.filter(pl.col("status") == "ok")
     assert known.height == len(texts) - NUM_MISSING - 1
     for row in known.head(50).iter_rows(named=True):
-        knowledge = from_row(row)
+        knowledge = record_from_row(row)
         assert knowledge.summary == texts[titles[int(row["item_id"])]][:320].strip()
         assert knowledge.complements == ()
-        assert all(placed.claim.evidence for placed in knowledge.claims())
+        assert all(placed.claim.evidence for placed in knowledge.iterate_claims())
     assert known["teacher"].str.starts_with("replay-").all()
 
     traces = [json.loads(line) for line in (out / "traces.jsonl").read_text(encoding="utf-8").splitlines()]
     assert traces[1]["reasoning"]["demand_analyst"] == texts[titles[1]].strip()[:1600]
     assert "quotation not in the catalogue" in json.dumps(traces[1]["dropped"])
 
-    quarantine = {row["item_id"]: row for row in pl.read_parquet(out / "quarantine.parquet").iter_rows(named=True)}
+    quarantine = {
+        row["item_id"]: row for row in pl.read_parquet(out / "quarantine.parquet").iter_rows(named=True)
+    }
     assert quarantine.keys() == {"0", *(str(len(texts) - 1 - place) for place in range(NUM_MISSING))}
     assert "Invalid JSON" in quarantine["0"]["reason"]
     assert quarantine["0"]["raw_answer"] == "The product is a"

@@ -1,4 +1,4 @@
-"""vLLM as teacher, in process and as a server, on a tiny model with random weights: valid answers, trial, resume."""
+"""vLLM as teacher, in process and as a server, on a tiny random model: valid answers, trial, resume."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from model_processes import ENGINE, ROOT, environment
 from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.tables import KNOWLEDGE
-from models.knowledge.agents.roles import AGENT_NAMES
+from models.knowledge.agents.agent_roles import AGENT_NAMES
 from models.knowledge.config import OpenAITeacherConfig
-from models.knowledge.teachers.openai_compatible import OpenAICompatibleTeacher
+from models.knowledge.teachers.openai_teacher import OpenAICompatibleTeacher
 
 pytestmark = pytest.mark.integration
 
@@ -28,10 +28,10 @@ CONCURRENCY = 4
 Facts = list[dict[str, Any]]
 
 
-def distil(
+def distill(
     python: Path | str, teacher: dict[str, Any], folder: Path, out: str, *options: str
 ) -> Iterator[dict[str, Any]]:
-    """Runs a distillation in its own process; yields what it tells, and kills it when nobody listens any more."""
+    """Runs a distillation in its own process; yields what it tells, and kills it when nobody listens."""
     script = ROOT / "tests/integration/knowledge/distil_run.py"
     arguments = [json.dumps(teacher), folder / "dataset", folder / "cache", folder / out, *options]
     with (folder / f"{out}.log").open("w") as log:
@@ -75,7 +75,9 @@ def assert_nothing_left(session: int) -> None:
     """The engine of a killed process is gone too: it would keep the GPU's memory."""
     left = [process for process in psutil.process_iter() if in_session(process.pid, session)]
     _, alive = psutil.wait_procs(left, timeout=60)
-    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive), [process.name() for process in alive]
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive), [
+        process.name() for process in alive
+    ]
 
 
 def named(facts: Facts, kind: str) -> list[str]:
@@ -83,7 +85,7 @@ def named(facts: Facts, kind: str) -> list[str]:
 
 
 def assert_resumed(first: Facts, second: Facts, folder: Path) -> None:
-    """What the killed run had stored is not asked again; of what it paid, only what was in flight is paid twice."""
+    """What the killed run had stored is not asked again; only what was in flight is paid twice."""
     assert not (folder / "killed").exists()
     asked, stored = named(first, "asked"), named(first, "stored")
     assert len(asked) > len(stored)
@@ -101,7 +103,9 @@ def assert_resumed(first: Facts, second: Facts, folder: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
-    write_dataset(*({"title": f"Mug {number}", "category": f"Mugs > {number % 3}"} for number in range(NUM_ITEMS)))
+    write_dataset(
+        *({"title": f"Mug {number}", "category": f"Mugs > {number % 3}"} for number in range(NUM_ITEMS))
+    )
     return tmp_path
 
 
@@ -110,42 +114,42 @@ def test_in_process_every_agent_is_answered_by_its_schema_and_a_killed_run_goes_
 ) -> None:
     teacher = {"kind": "vllm", "model": str(tiny_model), "dtype": "float32", "temperature": 1.0}
     teacher |= {"concurrency": CONCURRENCY, "engine_args": ENGINE}
-    first = killed_after(20, distil(vllm_python, teacher, folder, "killed", "agents"))
+    first = killed_after(20, distill(vllm_python, teacher, folder, "killed", "agents"))
     assert_nothing_left(first[0]["pid"])
     too_long, *answers = [fact for fact in first if "agent" in fact]
     assert "maximum context length" in too_long["error"]
     assert Counter(answer["agent"] for answer in answers if answer["valid"]) == dict.fromkeys(
         AGENT_NAMES, REQUESTS_PER_AGENT
     )
-    assert_resumed(first, list(distil(vllm_python, teacher, folder, "resumed")), folder)
+    assert_resumed(first, list(distill(vllm_python, teacher, folder, "resumed")), folder)
 
 
 def test_served_a_killed_run_goes_on(vllm_server: str, folder: Path) -> None:
     teacher = {"kind": "openai", "base_url": vllm_server, "model": "tiny", "temperature": 1.0}
     teacher |= {"concurrency": CONCURRENCY}
-    first = killed_after(20, distil(sys.executable, teacher, folder, "killed"))
-    assert_resumed(first, list(distil(sys.executable, teacher, folder, "resumed")), folder)
+    first = killed_after(20, distill(sys.executable, teacher, folder, "killed"))
+    assert_resumed(first, list(distill(sys.executable, teacher, folder, "resumed")), folder)
 
 
 @pytest.mark.parametrize("structured_output", ["response_format", "structured_outputs"])
 def test_served_every_agent_is_answered_by_its_schema(vllm_server: str, structured_output: str) -> None:
     teacher = served(vllm_server, structured_output=structured_output)
     requests = list(requests_of_every_agent())
-    for response in teacher.answer(requests):
+    for response in teacher.answer_batch(requests):
         assert not response.error
         assert not response.truncated
-        requests[response.number].answer.model_validate_json(response.text)
+        requests[response.number].answer_type.model_validate_json(response.text)
 
 
 def test_served_a_field_that_the_server_does_not_know_is_found_out(vllm_server: str) -> None:
     class Outdated(OpenAICompatibleTeacher):
-        """Sends the schema as older versions of vLLM wanted it: this one answers with HTTP 200 and free text."""
+        """Sends the schema as older versions of vLLM wanted it: this one answers with free text."""
 
-        def _arguments(self, chat: Any) -> dict[str, Any]:
-            return {**super()._arguments(chat), "extra_body": {"guided_json": chat.schema}}
+        def _build_request_arguments(self, chat: Any) -> dict[str, Any]:
+            return {**super()._build_request_arguments(chat), "extra_body": {"guided_json": chat.schema}}
 
     with pytest.raises(UserError, match="schema was ignored"):
-        list(Outdated(config(vllm_server, max_tokens=64)).answer(list(requests_of_every_agent())))
+        list(Outdated(config(vllm_server, max_tokens=64)).answer_batch(list(requests_of_every_agent())))
 
 
 def config(url: str, **options: Any) -> OpenAITeacherConfig:
@@ -159,11 +163,20 @@ def served(url: str, **options: Any) -> OpenAICompatibleTeacher:
 def test_the_pipeline_step_runs_in_this_environment(vllm_python: Path, folder: Path) -> None:
     answers: dict[str, dict[str, Any]] = {
         "planner": {"product_kind": "mug", "focus": [], "pitfalls": []},
-        "demand_analyst": {"recognised": False, "summary": "", "demands": [], "audiences": [], "scenarios": []},
-        "attribute_analyst": {"recognised": False, "attributes": [], "complements": [], "substitutes": []},
+        "demand_analyst": {
+            "recognized": False,
+            "summary": "",
+            "demands": [],
+            "audiences": [],
+            "scenarios": [],
+        },
+        "attribute_analyst": {"recognized": False, "attributes": [], "complements": [], "substitutes": []},
     }
     answers["attribute_analyst"]["lifecycle"] = []
-    lines = [json.dumps({"agent": agent, "answer": {"reasoning": "r", **answer}}) for agent, answer in answers.items()]
+    lines = [
+        json.dumps({"agent": agent, "answer": {"reasoning": "r", **answer}})
+        for agent, answer in answers.items()
+    ]
     (folder / "recordings.jsonl").write_text("\n".join(lines))
     config = {"teacher": {"kind": "replay", "recordings": str(folder / "recordings.jsonl")}}
     code = f"""
@@ -176,5 +189,6 @@ distill_knowledge.python_func(
 """
     subprocess.run([vllm_python, "-c", code], env=environment(), cwd=ROOT, check=True)
     assert (
-        read_table(folder / "knowledge" / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["unknown"] * NUM_ITEMS
+        read_table(folder / "knowledge" / "knowledge.parquet", KNOWLEDGE)["status"].to_list()
+        == ["unknown"] * NUM_ITEMS
     )

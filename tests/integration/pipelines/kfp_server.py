@@ -1,7 +1,8 @@
-"""A stateful stand-in for the Kubeflow Pipelines API server: it keeps what it is sent, and refuses what that refuses.
+"""A stateful stand-in for the Kubeflow Pipelines API server, as strict as the real one.
 
-Request bodies are parsed with the models of `kfp-server-api`, which equal the official swagger's definitions field for
-field: an unknown field, a wrong type or a missing value is answered 400, as a real server's proto parser would.
+Request bodies are parsed with the models of `kfp-server-api`, which equal the official swagger's definitions
+field for field: an unknown field, a wrong type or a missing value is answered 400, as by a real server's
+proto parser.
 """
 
 import json
@@ -135,7 +136,7 @@ def store(table: dict[str, Json], key: str, row: Json) -> Json:
 
 
 def check(model: str, body: Any) -> None:
-    """Refuses what the official definition of `model` does not allow: unknown fields and wrong types, at any depth."""
+    """Refuses what the official definition of `model` does not allow, at any depth."""
     definition = getattr(kfp_server_api.models, model)
     if definition.openapi_types == {}:  # an enumeration
         allowed = [value for name, value in vars(definition).items() if name.isupper()]
@@ -151,7 +152,7 @@ def check(model: str, body: Any) -> None:
         check_value(f"{model}.{name}", types[name], value)
 
 
-def checked(model: str, body: Json) -> Json:
+def check_message(model: str, body: Json) -> Json:
     """Our own answers obey the definitions too, or the real client would read nothing from them."""
     check(model, body)
     return body
@@ -160,7 +161,12 @@ def checked(model: str, body: Json) -> Json:
 def check_value(name: str, kind: str, value: Any) -> None:
     """Checks one JSON value against a swagger type."""
     kind = "int" if name in INT64_FIELDS else kind
-    plain: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int, str), "datetime": (str,)}
+    plain: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "bool": (bool,),
+        "int": (int, str),
+        "datetime": (str,),
+    }
     if kind in plain:
         if not isinstance(value, plain[kind]) or (kind == "int" and not str(value).lstrip("-").isdigit()):
             raise RefusedError(400, f"{name} must be {kind}, is {value!r}")
@@ -177,7 +183,11 @@ def check_value(name: str, kind: str, value: Any) -> None:
 def parse_package(package: bytes) -> Json:
     """Parses an uploaded YAML file: one document, or two with the platform spec."""
     documents = list(yaml.safe_load_all(package))
-    spec = documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+    spec = (
+        documents[0]
+        if len(documents) == 1
+        else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
+    )
     parse_spec(spec)
     return spec
 
@@ -245,18 +255,20 @@ class Handler(BaseHTTPRequestHandler):
             case ["healthz"]:
                 return self.cluster.healthz()
             case ["experiments"]:
-                experiments = matching(self.cluster.experiments, query)
-                return checked("V2beta1ListExperimentsResponse", {"experiments": experiments})
+                experiments = filter_rows(self.cluster.experiments, query)
+                return check_message("V2beta1ListExperimentsResponse", {"experiments": experiments})
             case ["pipelines"]:
-                pipelines = matching(self.cluster.pipelines, query)
-                return checked("V2beta1ListPipelinesResponse", {"pipelines": pipelines})
+                pipelines = filter_rows(self.cluster.pipelines, query)
+                return check_message("V2beta1ListPipelinesResponse", {"pipelines": pipelines})
             case ["pipelines", pipeline_id, "versions"]:
-                versions = [v for v in matching(self.cluster.versions, query) if v["pipeline_id"] == pipeline_id]
-                return checked("V2beta1ListPipelineVersionsResponse", {"pipeline_versions": versions})
+                versions = [
+                    v for v in filter_rows(self.cluster.versions, query) if v["pipeline_id"] == pipeline_id
+                ]
+                return check_message("V2beta1ListPipelineVersionsResponse", {"pipeline_versions": versions})
             case ["runs", run_id]:
                 return self.cluster.get_run(run_id)
             case ["recurringruns"]:
-                return page_of(self.cluster.recurring_runs, query)
+                return build_page(self.cluster.recurring_runs, query)
         raise RefusedError(404, f"no GET {parts}")
 
     def post(self, parts: list[str], query: Json) -> Json:
@@ -265,7 +277,9 @@ class Handler(BaseHTTPRequestHandler):
             case ["experiments"]:
                 return self.cluster.create_experiment(json.loads(body))
             case ["pipelines", "upload"]:
-                return self.cluster.upload_pipeline(query["name"], query.get("namespace"), self.uploaded(body))
+                return self.cluster.upload_pipeline(
+                    query["name"], query.get("namespace"), self.uploaded(body)
+                )
             case ["pipelines", "upload_version"]:
                 return self.cluster.upload_version(query["pipelineid"], query["name"], self.uploaded(body))
             case ["runs"]:
@@ -287,41 +301,49 @@ class Handler(BaseHTTPRequestHandler):
         """Keeps the test output quiet."""
 
 
-def matching(table: dict[str, Json], query: Json) -> list[Json]:
+def filter_rows(table: dict[str, Json], query: Json) -> list[Json]:
     """The rows that a list request's filter keeps."""
-    rows = list(table.values())
+    table_rows = list(table.values())
     if query.get("filter"):
         for predicate in json.loads(query["filter"])["predicates"]:
             if predicate["operation"] not in {1, "EQUALS"}:
                 raise RefusedError(400, f"operation {predicate['operation']} is not served here")
-            rows = [row for row in rows if row.get(predicate["key"]) == predicate["stringValue"]]
-    return rows
+            table_rows = [
+                table_row
+                for table_row in table_rows
+                if table_row.get(predicate["key"]) == predicate["stringValue"]
+            ]
+    return table_rows
 
 
-def page_of(table: dict[str, Json], query: Json) -> Json:
+def build_page(table: dict[str, Json], query: Json) -> Json:
     """One page of recurring runs, one row a page, so that a client that ignores page tokens is found out."""
-    rows = [row for row in matching(table, query) if row["experiment_id"] == query.get("experiment_id")]
-    start = int(query.get("page_token") or 0)
-    token = str(start + 1) if start + 1 < len(rows) else ""
+    table_rows = [
+        row for row in filter_rows(table, query) if row["experiment_id"] == query.get("experiment_id")
+    ]
+    first_row = int(query.get("page_token") or 0)
+    next_token = str(first_row + 1) if first_row + 1 < len(table_rows) else ""
     # This one list is in camel case in the official definition.
-    page = {"recurringRuns": rows[start : start + 1], "next_page_token": token}
-    return checked("V2beta1ListRecurringRunsResponse", page)
+    page_body = {"recurringRuns": table_rows[first_row : first_row + 1], "next_page_token": next_token}
+    return check_message("V2beta1ListRecurringRunsResponse", page_body)
 
 
 @contextmanager
-def serve(cluster: Cluster) -> Iterator[str]:
+def serve_cluster(cluster: Cluster) -> Iterator[str]:
     """Serves a cluster on a free loopback port.
 
     Yields:
         The address of the server.
     """
-    handler = type("ClusterHandler", (Handler,), {"cluster": cluster})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
+    handler_class = type("ClusterHandler", (Handler,), {"cluster": cluster})
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), handler_class)
+    server_thread = threading.Thread(
+        target=http_server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
+    server_thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{http_server.server_port}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        http_server.shutdown()
+        http_server.server_close()
+        server_thread.join()

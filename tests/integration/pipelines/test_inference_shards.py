@@ -13,20 +13,22 @@ from behavior_shop import SMALL, write_shop
 
 from contracts.artifacts import read_lineage
 from models.behavior.config import BehaviorConfig
-from models.behavior.infer import infer_behaviors
-from models.behavior.train import train_behavior_model
-from pipelines.local import run_package
-from pipelines.shards import infer_in_shards
+from models.behavior.inference.infer_behaviors import infer_behaviors
+from models.behavior.training.train_behavior_model import train_behavior_model
+from pipelines.local_runner import run_package
+from pipelines.sharded_steps import infer_in_shards
 
 pytestmark = pytest.mark.integration
 
 
 @dsl.pipeline(name="infer-in-shards")
-def infer(
+def infer_pipeline(
     dataset_uri: str, item_embeddings_uri: str, model_uri: str, config: str, shards: list[str], workspace: str
 ) -> dsl.Dataset:
     dataset = dsl.importer(artifact_uri=dataset_uri, artifact_class=dsl.Dataset, reimport=False)
-    item_embeddings = dsl.importer(artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False)
+    item_embeddings = dsl.importer(
+        artifact_uri=item_embeddings_uri, artifact_class=dsl.Dataset, reimport=False
+    )
     model = dsl.importer(artifact_uri=model_uri, artifact_class=dsl.Model, reimport=False)
     return infer_in_shards(
         dataset=dataset.output,
@@ -42,27 +44,31 @@ def infer(
 def test_shards_run_as_tasks_and_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
-    threads = torch.get_num_threads()
+    torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    shop = write_shop(tmp_path)
-    config = BehaviorConfig.model_validate(SMALL | {"inference": {"events_per_cell": 40, "num_shards": 2}})
-    train_behavior_model(*shop, config, checkpoints=tmp_path / "checkpoints", out=tmp_path / "model")
-    infer_behaviors(*shop, tmp_path / "model", config, out=tmp_path / "whole")
-    torch.set_num_threads(threads)
-    compiler.Compiler().compile(infer, str(tmp_path / "infer.yaml"))
-    arguments = {
-        "dataset_uri": str(shop.dataset),
-        "item_embeddings_uri": str(shop.item_embeddings),
+    shop_artifacts = write_shop(tmp_path)
+    behavior_config = BehaviorConfig.model_validate(SMALL | {"inference": {"num_shards": 2}})
+    train_behavior_model(
+        *shop_artifacts, behavior_config, checkpoints=tmp_path / "checkpoints", out=tmp_path / "model"
+    )
+    infer_behaviors(*shop_artifacts, tmp_path / "model", behavior_config, out=tmp_path / "whole")
+    torch.set_num_threads(torch_threads)
+    compiler.Compiler().compile(infer_pipeline, str(tmp_path / "infer.yaml"))
+    run_arguments = {
+        "dataset_uri": str(shop_artifacts.dataset),
+        "item_embeddings_uri": str(shop_artifacts.item_embeddings),
         "model_uri": str(tmp_path / "model"),
-        "config": config.model_dump_json(),
+        "config": behavior_config.model_dump_json(),
         "shards": ["0/2", "1/2"],
         "workspace": str(tmp_path / "workspace"),
     }
-    (merged,) = run_package(tmp_path / "infer.yaml", arguments, home=tmp_path / "home").values()
+    (merged_folder,) = run_package(tmp_path / "infer.yaml", run_arguments, home=tmp_path / "home").values()
     assert not any((tmp_path / "workspace" / "inference").iterdir())
-    ours, theirs = (read_lineage(folder) for folder in (merged, tmp_path / "whole"))
-    assert ours.kind == theirs.kind
-    assert ours.labels == theirs.labels
-    assert ours.metrics["rows"] == theirs.metrics["rows"]
-    tables = [(folder / "inferred_behaviors.parquet").read_bytes() for folder in (merged, tmp_path / "whole")]
-    assert tables[0] == tables[1]
+    merged_lineage, whole_lineage = (read_lineage(folder) for folder in (merged_folder, tmp_path / "whole"))
+    assert merged_lineage.kind == whole_lineage.kind
+    assert merged_lineage.labels == whole_lineage.labels
+    assert merged_lineage.metrics["rows"] == whole_lineage.metrics["rows"]
+    table_bytes = [
+        (folder / "inferred_behaviors.parquet").read_bytes() for folder in (merged_folder, tmp_path / "whole")
+    ]
+    assert table_bytes[0] == table_bytes[1]

@@ -10,7 +10,7 @@ import pytest
 from served_shop import free_ports
 
 
-class RedisServer:
+class LocalRedis:
     """Keeps nothing on disk: after a restart it is empty."""
 
     def __init__(self, folder: Path) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 import torch
 
-from contracts.artifacts import new_artifact
+from contracts.artifacts import create_artifact
 from models.ranker.config import RankerConfig
-from models.ranker.encoding import Feed, ItemEncoder, ItemRows, encode_request
-from models.ranker.export import export_ranker, write_golden_rows
-from models.ranker.network import Ranker
-from models.ranker.spec import RankerSpec
+from models.ranker.export.export_ranker import export_ranker, write_golden_rows
+from models.ranker.inputs.graph_feed import encode_request
+from models.ranker.inputs.item_encoder import Feed, ItemEncoder, RawItems
+from models.ranker.inputs.ranker_spec import RankerSpec
+from models.ranker.network.ranker_network import Ranker
 from serving.config import ServingConfig
 
 DIM = 3
@@ -38,16 +39,18 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def write_ranker(config: RankerConfig, dataset: Path, out: Path, *, space: str = "sample-space") -> RankerSpec:
+def write_ranker(
+    config: RankerConfig, dataset: Path, out: Path, *, space: str = "sample-space"
+) -> RankerSpec:
     """Exports a ranker with random weights, through the ranker's own export."""
     torch.manual_seed(config.seed)
     items = pl.read_parquet(dataset / "items.parquet")
-    dim = DIM if config.features.vectors else 0
-    encoder = ItemEncoder.fit(items, training_ids=items["item_id"], num_price_buckets=4, dim=dim)
-    network = Ranker(config, encoder.sizes, (dim,))
-    with new_artifact(out, kind="ranker", inputs={"dataset": dataset}, config=config) as artifact:
+    dim = DIM if config.features.reads_vectors else 0
+    encoder = ItemEncoder.fit_vocabularies(items, training_ids=items["item_id"], num_price_buckets=4, dim=dim)
+    network = Ranker(config, encoder.table_sizes, (dim,))
+    with create_artifact(out, kind="ranker", inputs={"dataset": dataset}, config=config) as artifact:
         spec = export_ranker(network, encoder, config, space=space, vector_dim=dim, folder=artifact.path)
-        write_golden_rows(network, spec, _golden(spec, encoder), artifact.path, quantized=config.quantized)
+        write_golden_rows(network, spec, _golden(spec, encoder), artifact.path)
     return spec
 
 
@@ -61,17 +64,17 @@ def _request(spec: RankerSpec, encoder: ItemEncoder, rng: np.random.Generator) -
     return encode_request(
         spec,
         candidate_ids=ITEMS[:5],
-        candidates=encoder.encode(_rows(rng, 5)),
-        history=encoder.encode(_rows(rng, 3)),
+        candidates=encoder.encode_items(_rows(rng, 5)),
+        history=encoder.encode_items(_rows(rng, 3)),
         history_event_types=["click", "order", "cart"],
         history_ages_s=[10.0, 3600.0, 86400.0],
-        inferred=encoder.encode(_rows(rng, 2)),
+        inferred=encoder.encode_items(_rows(rng, 2)),
         inferred_ids=ITEMS[:2],
         inferred_scores=[0.9, 0.4],
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 
-def _rows(rng: np.random.Generator, count: int) -> ItemRows:
+def _rows(rng: np.random.Generator, count: int) -> RawItems:
     vectors = rng.normal(size=(count, DIM)).astype(np.float32)
-    return ItemRows(ITEMS[:count], ["Home > All"] * count, ["Acme"] * count, [10.0] * count, vectors)
+    return RawItems(ITEMS[:count], ["Home > All"] * count, ["Acme"] * count, [10.0] * count, vectors)

@@ -10,17 +10,17 @@ import pytest
 from served_shop import Served, free_ports, write_ranker
 
 from contracts.artifacts import read_lineage
-from contracts.digests import LINEAGE_FILE, digest_tree
+from contracts.digests import LINEAGE_FILE, digest_folder
 from contracts.errors import UserError
 from models.ranker.config import RankerConfig
-from models.ranker.spec import GOLDEN_FILE, RankerSpec
-from serving.canary import start_canary
-from serving.champion import promote
+from models.ranker.inputs.ranker_spec import GOLDEN_FILE, RankerSpec
 from serving.config import ServingConfig
-from serving.deploy import deploy_rankers, load_routed, rollback
-from serving.routes import Arm, Canary, read_routes
-from serving.triton_client import TritonControl, TritonError, TritonScorer
-from serving.triton_server import TritonServer
+from serving.deployment.deploy_rankers import deploy_rankers, load_routed_models, roll_back_routes
+from serving.deployment.routes import Arm, Canary, read_routes
+from serving.experiments.canary import start_canary
+from serving.experiments.champion import promote_arm
+from serving.triton.triton_client import TritonControl, TritonError, TritonScorer
+from serving.triton.triton_server import start_triton
 
 pytestmark = pytest.mark.integration
 
@@ -31,33 +31,39 @@ def config(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     triton = served.config.triton.model_copy(update=ports)
     state = tmp_path_factory.mktemp("deploy") / "serving"
     (state.parent / "feature_store").symlink_to(served.config.feature_store)
-    config = served.config.model_copy(update={"triton": triton}).at(state)
-    with TritonServer(config.models, triton, scratch=state / "triton"):
+    config = served.config.model_copy(update={"triton": triton}).in_folders(state)
+    with start_triton(config.model_repository, triton, scratch=state / "triton"):
         yield config
 
 
-def test_deploy_switch_and_roll_back(served: Served, config: ServingConfig) -> None:
+def test_deploy_switch_and_roll_back(
+    served: Served, config: ServingConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     control = TritonControl(config.triton)
     first = deploy_rankers({"control": served.baseline}, config, state=config.state)
     assert first["revision"] == 1
     assert first["parity_max_difference"] < 1e-4
-    second = deploy_rankers({"control": served.baseline, "treatment": served.challenger}, config, state=config.state)
+    assert "no query encoder" not in caplog.text, "a ranker on ids reads no page"
+    second = deploy_rankers(
+        {"control": served.baseline, "treatment": served.challenger}, config, state=config.state
+    )
     assert second["arms"] == 2
+    assert "no query encoder of space 'sample-space'" in caplog.text
     models = {RankerSpec.read(path).model_name for path in (served.baseline, served.challenger)}
-    assert read_routes(config.state).models == control.loaded() == models
-    assert rollback(config, state=config.state).arms.keys() == {"control"}
-    assert load_routed(config).revision == 3
+    assert read_routes(config.state).model_names == control.list_loaded_models() == models
+    assert roll_back_routes(config, state=config.state).arms.keys() == {"control"}
+    assert load_routed_models(config).revision == 3
 
 
-def test_a_quantized_ranker_with_a_value_head_is_served(served: Served, config: ServingConfig, tmp_path: Path) -> None:
+def test_a_ranker_with_a_value_head_is_served(served: Served, config: ServingConfig, tmp_path: Path) -> None:
     dataset = served.challenger.parent / "dataset"
-    ranker = RankerConfig(dim=8, num_heads=2, value_head=True, value_weight=0.1, quantized=True)
+    ranker = RankerConfig(dim=8, value_weight=0.1)
     spec = write_ranker(ranker, dataset, tmp_path / "ranker")
-    found = deploy_rankers({"all": tmp_path / "ranker"}, config, state=config.state)
-    assert found["parity_max_difference"] < 1e-4
+    deployed = deploy_rankers({"all": tmp_path / "ranker"}, config, state=config.state)
+    assert deployed["parity_max_difference"] < 1e-4
     with np.load(tmp_path / "ranker" / GOLDEN_FILE, allow_pickle=False) as golden:
         feed = {tensor.name: golden[f"input_{tensor.name}"][:1] for tensor in spec.inputs}
-    (answer,) = TritonControl(config.triton).run(spec.model_name, feed, ("order", "value"))
+    (answer,) = TritonControl(config.triton).run_on_each_server(spec.model_name, feed, ("order", "value"))
     np.testing.assert_array_less(0, answer["value"])
 
 
@@ -71,7 +77,9 @@ def test_answers_do_not_depend_on_who_else_asks(served: Served, config: ServingC
     async def ask() -> None:
         scorer = TritonScorer(config.triton)
         rows = [{name: values[row : row + 1] for name, values in feed.items()} for row in (0, 1, 2) * 20]
-        answers = await asyncio.gather(*(scorer.score(spec.model_name, row, ("score",), timeout_s=20) for row in rows))
+        answers = await asyncio.gather(
+            *(scorer.score(spec.model_name, row, ("score",), timeout_s=20) for row in rows)
+        )
         for index, answer in enumerate(answers):
             np.testing.assert_allclose(answer["score"][0], expected[index % 3], atol=1e-4)
         with pytest.raises(TritonError):
@@ -90,10 +98,12 @@ def test_a_ranker_that_answers_otherwise_is_not_switched_to(
     shutil.copytree(served.challenger, wrong)
     with np.load(wrong / GOLDEN_FILE, allow_pickle=False) as golden:
         rows = dict(golden)
-    np.savez_compressed(wrong / GOLDEN_FILE, allow_pickle=False, **rows | {"output_score": rows["output_score"] + 1})
+    np.savez_compressed(
+        wrong / GOLDEN_FILE, allow_pickle=False, **rows | {"output_score": rows["output_score"] + 1}
+    )
     with pytest.raises(UserError, match="changed after it was made"):
         deploy_rankers({"all": wrong}, config, state=config.state)
-    lineage = read_lineage(wrong).model_copy(update={"digest": digest_tree(wrong)})
+    lineage = read_lineage(wrong).model_copy(update={"digest": digest_folder(wrong)})
     (wrong / LINEAGE_FILE).write_text(lineage.model_dump_json(), encoding="utf-8")
     with pytest.raises(RuntimeError, match="differs from its golden rows"):
         deploy_rankers({"all": wrong}, config, state=config.state)
@@ -102,7 +112,7 @@ def test_a_ranker_that_answers_otherwise_is_not_switched_to(
 
 def test_a_ranker_of_another_space_is_refused(served: Served, config: ServingConfig, tmp_path: Path) -> None:
     dataset = served.challenger.parent / "dataset"
-    write_ranker(RankerConfig(dim=8, num_heads=2), dataset, tmp_path / "other", space="other-space")
+    write_ranker(RankerConfig(dim=8), dataset, tmp_path / "other", space="other-space")
     with pytest.raises(UserError, match="needs embedding space 'other-space'"):
         deploy_rankers({"all": tmp_path / "other"}, config, state=config.state)
 
@@ -110,17 +120,17 @@ def test_a_ranker_of_another_space_is_refused(served: Served, config: ServingCon
 def test_a_canary_grows_takes_over_and_goes_back(served: Served, config: ServingConfig) -> None:
     deploy_rankers({"control": served.baseline}, config, state=config.state)
     old, new = (RankerSpec.read(path).model_name for path in (served.baseline, served.challenger))
-    promote("control", state=config.state)
+    promote_arm("control", state=config.state)
     for share in (0.1, 0.5):
         routes = start_canary(served.challenger, config, state=config.state, arm="control", share=share)
         assert routes.arms["control"].canary == Canary(model=new, share=share)
     routes = start_canary(served.challenger, config, state=config.state, arm="control", share=1)
     assert (routes.arms, routes.champion) == ({"control": Arm(model=new, share=1)}, new)
-    back = rollback(config, state=config.state)
-    assert back.models == {old, new}
+    back = roll_back_routes(config, state=config.state)
+    assert back.model_names == {old, new}
     assert back.champion == old
     ended = start_canary(served.challenger, config, state=config.state, arm="control", share=0)
-    assert ended.models == {old}
+    assert ended.model_names == {old}
 
 
 @pytest.mark.parametrize(
@@ -153,4 +163,4 @@ def test_shares_must_fit_the_arms(served: Served, config: ServingConfig) -> None
 
 def test_a_second_server_on_the_same_ports_is_refused(config: ServingConfig, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"serving\.triton\.http_port"):
-        TritonServer(config.models, config.triton, scratch=tmp_path).start()
+        start_triton(config.model_repository, config.triton, scratch=tmp_path)

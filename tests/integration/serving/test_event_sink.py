@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis_server import RedisServer
+from redis_server import LocalRedis
 
 from contracts.errors import UserError
 from serving.config import SINK_ENV, EventLogConfig
-from serving.event_log import EventLog
-from serving.event_sinks import FIELD, RedisSink, make_sink
-from serving.forwarding import Forwarder, SinkError
+from serving.event_log.event_log import EventLog
+from serving.event_log.redis_sink import RECORD_FIELD, RedisSink, SinkError, open_sink
+from serving.event_log.sink_forwarder import SinkForwarder
 
 pytestmark = pytest.mark.integration
 
@@ -27,8 +27,8 @@ CONFIG = EventLogConfig(sink="redis")
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalRedis]:
+    server = LocalRedis(tmp_path)
     server.start()
     monkeypatch.setenv(SINK_ENV, server.url)
     yield server
@@ -36,53 +36,54 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisSer
 
 
 def _open(folder: Path, config: EventLogConfig = CONFIG) -> EventLog:
-    sink = make_sink(config)
+    sink = open_sink(config)
     assert sink is not None
-    return EventLog(folder, forwarder=Forwarder(sink, max_backlog_bytes=config.max_backlog_bytes))
+    return EventLog(folder, forwarder=SinkForwarder(sink, max_backlog_bytes=config.max_backlog_bytes))
 
 
-def _read(server: RedisServer, stream: str) -> list[int]:
+def _read(server: LocalRedis, stream: str) -> list[int]:
     with closing(Redis(port=server.port)) as redis:
-        return [json.loads(fields[FIELD.encode()])["n"] for _, fields in redis.xrange(stream)]
+        return [json.loads(fields[RECORD_FIELD.encode()])["n"] for _, fields in redis.xrange(stream)]
 
 
-def _wait_for(server: RedisServer, stream: str, numbers: set[int]) -> list[int]:
+def _wait_for(server: LocalRedis, stream: str, numbers: set[int]) -> list[int]:
     deadline = time.monotonic() + 60
-    while not numbers <= set(found := _read(server, stream)):
-        assert time.monotonic() < deadline, sorted(numbers - set(found))
+    while not numbers <= set(arrived := _read(server, stream)):
+        assert time.monotonic() < deadline, sorted(numbers - set(arrived))
         time.sleep(0.05)
-    return found
+    return arrived
 
 
-def test_both_kinds_have_their_stream(server: RedisServer, tmp_path: Path) -> None:
+def test_both_kinds_have_their_stream(server: LocalRedis, tmp_path: Path) -> None:
     with _open(tmp_path / "log") as log:
-        log.put("exposures", [{"n": 1}])
-        log.put("events", [{"n": 2}, {"n": 3}])
+        log.write_without_sync("exposures", [{"n": 1}])
+        log.write_without_sync("events", [{"n": 2}, {"n": 3}])
     assert _read(server, EXPOSURES) == [1]
     assert _read(server, EVENTS) == [2, 3]
 
 
-def test_a_stream_can_be_bounded(server: RedisServer, tmp_path: Path) -> None:
+def test_a_stream_can_be_bounded(server: LocalRedis, tmp_path: Path) -> None:
     with _open(tmp_path / "log", CONFIG.model_copy(update={"stream_max_entries": 100})) as log:
-        log.put("events", [{"n": number} for number in range(1000)])
+        log.write_without_sync("events", [{"n": number} for number in range(1000)])
     assert len(_read(server, EVENTS)) < 1000
 
 
 _WRITER = """
 import pathlib, sys
-from serving.event_log import EventLog
-from serving.event_sinks import make_sink
+from serving.event_log.event_log import EventLog
+from serving.event_log.redis_sink import open_sink
 from serving.config import EventLogConfig
-from serving.forwarding import Forwarder
+from serving.event_log.sink_forwarder import SinkForwarder
 config = EventLogConfig(sink="redis")
-log = EventLog(pathlib.Path(sys.argv[1]), forwarder=Forwarder(make_sink(config), max_backlog_bytes=1 << 30))
+forwarder = SinkForwarder(open_sink(config), max_backlog_bytes=1 << 30)
+log = EventLog(pathlib.Path(sys.argv[1]), forwarder=forwarder)
 for number in range(10**6):
-    log.submit("events", [{"n": number}]).result()
+    log.start_synced_write("events", [{"n": number}]).result()
     print(number, flush=True)
 """
 
 
-def test_a_killed_writer_loses_nothing_and_repeats_nothing(server: RedisServer, tmp_path: Path) -> None:
+def test_a_killed_writer_loses_nothing_and_repeats_nothing(server: LocalRedis, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _WRITER, str(tmp_path / "log")]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
@@ -91,16 +92,16 @@ def test_a_killed_writer_loses_nothing_and_repeats_nothing(server: RedisServer, 
     acknowledged += [int(line) for line in writer.stdout.read().split()]
     writer.wait()
     with _open(tmp_path / "log"):
-        found = _wait_for(server, EVENTS, set(acknowledged))
-    assert found == sorted(set(found))
+        arrived = _wait_for(server, EVENTS, set(acknowledged))
+    assert arrived == sorted(set(arrived))
 
 
-def test_a_sink_that_was_away_gets_everything(server: RedisServer, tmp_path: Path) -> None:
+def test_a_sink_that_was_away_gets_everything(server: LocalRedis, tmp_path: Path) -> None:
     with _open(tmp_path / "log") as log:
-        log.put("events", [{"n": 0}])
+        log.write_without_sync("events", [{"n": 0}])
         _wait_for(server, EVENTS, {0})
         server.stop()
-        log.submit("events", [{"n": 1}]).result(20)
+        log.start_synced_write("events", [{"n": 1}]).result(20)
         deadline = time.monotonic() + 20
         while not log.is_sink_failing:
             assert time.monotonic() < deadline
@@ -109,17 +110,17 @@ def test_a_sink_that_was_away_gets_everything(server: RedisServer, tmp_path: Pat
         assert _wait_for(server, EVENTS, {0, 1}) == [0, 1]
 
 
-def test_what_redis_refuses_is_not_taken_as_sent(server: RedisServer) -> None:
+def test_what_redis_refuses_is_not_taken_as_sent(server: LocalRedis) -> None:
     with closing(Redis(port=server.port)) as redis:
         redis.set(EVENTS, "something else")
     with closing(RedisSink(server.url, name="reaseq")) as sink:
         with pytest.raises(SinkError, match="WRONGTYPE"):
-            sink.send("events", [b"{}"], source="file", start=0, end=2)
-        assert sink.position("file") == 0
+            sink.store_lines("events", [b"{}"], source="file", start=0, end=2)
+        assert sink.read_position("file") == 0
 
 
 def test_the_address_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SINK_ENV, raising=False)
     with pytest.raises(UserError, match=SINK_ENV):
-        make_sink(CONFIG)
-    assert make_sink(EventLogConfig()) is None
+        open_sink(CONFIG)
+    assert open_sink(EventLogConfig()) is None

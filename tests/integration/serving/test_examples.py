@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from served_shop import Served, free_ports
 
-from models.ranker.spec import GOLDEN_FILE, RankerSpec
-from serving.deploy import deploy_rankers
-from serving.triton_client import address
-from serving.triton_server import TritonServer
+from models.ranker.inputs.ranker_spec import GOLDEN_FILE, RankerSpec
+from serving.deployment.deploy_rankers import deploy_rankers
+from serving.triton.triton_client import make_channel_target
+from serving.triton.triton_server import start_triton
 
 pytestmark = pytest.mark.integration
 
@@ -27,14 +27,14 @@ def test_feast_and_triton_are_used_without_the_gateway(served: Served, tmp_path:
     ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(3), strict=True))
     triton = served.config.triton.model_copy(update=ports)
     (tmp_path / "feature_store").symlink_to(served.config.feature_store)
-    config = served.config.model_copy(update={"triton": triton}).at(tmp_path / "serving")
+    config = served.config.model_copy(update={"triton": triton}).in_folders(tmp_path / "serving")
     names: dict[str, Any] = {
         "feature_store": config.feature_store,
-        "rankers": config.rankers,
+        "rankers": config.rankers_folder,
         "model_name": RankerSpec.read(served.challenger).model_name,
-        "triton": address(triton),
+        "triton": make_channel_target(triton),
     }
-    with TritonServer(config.models, triton, scratch=config.state / "triton"):
+    with start_triton(config.model_repository, triton, scratch=config.state / "triton"):
         deploy_rankers({"all": served.challenger}, config, state=config.state)
         for example in _examples():
             exec(compile(example, str(README), "exec"), names)

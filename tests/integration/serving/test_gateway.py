@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from served_shop import ITEMS, Served
 
-from serving.deploy import deploy_rankers, load_routed, rollback
-from serving.event_tables import read_events, read_exposures, read_outcomes
-from serving.local import LocalStack
-from serving.triton_server import TritonServer
+from serving.deployment.deploy_rankers import deploy_rankers, load_routed_models, roll_back_routes
+from serving.deployment.local_stack import LocalStack
+from serving.event_log.log_tables import read_events, read_exposures, read_outcomes
+from serving.triton.triton_server import start_triton
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +58,16 @@ def test_a_bare_body_is_ranked_by_the_users_arm(stack: LocalStack) -> None:
     assert len(set(arms.values())) == 2
 
 
+def test_a_space_without_a_query_encoder_is_served_and_says_so(stack: LocalStack) -> None:
+    search = {"user_id": "user_0", "candidates": ITEMS, "context": {"scene": "search", "query": "lamp"}}
+    for arm, degraded in {"control": [], "treatment": ["no_context"]}.items():
+        answer = _call(stack, "/rank", search, **{"x-reaseq-arms": f"ranker={arm}"})[1]
+        assert answer["degraded"] == degraded
+    similar = search | {"context": {"scene": "similar", "seed_item_id": ITEMS[0]}}
+    answer = _call(stack, "/rank", similar, **{"x-reaseq-arms": "ranker=treatment"})[1]
+    assert answer["degraded"] == [], "a seed item has its own vector"
+
+
 def test_an_arm_can_be_forced(stack: LocalStack) -> None:
     body = {"user_id": "user_0", "candidates": ITEMS}
     for arm in ("control", "treatment"):
@@ -74,11 +84,17 @@ def test_what_was_shown_and_done_is_on_the_disk(stack: LocalStack, served: Serve
     done = {"user_id": "user_0", "item_id": first, "request_id": "logged"}
     events = [done | {"event_type": "click"}, done | {"event_type": "order", "price": 12.5}]
     assert _call(stack, "/events", {"events": events}) == (202, {"accepted": 2})
-    shown = read_exposures(served.config.events).filter(request_id="logged")
+    shown = read_exposures(served.config.event_log_folder).filter(request_id="logged")
     assert shown["item_id"].to_list() == [item["item_id"] for item in answer["items"]]
-    outcome = read_outcomes(served.config.events).filter(request_id="logged", item_id=first).row(0, named=True)
+    outcome = (
+        read_outcomes(served.config.event_log_folder)
+        .filter(request_id="logged", item_id=first)
+        .row(0, named=True)
+    )
     assert (outcome["click"], outcome["order"], outcome["revenue"]) == (True, True, 12.5)
-    assert read_events(served.config.events).filter(request_id="logged")["arm"].unique().to_list() == [answer["arm"]]
+    assert read_events(served.config.event_log_folder).filter(request_id="logged")[
+        "arm"
+    ].unique().to_list() == [answer["arm"]]
 
 
 def test_a_click_changes_the_next_ranking(stack: LocalStack) -> None:
@@ -121,15 +137,17 @@ def test_health_and_metrics(stack: LocalStack) -> None:
 def test_a_rollback_reaches_the_running_gateway(stack: LocalStack, served: Served) -> None:
     deploy_rankers({"everyone": served.challenger}, served.config, state=served.config.state)
     assert _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})[1]["arm"] == "everyone"
-    rollback(served.config, state=served.config.state)
-    assert _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})[1]["arm"] in ("control", "treatment")
+    roll_back_routes(served.config, state=served.config.state)
+    assert _call(stack, "/rank", {"user_id": "user_0", "candidates": ITEMS})[1]["arm"] in (
+        "control",
+        "treatment",
+    )
 
 
 def test_without_triton_users_still_get_a_ranking_and_with_it_again_a_scored_one(
     stack: LocalStack, served: Served
 ) -> None:
     pid = stack.pids["triton"]
-    assert pid is not None
     os.killpg(pid, signal.SIGKILL)
     body = {"user_id": "user_0", "candidates": ITEMS}
     status, answer = _call(stack, "/rank", body)
@@ -138,8 +156,8 @@ def test_without_triton_users_still_get_a_ranking_and_with_it_again_a_scored_one
     assert answer["model_version"] == "fallback"
     assert len(answer["items"]) == len(ITEMS)
     config = served.config
-    with TritonServer(config.models, config.triton, scratch=config.state / "triton"):
-        load_routed(config)
+    with start_triton(config.model_repository, config.triton, scratch=config.state / "triton"):
+        load_routed_models(config)
         deadline = time.monotonic() + 60
         while (answer := _call(stack, "/rank", body)[1])["degraded"]:
             assert time.monotonic() < deadline, answer["degraded"]

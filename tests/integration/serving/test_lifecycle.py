@@ -1,4 +1,5 @@
-"""A real gateway that is asked to end, or is killed, while it answers; Triton is not there, so answers are degraded."""
+"""A real gateway that is asked to end, or is killed, while it answers; Triton is not there, so answers are
+degraded."""
 
 import json
 import threading
@@ -12,10 +13,10 @@ import pytest
 from served_shop import ITEMS, Served, free_ports
 
 from serving.config import ServingConfig
-from serving.deploy import deploy_rankers
-from serving.event_tables import read_events, read_exposures
-from serving.local import start_gateway
-from serving.processes import is_http_ok
+from serving.deployment.deploy_rankers import deploy_rankers
+from serving.deployment.local_stack import start_gateway
+from serving.deployment.server_processes import is_http_ok
+from serving.event_log.log_tables import read_events, read_exposures
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +27,9 @@ def config(served: Served, tmp_path: Path) -> ServingConfig:
     ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(3), strict=True))
     triton = served.config.triton.model_copy(update=ports)
     gateway = served.config.gateway.model_copy(update={"port": free_ports(1)[0], "deadline_ms": 500})
-    config = served.config.model_copy(update={"triton": triton, "gateway": gateway}).at(tmp_path / "serving")
+    config = served.config.model_copy(update={"triton": triton, "gateway": gateway}).in_folders(
+        tmp_path / "serving"
+    )
     deploy_rankers({"all": served.baseline}, config, state=config.state)
     return config
 
@@ -72,8 +75,8 @@ def _post(url: str, body: Any) -> None:
 
 
 def _check_log(config: ServingConfig, callers: Callers) -> None:
-    assert callers.acknowledged <= set(read_events(config.events)["item_id"])
-    assert callers.answered <= set(read_exposures(config.events)["request_id"])
+    assert callers.acknowledged <= set(read_events(config.event_log_folder)["item_id"])
+    assert callers.answered <= set(read_exposures(config.event_log_folder)["request_id"])
 
 
 def test_on_sigterm_it_says_so_answers_what_comes_and_ends(config: ServingConfig) -> None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from contracts.artifacts import new_artifact, write_json, write_table
-from contracts.dataset import EVENT_ORDER
+from contracts.artifacts import create_artifact, write_json, write_table
+from contracts.dataset import EVENT_SORT_COLUMNS
 from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,19 +19,19 @@ NUM_ITEMS = NUM_TASTES * PER_TASTE
 SMALL = {
     "max_history": 12,
     "network": {"dimension": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.1},
-    "training": {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "validation_share": 0.2},
-    "decoding": {"num_inferred": 5, "num_snapshots": 3, "num_neighbors": 20},
+    "training": {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2},
+    "decoding": {"num_inferred": 5, "num_snapshots": 3},
 }
 
 
-class Shop(NamedTuple):
+class BehaviorShop(NamedTuple):
     """Artifact folders."""
 
     dataset: Path
     item_embeddings: Path
 
 
-def shop_items() -> pl.DataFrame:
+def make_shop_items() -> pl.DataFrame:
     return pl.DataFrame(
         {
             "item_id": [f"i{n:02d}" for n in range(NUM_ITEMS)],
@@ -42,11 +42,11 @@ def shop_items() -> pl.DataFrame:
     )
 
 
-def shop_events() -> pl.DataFrame:
+def make_shop_events() -> pl.DataFrame:
     rng = np.random.default_rng(7)
-    taste = np.arange(NUM_USERS) % NUM_TASTES
-    within = np.stack([rng.permutation(PER_TASTE - 1)[:PER_USER] for _ in range(NUM_USERS)])
-    item = (taste[:, None] * PER_TASTE + within).ravel()
+    user_tastes = np.arange(NUM_USERS) % NUM_TASTES
+    items_within_taste = np.stack([rng.permutation(PER_TASTE - 1)[:PER_USER] for _ in range(NUM_USERS)])
+    item = (user_tastes[:, None] * PER_TASTE + items_within_taste).ravel()
     user = np.repeat(np.arange(NUM_USERS), PER_USER)
     at_s = rng.integers(1, 99 * 86400, size=len(user))
     events = pl.DataFrame(
@@ -57,36 +57,44 @@ def shop_events() -> pl.DataFrame:
             "event_type": np.where(rng.random(len(user)) < 0.2, "order", "click"),
         }
     )
-    looker = {"user_id": "looker", "item_id": "i00", "timestamp": START, "event_type": "impression"}
-    return pl.concat([events, pl.DataFrame([looker]).select(events.columns)]).sort(EVENT_ORDER)
+    looker_event = {"user_id": "looker", "item_id": "i00", "timestamp": START, "event_type": "impression"}
+    return pl.concat([events, pl.DataFrame([looker_event]).select(events.columns)]).sort(EVENT_SORT_COLUMNS)
 
 
-def shop_embeddings(space: str = "space-a") -> pl.DataFrame:
+def make_shop_embeddings(space: str = "space-a") -> pl.DataFrame:
     rng = np.random.default_rng(3)
-    vectors = np.repeat(np.eye(NUM_TASTES, 12), PER_TASTE, axis=0) + 0.2 * rng.standard_normal((NUM_ITEMS, 12))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    number = np.arange(NUM_ITEMS)
-    codes = np.stack([number // PER_TASTE, number % PER_TASTE // 5, number % 5], axis=1)
-    frame = pl.DataFrame(
+    vectors_ID = np.repeat(np.eye(NUM_TASTES, 12), PER_TASTE, axis=0) + 0.2 * rng.standard_normal(
+        (NUM_ITEMS, 12)
+    )
+    vectors_ID /= np.linalg.norm(vectors_ID, axis=1, keepdims=True)
+    item_numbers = np.arange(NUM_ITEMS)
+    codes_IL = np.stack([item_numbers // PER_TASTE, item_numbers % PER_TASTE // 5, item_numbers % 5], axis=1)
+    embedding_rows = pl.DataFrame(
         {
-            "item_id": shop_items()["item_id"],
-            "embedding": pl.Series(vectors.tolist(), dtype=pl.List(pl.Float32)),
-            "semantic_id": pl.Series(codes.tolist(), dtype=pl.List(pl.Int32)),
+            "item_id": make_shop_items()["item_id"],
+            "embedding": pl.Series(vectors_ID.tolist(), dtype=pl.List(pl.Float32)),
+            "semantic_id": pl.Series(codes_IL.tolist(), dtype=pl.List(pl.Int32)),
         }
     )
-    return frame.with_columns(space=pl.lit(space), event_timestamp=pl.lit(START))
+    return embedding_rows.with_columns(space=pl.lit(space), event_timestamp=pl.lit(START))
 
 
-def write_shop(folder: Path, *, events: pl.DataFrame | None = None, embeddings: pl.DataFrame | None = None) -> Shop:
+def write_shop(
+    folder: Path, *, events: pl.DataFrame | None = None, embeddings: pl.DataFrame | None = None
+) -> BehaviorShop:
     """Writes both artifacts."""
-    shop = Shop(folder / "dataset", folder / "item_embeddings")
-    split = {"train_end": TRAIN_END, "validation_end": START + timedelta(days=90), "cutoff": CUTOFF}
-    with new_artifact(shop.dataset, kind="dataset", inputs={}) as artifact:
-        write_table(artifact.path / "items.parquet", ITEMS, shop_items())
-        log = shop_events() if events is None else events
-        write_table(artifact.path / "events.parquet", EVENTS, log.sort(EVENT_ORDER))
-        write_json(artifact.path / "split.json", {name: time.isoformat() for name, time in split.items()})
-    with new_artifact(shop.item_embeddings, kind="item_embeddings", inputs={"dataset": shop.dataset}) as artifact:
-        frame = shop_embeddings() if embeddings is None else embeddings
-        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, frame)
+    shop = BehaviorShop(folder / "dataset", folder / "item_embeddings")
+    split_times = {"train_end": TRAIN_END, "validation_end": START + timedelta(days=90), "cutoff": CUTOFF}
+    with create_artifact(shop.dataset, kind="dataset", inputs={}) as artifact:
+        write_table(artifact.path / "items.parquet", ITEMS, make_shop_items())
+        event_log = make_shop_events() if events is None else events
+        write_table(artifact.path / "events.parquet", EVENTS, event_log.sort(EVENT_SORT_COLUMNS))
+        write_json(
+            artifact.path / "split.json", {name: time.isoformat() for name, time in split_times.items()}
+        )
+    with create_artifact(
+        shop.item_embeddings, kind="item_embeddings", inputs={"dataset": shop.dataset}
+    ) as artifact:
+        embedding_rows = make_shop_embeddings() if embeddings is None else embeddings
+        write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embedding_rows)
     return shop

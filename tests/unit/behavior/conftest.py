@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from behavior_shop import SMALL, Shop, write_shop
+from behavior_shop import SMALL, BehaviorShop, write_shop
 
 from models.behavior.config import BehaviorConfig
-from models.behavior.train import train_behavior_model
+from models.behavior.training.train_behavior_model import train_behavior_model
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     """The order of a sum, and so its last bit, depends on the number of threads."""
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads_before)
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +26,13 @@ def config() -> BehaviorConfig:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> BehaviorShop:
     return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="session")
-def model(shop: Shop, config: BehaviorConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(shop: BehaviorShop, config: BehaviorConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained model."""
-    folder = tmp_path_factory.mktemp("model")
-    train_behavior_model(*shop, config, checkpoints=folder / "checkpoints", out=folder / "model")
-    return folder / "model"
+    model_folder = tmp_path_factory.mktemp("model")
+    train_behavior_model(*shop, config, checkpoints=model_folder / "checkpoints", out=model_folder / "model")
+    return model_folder / "model"

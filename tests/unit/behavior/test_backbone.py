@@ -1,34 +1,47 @@
-"""The blocks of small random Hugging Face checkpoints, and of the real MiniLM, as the denoiser's transformer."""
+"""The blocks of small random Hugging Face checkpoints, and of the real MiniLM, as the transformer."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from behavior_shop import SMALL, Shop
+from behavior_shop import SMALL, BehaviorShop
 
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
 from contracts.pretrained import MINILM
-from models.behavior.backbone import Pretrained, build_backbone, read_architecture
 from models.behavior.config import BehaviorConfig, NetworkConfig
-from models.behavior.train import train_behavior_model
+from models.behavior.network.backbone import PretrainedBackbone, build_backbone, read_architecture
+from models.behavior.training.train_behavior_model import train_behavior_model
 
 WIDTH, LENGTH = 8, 6
 
 
 def write_checkpoint(folder: Path, kind: str) -> str:
     """A tiny random model of a kind, as `save_pretrained` leaves it."""
-    from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel, T5Config, T5Model
+    from transformers import (
+        BertConfig,
+        BertModel,
+        GPT2Config,
+        GPT2Model,
+        LlamaConfig,
+        LlamaModel,
+        T5Config,
+        T5Model,
+    )
 
-    sizes = {"vocab_size": 11, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    model_sizes = {"vocab_size": 11, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
     torch.manual_seed(0)
-    model = {
-        "bert": lambda: BertModel(BertConfig(**sizes, num_hidden_layers=3, max_position_embeddings=24)),
-        "llama": lambda: LlamaModel(LlamaConfig(**sizes, num_hidden_layers=3, max_position_embeddings=24)),
+    random_model = {
+        "bert": lambda: BertModel(BertConfig(**model_sizes, num_hidden_layers=3, max_position_embeddings=24)),
+        "llama": lambda: LlamaModel(
+            LlamaConfig(**model_sizes, num_hidden_layers=3, max_position_embeddings=24)
+        ),
         "gpt2": lambda: GPT2Model(GPT2Config(vocab_size=11, n_embd=16, n_head=2, n_layer=3, n_positions=24)),
-        "t5": lambda: T5Model(T5Config(vocab_size=11, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        "t5": lambda: T5Model(
+            T5Config(vocab_size=11, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        ),
     }[kind]()
-    model.save_pretrained(folder)
+    random_model.save_pretrained(folder)
     return str(folder)
 
 
@@ -36,45 +49,53 @@ def network(source: str, **changes: object) -> NetworkConfig:
     return NetworkConfig.model_validate({"dimension": WIDTH, "num_heads": 2, "pretrained": source, **changes})
 
 
-def backbone(config: NetworkConfig) -> Pretrained:
+def backbone(config: NetworkConfig) -> PretrainedBackbone:
     torch.manual_seed(1)
-    blocks = build_backbone(config, LENGTH, read_architecture(config, LENGTH))
-    assert isinstance(blocks, Pretrained)
-    blocks.load_pretrained()
-    return blocks.eval()
+    backbone_module = build_backbone(config, LENGTH, read_architecture(config, LENGTH))
+    assert isinstance(backbone_module, PretrainedBackbone)
+    backbone_module.load_pretrained()
+    return backbone_module.eval()
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
 def test_every_position_sees_all_others_and_no_padding(kind: str, tmp_path: Path) -> None:
-    blocks = backbone(network(write_checkpoint(tmp_path, kind)))
+    backbone_module = backbone(network(write_checkpoint(tmp_path, kind)))
     x = torch.randn(1, 4, WIDTH)
-    valid = torch.ones(1, 4, dtype=torch.bool)
+    is_valid = torch.ones(1, 4, dtype=torch.bool)
     with torch.no_grad():
-        hidden = blocks(x, valid)
-        later = blocks(torch.cat([x[:, :-1], -x[:, -1:]], 1), valid)
-        padded = blocks(torch.cat([torch.randn(1, 2, WIDTH), x], 1), torch.cat([~valid[:, :2], valid], 1))
-    assert (hidden[:, 0] - later[:, 0]).abs().max() > 1e-5, "the first position must see the last"
-    torch.testing.assert_close(padded[:, 2:], hidden, rtol=1e-4, atol=1e-6)
+        hidden_states = backbone_module(x, is_valid)
+        changed_last = backbone_module(torch.cat([x[:, :-1], -x[:, -1:]], 1), is_valid)
+        padded_hidden = backbone_module(
+            torch.cat([torch.randn(1, 2, WIDTH), x], 1), torch.cat([~is_valid[:, :2], is_valid], 1)
+        )
+    assert (hidden_states[:, 0] - changed_last[:, 0]).abs().max() > 1e-5, (
+        "the first position must see the last"
+    )
+    torch.testing.assert_close(padded_hidden[:, 2:], hidden_states, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
 def test_only_the_top_layers_are_trained(kind: str, tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path, kind)
-    for top in (0, 1, 99):
-        blocks = backbone(network(source, trainable_layers=top))
-        layers = max((m for m in blocks.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
-        trained = [all(p.requires_grad for p in layer.parameters()) for layer in layers]
-        assert trained == [number >= 3 - top for number in range(3)]
-        assert all(p.requires_grad for p in blocks.enter.parameters())
+    checkpoint_name = write_checkpoint(tmp_path, kind)
+    for num_trainable in (0, 1, 99):
+        backbone_module = backbone(network(checkpoint_name, trainable_layers=num_trainable))
+        all_layers = max(
+            (m for m in backbone_module.modules() if isinstance(m, torch.nn.ModuleList)), key=len
+        )
+        is_trained = [all(p.requires_grad for p in layer.parameters()) for layer in all_layers]
+        assert is_trained == [layer_number >= 3 - num_trainable for layer_number in range(3)]
+        assert all(p.requires_grad for p in backbone_module.enter.parameters())
 
 
-def test_a_model_started_from_a_checkpoint_is_whole_without_it(shop: Shop, tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "checkpoint", "llama")
-    config = BehaviorConfig.model_validate(SMALL | {"network": network(source, trainable_layers=1).model_dump()})
+def test_a_model_started_from_a_checkpoint_is_whole_without_it(shop: BehaviorShop, tmp_path: Path) -> None:
+    checkpoint_name = write_checkpoint(tmp_path / "checkpoint", "llama")
+    config = BehaviorConfig.model_validate(
+        SMALL | {"network": network(checkpoint_name, trainable_layers=1).model_dump()}
+    )
     train_behavior_model(*shop, config, checkpoints=tmp_path / "checkpoints", out=tmp_path / "model")
     (tmp_path / "checkpoint" / "model.safetensors").unlink()
     (tmp_path / "checkpoint" / "config.json").unlink()
-    from models.behavior.infer import infer_behaviors
+    from models.behavior.inference.infer_behaviors import infer_behaviors
 
     infer_behaviors(*shop, tmp_path / "model", config, out=tmp_path / "inferred")
     assert read_lineage(tmp_path / "inferred").metrics["catalogue_validity"] == 1
@@ -82,12 +103,26 @@ def test_a_model_started_from_a_checkpoint_is_whole_without_it(shop: Shop, tmp_p
 
 def test_minilm_is_found_offline() -> None:
     config = network(MINILM)
-    architecture = read_architecture(config, LENGTH)
-    assert architecture is not None
-    assert (architecture["model_type"], architecture["num_hidden_layers"], architecture["vocab_size"]) == ("bert", 6, 1)
-    blocks = backbone(config)
-    assert blocks(torch.randn(2, 3, WIDTH), torch.ones(2, 3, dtype=torch.bool)).shape == (2, 3, WIDTH)
-    assert sum(p.numel() for p in blocks.parameters()) < 11_000_000, "the word embeddings are left out"
+    architecture_config = read_architecture(config, LENGTH)
+    assert architecture_config is not None
+    assert (
+        architecture_config["model_type"],
+        architecture_config["num_hidden_layers"],
+        architecture_config["vocab_size"],
+    ) == (
+        "bert",
+        6,
+        1,
+    )
+    backbone_module = backbone(config)
+    assert backbone_module(torch.randn(2, 3, WIDTH), torch.ones(2, 3, dtype=torch.bool)).shape == (
+        2,
+        3,
+        WIDTH,
+    )
+    assert sum(p.numel() for p in backbone_module.parameters()) < 11_000_000, (
+        "the word embeddings are left out"
+    )
 
 
 def test_unusable_checkpoints_are_refused(tmp_path: Path) -> None:

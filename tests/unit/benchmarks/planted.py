@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.behavior_protocol import Task
-from benchmarks.peers.log import PeerLog, make_log
+from benchmarks.behavior.hidden_behaviors import Task
+from benchmarks.behavior.peers.log import PeerLog, make_peer_log
 
 NUM_GROUPS, PER_GROUP, NUM_USERS, NUM_VISIBLE = 8, 8, 240, 5
 NUM_ITEMS = NUM_GROUPS * PER_GROUP
@@ -25,7 +25,7 @@ def planted_task() -> Task:
         users=pl.Series([f"u{n:03d}" for n in range(NUM_USERS)]),
         item_ids=pl.Series([f"i{n:02d}" for n in range(NUM_ITEMS)]),
         visible=pl.DataFrame({"user": user, "item": items[:, :NUM_VISIBLE].ravel(), "time_us": time_us}),
-        hidden=pl.DataFrame({"user": hidden_user, "item": items[:, NUM_VISIBLE:].ravel()}).with_columns(in_burst=False),
+        hidden=pl.DataFrame({"user": hidden_user, "item": items[:, NUM_VISIBLE:].ravel()}),
         is_validation=np.arange(NUM_USERS) % 5 == 0,
     )
 
@@ -36,4 +36,4 @@ def planted_log() -> PeerLog:
     vectors = np.eye(NUM_GROUPS, 16)[number // PER_GROUP] + 0.1 * rng.standard_normal((NUM_ITEMS, 16))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     codes = np.stack([number // PER_GROUP, number % PER_GROUP // 2, number % 2], axis=1)
-    return make_log(planted_task(), vectors, codes)
+    return make_peer_log(planted_task(), vectors, codes)

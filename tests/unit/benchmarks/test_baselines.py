@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.baselines import Baseline, regressions
-from benchmarks.results import make_row, read_rows, write_rows
+import benchmarks.__main__ as runner
+from benchmarks.shared.baselines import Baseline, find_regressions
+from benchmarks.shared.results import make_row, read_rows, write_rows
 
 
 def _row(row_id, value, better):
@@ -17,11 +18,11 @@ def _row(row_id, value, better):
 def test_the_tolerance_is_relative_and_one_sided(better, value, worse):
     baselines = {"a": Baseline(value=1.0, tolerance=0.1)}
 
-    assert bool(regressions([_row("a", value, better)], baselines)) is worse
+    assert bool(find_regressions([_row("a", value, better)], baselines)) is worse
 
 
 def test_a_figure_without_baseline_is_not_compared():
-    assert regressions([_row("b", 0.0, "higher")], {}) == []
+    assert find_regressions([_row("b", 0.0, "higher")], {}) == {}
 
 
 def test_writing_keeps_figures_that_were_not_measured_again(tmp_path):
@@ -29,3 +30,19 @@ def test_writing_keeps_figures_that_were_not_measured_again(tmp_path):
     path = write_rows("x", [_row("b", 3.0, "higher")], results=tmp_path)
 
     assert {row.id: row.value for row in read_rows(path)} == {"a": 1.0, "b": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("measurements", "num_measured", "worse"),
+    [([1.0], 1, False), ([0.5, 1.0], 2, False), ([0.5, 0.6], 2, True)],
+)
+def test_a_quick_figure_is_worse_only_where_two_measurements_agree(
+    monkeypatch, measurements, num_measured, worse
+):
+    monkeypatch.setattr(runner, "read_baselines", lambda: {"quick.a": Baseline(value=1.0, tolerance=0.1)})
+    remaining = list(measurements)
+
+    regressions = runner.measure_quick_part(lambda quick: [_row("a", remaining.pop(0), "higher")])
+
+    assert bool(regressions) is worse
+    assert len(measurements) - len(remaining) == num_measured

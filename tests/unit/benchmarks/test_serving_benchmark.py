@@ -8,14 +8,22 @@ from itertools import islice, repeat
 import numpy as np
 import pytest
 
-from benchmarks.serving_degraded import _ndcg
-from benchmarks.serving_faults import Fault, _is_unanswered, _recoveries, _unmarked
-from benchmarks.serving_fuzz import hostile_requests
-from benchmarks.serving_inputs import ShopSize, embeddings
-from benchmarks.serving_load import UNANSWERED, Address, Answer, Client, Request, offer, rank_requests
-from benchmarks.serving_redis import free_ports
-from benchmarks.serving_switch import Switch, _seconds
-from benchmarks.serving_throughput import _growth
+from benchmarks.serving.degraded import compute_ndcg
+from benchmarks.serving.faults import Fault, is_unanswered, measure_recoveries
+from benchmarks.serving.fuzz import iter_hostile_requests
+from benchmarks.serving.generated_inputs import ShopSize, make_two_code_embeddings
+from benchmarks.serving.load_generator import (
+    UNANSWERED,
+    Address,
+    Answer,
+    Client,
+    Request,
+    iter_rank_requests,
+    offer_load,
+)
+from benchmarks.serving.redis_server import find_free_ports
+from benchmarks.serving.switch import Switch, measure_switch_s
+from benchmarks.serving.throughput import measure_growth
 
 RANK = Request("/rank", b"{}")
 
@@ -50,7 +58,7 @@ def _gateway(together: int) -> Iterator[Address]:
 
 def test_load_goes_on_while_answers_wait_and_their_wait_counts() -> None:
     with _gateway(together=10) as address:
-        answers = offer(Client(lambda: [address], timeout_s=30), repeat(RANK), rate=200, seconds=0.05)
+        answers = offer_load(Client(lambda: [address], timeout_s=30), repeat(RANK), rate=200, seconds=0.05)
     assert [(answer.status, answer.body) for answer in answers] == [(200, b"done")] * 10
     assert answers[0].due_s == 0
     assert answers[0].latency_s >= answers[9].due_s, "the first one waited for the last one"
@@ -59,18 +67,20 @@ def test_load_goes_on_while_answers_wait_and_their_wait_counts() -> None:
 
 def test_a_long_load_keeps_no_bodies() -> None:
     with _gateway(together=1) as address:
-        answers = offer(
+        answers = offer_load(
             Client(lambda: [address], timeout_s=30), repeat(RANK), rate=200, seconds=0.05, keep_bodies=False
         )
     assert [(answer.status, answer.body, answer.request.body) for answer in answers] == [(200, b"", b"")] * 10
 
 
 def test_the_next_gateway_answers_for_one_that_is_gone() -> None:
-    gone = ("127.0.0.1", free_ports(1)[0])
+    gone = ("127.0.0.1", find_free_ports(1)[0])
     with _gateway(together=1) as address:
-        (answer,) = offer(Client(lambda: [gone, address], timeout_s=30), repeat(RANK), rate=100, seconds=0.01)
+        (answer,) = offer_load(
+            Client(lambda: [gone, address], timeout_s=30), repeat(RANK), rate=100, seconds=0.01
+        )
     assert answer.status == 200
-    (answer,) = offer(Client(lambda: [gone], timeout_s=0.05), repeat(RANK), rate=100, seconds=0.01)
+    (answer,) = offer_load(Client(lambda: [gone], timeout_s=0.05), repeat(RANK), rate=100, seconds=0.01)
     assert answer.status == UNANSWERED
 
 
@@ -82,72 +92,72 @@ def test_load_lasts_as_long_as_what_runs_aside() -> None:
     answered: list[int] = []
     with _gateway(together=3) as address:
         client = Client(lambda: [address], timeout_s=30)
-        original = client.post
+        original = client.post_request
 
         async def post(request: Request) -> tuple[int, bytes]:
             found = await original(request)
             answered.append(1)
             return found
 
-        client.post = post  # type: ignore[method-assign]
-        assert len(offer(client, repeat(RANK), rate=200, seconds=0, aside=[aside()])) >= 3
+        client.post_request = post  # type: ignore[method-assign]
+        assert len(offer_load(client, repeat(RANK), rate=200, seconds=0, aside=[aside()])) >= 3
 
 
 def test_requests_are_the_same_for_a_seed_and_name_known_ids() -> None:
     size = ShopSize(items=20, users=3)
-    first, second = (list(islice(rank_requests(size, candidates=5, seed=7), 3)) for _ in range(2))
+    first, second = (list(islice(iter_rank_requests(size, candidates=5, seed=7), 3)) for _ in range(2))
     assert first == second
     body = json.loads(first[0].body)
     assert set(body["candidates"]) < set(size.item_ids)
     assert len({json.loads(request.body)["request_id"] for request in first}) == 3
 
 
-def _answer(due_s: float, *flags: str, status: int = 200, latency_s: float = 0.5, version: str = "a") -> Answer:
+def _answer(
+    due_s: float, *flags: str, status: int = 200, latency_s: float = 0.5, version: str = "a"
+) -> Answer:
     body = json.dumps({"degraded": flags, "model_version": version}).encode()
     return Answer(due_s, 0, latency_s, status, body, RANK)
 
 
 def test_recovery_ends_with_the_first_whole_answer_after_the_part_is_ready() -> None:
-    faults = [Fault(killed_s=1, started_s=3, ready_s=4)]
+    faults = [Fault(killed_s=1, ready_s=4)]
     answers = [_answer(0), _answer(1.5, "model"), _answer(4.1, "model"), _answer(4.5), _answer(6)]
-    assert _recoveries("model", faults, answers) == [pytest.approx(1.0)]
-    assert _recoveries("model", faults, answers[:3]) == [float("inf")]
+    assert measure_recoveries("model", faults, answers) == [pytest.approx(1.0)]
+    assert measure_recoveries("model", faults, answers[:3]) == [float("inf")]
 
 
 def test_recovery_of_a_pair_is_the_longest_answer_around_the_end_of_one() -> None:
     answers = [_answer(0.5, latency_s=0.1), _answer(1.1, latency_s=2.0), _answer(9, latency_s=5.0)]
-    assert _recoveries(None, [Fault(1, 2, 4)], answers) == [2.0]
+    assert measure_recoveries(None, [Fault(1, 4)], answers) == [2.0]
 
 
-def test_answers_that_hide_an_absence_are_counted() -> None:
-    faults = [Fault(killed_s=1, started_s=3, ready_s=4)]
-    assert _unmarked("model", faults, [_answer(1.5), _answer(1.6, "model"), _answer(2.9), _answer(0.9)]) == 1
-    assert _is_unanswered(_answer(0, status=503))
-    assert not _is_unanswered(Answer(0, 0, 0, 202, b"", Request("/events", b"")))
+def test_events_are_answered_by_another_status_than_rankings() -> None:
+    assert is_unanswered(_answer(0, status=503))
+    assert not is_unanswered(Answer(0, 0, 0, 202, b"", Request("/events", b"")))
 
 
 def test_a_switch_lasts_until_the_first_answer_of_the_new_version() -> None:
     answers = [_answer(0, version="b"), _answer(2.1), _answer(3, version="b"), _answer(4, version="b")]
-    assert _seconds(Switch("rollback", 2.0, "b"), answers) == pytest.approx(1.5)
+    assert measure_switch_s(Switch("rollback", 2.0, "b"), answers) == pytest.approx(1.5)
 
 
 def test_growth_leaves_out_the_first_tenth() -> None:
-    assert _growth(np.array([1, *[10] * 8, 11])) == pytest.approx(0.1)
+    assert measure_growth(np.array([1, *[10] * 8, 11])) == pytest.approx(0.1)
 
 
 def test_ndcg_of_the_best_order_is_one() -> None:
     gains = np.linspace(0.9, 0.1, 12).astype(np.float32)
-    assert _ndcg(gains, range(12)) == pytest.approx(1)
-    assert _ndcg(gains, range(11, -1, -1)) < 0.6
+    assert compute_ndcg(gains, range(12)) == pytest.approx(1)
+    assert compute_ndcg(gains, range(11, -1, -1)) < 0.6
 
 
 def test_hostile_requests_never_end_and_are_the_same_each_time() -> None:
-    first, second = (list(islice(hostile_requests(("127.0.0.1", 1)), 400)) for _ in range(2))
+    first, second = (list(islice(iter_hostile_requests(("127.0.0.1", 1)), 400)) for _ in range(2))
     assert first == second
     assert len(set(first)) > 390
 
 
 def test_generated_vectors_are_rows_of_the_contract() -> None:
-    frame = embeddings(["a", "b"], np.ones((2, 3), np.float32))
+    frame = make_two_code_embeddings(["a", "b"], np.ones((2, 3), np.float32))
     assert frame["embedding"].to_list() == [[1, 1, 1]] * 2
     assert frame["semantic_id"].n_unique() == 2

@@ -3,18 +3,18 @@
 import polars as pl
 import pytest
 
-from contracts.artifacts import new_artifact, read_lineage, read_table, verify_artifact, write_table
+from contracts.artifacts import create_artifact, read_lineage, read_table, verify_artifact, write_table
 from contracts.errors import UserError
 from contracts.tables import EVENTS, ITEMS
 
 
 def test_a_failed_step_leaves_nothing_behind_and_keeps_what_was_there(tmp_path):
     out = tmp_path / "dataset"
-    with new_artifact(out, kind="dataset", inputs={}) as artifact:
+    with create_artifact(out, kind="dataset", inputs={}) as artifact:
         (artifact.path / "a.txt").write_text("old")
 
     def fail_half_way():
-        with new_artifact(out, kind="dataset", inputs={}) as artifact:
+        with create_artifact(out, kind="dataset", inputs={}) as artifact:
             (artifact.path / "a.txt").write_text("half")
             raise RuntimeError
 
@@ -28,7 +28,7 @@ def test_a_failed_step_leaves_nothing_behind_and_keeps_what_was_there(tmp_path):
 def test_the_lineage_chain_holds_everything_upstream(tmp_path):
     for name, parent in (("first", None), ("second", "first"), ("third", "second")):
         inputs = {parent: tmp_path / parent} if parent else {}
-        with new_artifact(tmp_path / name, kind=name, inputs=inputs) as artifact:
+        with create_artifact(tmp_path / name, kind=name, inputs=inputs) as artifact:
             (artifact.path / "content").write_text(name)
             artifact.metrics["size"] = len(name)
 
@@ -53,7 +53,7 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
 
 
 def test_an_artifact_changed_after_it_was_made_is_refused(tmp_path):
-    with new_artifact(tmp_path / "a", kind="notes", inputs={}) as artifact:
+    with create_artifact(tmp_path / "a", kind="notes", inputs={}) as artifact:
         (artifact.path / "note.txt").write_text("as evaluated")
     assert verify_artifact(tmp_path / "a").kind == "notes"
     (tmp_path / "a" / "note.txt").write_text("as somebody liked it better")

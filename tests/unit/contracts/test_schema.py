@@ -14,7 +14,7 @@ def test_rows_that_break_the_contract_come_back_with_every_reason():
         {"item_id": ["a", "b", "b", "c"], "title": ["A", "B", "again", " "], "price": ["1", "x", "2", "-3"]}
     )
 
-    result = ITEMS.validate(frame)
+    result = ITEMS.validate_rows(frame)
 
     assert result.valid["item_id"].to_list() == ["a", "b"]
     assert result.valid["title"].to_list() == ["A", "again"], "the first sound row of a key is kept"
@@ -25,7 +25,7 @@ def test_rows_that_break_the_contract_come_back_with_every_reason():
 
 
 def test_a_repeated_key_is_rejected_and_the_first_row_kept():
-    result = ITEMS.validate(pl.DataFrame({"item_id": [7, 7], "title": ["first", "second"]}))
+    result = ITEMS.validate_rows(pl.DataFrame({"item_id": [7, 7], "title": ["first", "second"]}))
 
     assert result.valid["title"].to_list() == ["first"]
     assert result.rejected["reasons"].to_list() == [["duplicate key (item_id)"]]
@@ -33,11 +33,14 @@ def test_a_repeated_key_is_rejected_and_the_first_row_kept():
 
 def test_a_missing_required_column_names_itself_and_the_remedy():
     with pytest.raises(UserError, match=r"missing column\(s\) title.*data\.items\.columns"):
-        ITEMS.validate(pl.DataFrame({"item_id": ["a"]}))
+        ITEMS.validate_rows(pl.DataFrame({"item_id": ["a"]}))
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["a", "b", ""]), st.sampled_from(["click", "order", "view", None])), max_size=20)
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", ""]), st.sampled_from(["click", "order", "view", None])),
+        max_size=20,
+    )
 )
 def test_no_row_is_ever_lost(rows: list[tuple[str, str | None]]):
     frame = pl.DataFrame(
@@ -50,7 +53,7 @@ def test_no_row_is_ever_lost(rows: list[tuple[str, str | None]]):
         schema={"user_id": pl.String, "item_id": pl.String, "event_type": pl.String, "timestamp": pl.Int64},
     )
 
-    result = EVENTS.validate(frame)
+    result = EVENTS.validate_rows(frame)
 
     assert len(result.valid) + len(result.rejected) == len(frame)
     assert result.valid.select(EVENTS.key).is_duplicated().sum() == 0
@@ -61,4 +64,4 @@ def test_every_table_is_documented_and_keyed_by_its_own_columns(table):
     assert table.doc
     assert set(table.key) <= set(table.schema)
     assert all(column.doc for column in table.columns)
-    assert table.validate(table.empty()).valid.is_empty()
+    assert table.validate_rows(table.create_empty()).valid.is_empty()

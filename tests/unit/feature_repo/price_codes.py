@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feature_repo.items import Ints, ItemFeatures, Side
+from contracts.array_types import IntArray
+from feature_repo.online.item_cache import ItemAttributes, ItemFeatures
 
 _NO_PRICE = -1
 
 
-def by_price(item_ids: Sequence[str], sides: Sequence[Side]) -> Ints:
+def by_price(item_ids: Sequence[str], sides: Sequence[ItemAttributes]) -> IntArray:
     """Codes [2, N]: always 1, and the price in tenths."""
     prices = [_NO_PRICE if price is None else int(10 * price) for _, _, price in sides]
     return np.array([[1] * len(item_ids), prices], np.int64)

@@ -1,20 +1,21 @@
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from contracts.artifacts import new_artifact, read_lineage, write_table
+from contracts.artifacts import create_artifact, read_lineage, write_table
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
 from contracts.tables import INFERRED_BEHAVIORS, ITEM_EMBEDDINGS
-from feature_repo.build import build_features, vectors_to_bytes
-from feature_repo.config import FeatureConfig
-from feature_repo.histories import iter_histories
+from feature_repo.config import FeatureStoreConfig
+from feature_repo.offline.behavior_histories import iter_histories
+from feature_repo.offline.build_features import build_features, pack_vectors
 
 
 def _plain_histories(log: pl.DataFrame, length: int) -> dict[tuple[str, object], tuple[list[str], list[str]]]:
-    """The obvious way: after each moment of a user, his latest behaviours."""
+    """The obvious way: after each moment of a user, their latest behaviors."""
     found = {}
     for user_id, moment in log.select("user_id", "timestamp").unique().iter_rows():
         past = log.filter((pl.col("user_id") == user_id) & (pl.col("timestamp") <= moment))
@@ -45,16 +46,20 @@ def test_ages_count_back_from_the_moment(shop):
     assert last["history_as_of"] == last["event_timestamp"]
 
 
-def test_nothing_at_or_after_the_cutoff_is_built(shop, tmp_path):
+def test_the_snapshot_at_the_cutoff_is_served_and_none_after_it(shop, tmp_path):
     split = read_dataset(shop.dataset).split
     frame = pl.read_parquet(shop.inferred_behaviors / "inferred_behaviors.parquet")
-    planted = frame.with_columns(event_timestamp=pl.lit(split.cutoff))
-    with new_artifact(tmp_path / "inferred", kind="inferred_behaviors", inputs={}) as artifact:
-        write_table(artifact.path / "inferred_behaviors.parquet", INFERRED_BEHAVIORS, pl.concat([frame, planted]))
-    build_features(shop.dataset, shop.item_embeddings, tmp_path / "inferred", FeatureConfig(), out=tmp_path / "out")
+    at_cutoff = frame.with_columns(event_timestamp=pl.lit(split.cutoff))
+    after_cutoff = frame.with_columns(event_timestamp=pl.lit(split.cutoff + timedelta(microseconds=1)))
+    snapshots = pl.concat([frame, at_cutoff, after_cutoff])
+    with create_artifact(tmp_path / "inferred", kind="inferred_behaviors", inputs={}) as artifact:
+        write_table(artifact.path / "inferred_behaviors.parquet", INFERRED_BEHAVIORS, snapshots)
+    build_features(
+        shop.dataset, shop.item_embeddings, tmp_path / "inferred", FeatureStoreConfig(), out=tmp_path / "out"
+    )
     built = pl.read_parquet(tmp_path / "out" / "inferred_behaviors.parquet")
-    assert built["event_timestamp"].max() < split.cutoff
-    assert len(built) == len(frame)
+    assert built["event_timestamp"].max() == split.cutoff
+    assert len(built) == 2 * len(frame)
 
 
 def test_vectors_survive_as_bytes(shop):
@@ -67,22 +72,34 @@ def test_vectors_survive_as_bytes(shop):
 
 @pytest.mark.parametrize("number", [1e6, float("nan"), float("-inf")])
 def test_vectors_that_half_floats_cannot_hold_are_refused(number):
-    with pytest.raises(UserError, match=r"beyond \+-65504, or none; normalise the embeddings"):
-        vectors_to_bytes(pl.Series([[0.5, number]]))
+    with pytest.raises(UserError, match=r"beyond \+-65504, or none; normalize the embeddings"):
+        pack_vectors(pl.Series([[0.5, number]]))
 
 
 def test_features_without_any_embedding_are_refused(shop, tmp_path: Path):
     embeddings = pl.read_parquet(shop.item_embeddings / "item_embeddings.parquet").clear()
-    with new_artifact(tmp_path / "none", kind="item_embeddings", inputs={}) as artifact:
+    with create_artifact(tmp_path / "none", kind="item_embeddings", inputs={}) as artifact:
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embeddings)
     with pytest.raises(UserError, match="no item embedding in"):
-        build_features(shop.dataset, tmp_path / "none", shop.inferred_behaviors, FeatureConfig(), out=tmp_path / "out")
+        build_features(
+            shop.dataset,
+            tmp_path / "none",
+            shop.inferred_behaviors,
+            FeatureStoreConfig(),
+            out=tmp_path / "out",
+        )
 
 
 def test_two_spaces_are_refused(shop, tmp_path: Path):
     frame = pl.read_parquet(shop.inferred_behaviors / "inferred_behaviors.parquet")
-    with new_artifact(tmp_path / "inferred", kind="inferred_behaviors", inputs={}) as artifact:
+    with create_artifact(tmp_path / "inferred", kind="inferred_behaviors", inputs={}) as artifact:
         other = frame.with_columns(space=pl.lit("other"))
         write_table(artifact.path / "inferred_behaviors.parquet", INFERRED_BEHAVIORS, other)
     with pytest.raises(UserError, match="one embedding space, found"):
-        build_features(shop.dataset, shop.item_embeddings, tmp_path / "inferred", FeatureConfig(), out=tmp_path / "o")
+        build_features(
+            shop.dataset,
+            shop.item_embeddings,
+            tmp_path / "inferred",
+            FeatureStoreConfig(),
+            out=tmp_path / "o",
+        )

@@ -8,17 +8,19 @@ import pytest
 from price_codes import by_price, prices
 from pydantic import ValidationError
 
+from contracts.embedding_aspects import QUERY_ENCODER_FOLDER
 from contracts.errors import UserError
-from feature_repo.build import build_features
-from feature_repo.config import FeatureConfig
-from feature_repo.materialize import MATERIALIZED_FILE, materialize_features
-from feature_repo.online import FeatureReader
-from feature_repo.online_view import FeastView
-from feature_repo.services import register_service
-from feature_repo.store import open_store
-from feature_repo.views import BASE_SERVICE
+from feature_repo.config import FeatureStoreConfig
+from feature_repo.feast_store import open_store
+from feature_repo.feature_services import register_service
+from feature_repo.feature_views import BASE_SERVICE
+from feature_repo.offline.build_features import build_features
+from feature_repo.online.feature_reader import FeatureReader
+from feature_repo.online.materialize_features import MATERIALIZED_FILE, materialize_features
+from feature_repo.online.online_view import FeastView
+from feature_repo.online.query_encoders import locate_query_encoder
 
-CONFIG = FeatureConfig(batch_rows=2)
+CONFIG = FeatureStoreConfig(batch_rows=2)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def _change(path, **columns):
 def _prices(store):
     reader = FeatureReader(store, cached_items=10)
     wanted = [f"item_{n}" for n in range(6)]
-    return prices(asyncio.run(reader.items(wanted, service=BASE_SERVICE, dim=3, encode=by_price)))
+    return prices(asyncio.run(reader.read_items(wanted, service=BASE_SERVICE, dim=3, encode=by_price)))
 
 
 def _digests(store):
@@ -54,12 +56,6 @@ def test_only_changed_rows_are_written(features, tmp_path):
     assert {name for name, digest in _digests(store).items() if digest != before[name]} == {"items"}
 
 
-def test_everything_is_written_on_demand(features, tmp_path):
-    materialize_features(features, CONFIG, store=tmp_path / "store")
-    again = materialize_features(features, CONFIG.model_copy(update={"rewrite": True}), store=tmp_path / "store")
-    assert again["item_knowledge_written"] == 6
-
-
 def test_what_was_lost_or_spoilt_in_the_store_is_mended(features, tmp_path):
     store = tmp_path / "store"
     materialize_features(features, CONFIG, store=store)
@@ -72,7 +68,7 @@ def test_what_was_lost_or_spoilt_in_the_store_is_mended(features, tmp_path):
 
 def test_a_killed_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
     store = tmp_path / "store"
-    original, calls = FeastView.write, []
+    original, calls = FeastView.write_rows, []
 
     def dies(view, rows):
         calls.append(view.name)
@@ -80,18 +76,22 @@ def test_a_killed_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         original(view, rows)
 
-    monkeypatch.setattr(FeastView, "write", dies)
+    monkeypatch.setattr(FeastView, "write_rows", dies)
     with pytest.raises(KeyboardInterrupt):
         materialize_features(features, CONFIG, store=store)
     assert not (store / MATERIALIZED_FILE).exists(), "readers keep what they have"
-    monkeypatch.setattr(FeastView, "write", original)
+    monkeypatch.setattr(FeastView, "write_rows", original)
     again = materialize_features(features, CONFIG, store=store)
     assert (again["user_behaviors_unchanged"], again["items_unchanged"], again["items_written"]) == (3, 2, 4)
 
 
 def test_a_row_that_did_not_arrive_is_an_error(features, tmp_path, monkeypatch):
-    original = FeastView.write
-    monkeypatch.setattr(FeastView, "write", lambda view, rows: original(view, rows.select([False, True][: len(rows)])))
+    original = FeastView.write_rows
+    monkeypatch.setattr(
+        FeastView,
+        "write_rows",
+        lambda view, rows: original(view, rows.select_rows([False, True][: len(rows)])),
+    )
     with pytest.raises(RuntimeError, match=r"1 of 1 rows of 'user_behaviors' are not in the online store"):
         materialize_features(features, CONFIG, store=tmp_path / "store")
 
@@ -102,7 +102,7 @@ def test_old_and_new_space_lie_side_by_side(shop, features, tmp_path):
     register_service(store, "ranker_old", space="sample-space", description="test")
     reader = FeatureReader(store, cached_items=10)
     wanted = ["item_3", "item_5"]
-    old = asyncio.run(reader.items(wanted, service="ranker_old", dim=3, encode=by_price))
+    old = asyncio.run(reader.read_items(wanted, service="ranker_old", dim=3, encode=by_price))
     inputs = [shutil.copytree(path, tmp_path / path.name) for path in shop[:3]]
     turned = pl.col("embedding").list.reverse()
     _change(inputs[1] / "item_embeddings.parquet", space=pl.lit("new-space"), embedding=turned)
@@ -111,20 +111,39 @@ def test_old_and_new_space_lie_side_by_side(shop, features, tmp_path):
     materialize_features(tmp_path / "new", CONFIG, store=store)
     register_service(store, "ranker_new", space="new-space", description="test")
     for service, vectors in {"ranker_old": old.vectors, "ranker_new": old.vectors[:, ::-1]}.items():
-        found = asyncio.run(reader.items(wanted, service=service, dim=3, encode=by_price))
+        found = asyncio.run(reader.read_items(wanted, service=service, dim=3, encode=by_price))
         assert found.vectors.tolist() == vectors.tolist()
+
+
+def test_the_query_encoder_of_a_space_comes_with_its_vectors(shop, tmp_path):
+    embeddings = shutil.copytree(shop.item_embeddings, tmp_path / "embeddings")
+    encoder = embeddings / QUERY_ENCODER_FOLDER
+    encoder.mkdir()
+    for content in ("first", "first", "mended"):
+        (encoder / "graph").write_text(content)
+        build_features(
+            shop.dataset, embeddings, shop.inferred_behaviors, CONFIG, out=tmp_path / "with_encoder"
+        )
+        materialize_features(tmp_path / "with_encoder", CONFIG, store=tmp_path / "store")
+        installed = locate_query_encoder(tmp_path / "store", "sample-space")
+        assert (installed / "graph").read_text() == content
+    # Features without one leave that of the space where it is.
+    materialize_features(shop.features, CONFIG, store=tmp_path / "store")
+    assert (installed / "graph").is_file()
+    materialize_features(shop.features, CONFIG, store=tmp_path / "other")
+    assert not locate_query_encoder(tmp_path / "other", "sample-space").exists()
 
 
 def test_sqlite_takes_one_writer():
     with pytest.raises(ValidationError, match="SQLite takes one writer"):
-        FeatureConfig(processes=2)
+        FeatureStoreConfig(processes=2)
     with pytest.raises(ValidationError, match="engine = ray: SQLite takes one writer"):
-        FeatureConfig(engine="ray")
+        FeatureStoreConfig(engine="ray")
 
 
 def test_without_ray_its_engine_says_what_to_do(features, tmp_path):
     if find_spec("ray"):
         pytest.skip("Ray is installed here")
-    config = FeatureConfig(engine="ray", online_store="redis", redis_connection="127.0.0.1:1")
+    config = FeatureStoreConfig(engine="ray", online_store="redis", redis_connection="127.0.0.1:1")
     with pytest.raises(UserError, match="install the extra `ray`"):
         materialize_features(features, config, store=tmp_path / "store")

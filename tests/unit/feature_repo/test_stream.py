@@ -9,19 +9,19 @@ import polars as pl
 import pytest
 
 from contracts.errors import UserError
-from feature_repo.config import FeatureConfig
-from feature_repo.histories import iter_histories
-from feature_repo.materialize import materialize_features
-from feature_repo.online import FeatureReader
-from feature_repo.stream import Behavior, History, HistoryWriter, merge
-from feature_repo.views import BASE_SERVICE
+from feature_repo.config import FeatureStoreConfig
+from feature_repo.feature_views import BASE_SERVICE
+from feature_repo.offline.behavior_histories import iter_histories
+from feature_repo.online.feature_reader import FeatureReader
+from feature_repo.online.history_writer import Behavior, History, HistoryWriter, merge_history
+from feature_repo.online.materialize_features import materialize_features
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 def filled(shop, tmp_path):
-    materialize_features(shop.features, FeatureConfig(history_length=4), store=tmp_path)
+    materialize_features(shop.features, FeatureStoreConfig(history_length=4), store=tmp_path)
     return tmp_path
 
 
@@ -29,18 +29,20 @@ def read(store, user):
     async def reading():
         reader = FeatureReader(store, cached_items=4)
         try:
-            return await reader.user(user, service=BASE_SERVICE)
+            return await reader.read_user(user, service=BASE_SERVICE)
         finally:
             await reader.close()
 
     return asyncio.run(reading())
 
 
-def test_what_a_user_does_stands_first_in_his_history(filled):
+def test_what_a_user_does_stands_first_in_their_history(filled):
     before = read(filled, "user_0")
     with closing(HistoryWriter(filled)) as writer:
-        writer.add([Behavior("user_0", "item_5", "click", NOW), Behavior("nobody yet", "item_1", "order", NOW)])
-        writer.add([Behavior("user_0", "item_2", "cart", NOW + timedelta(minutes=1))])
+        writer.queue_behaviors(
+            [Behavior("user_0", "item_5", "click", NOW), Behavior("nobody yet", "item_1", "order", NOW)]
+        )
+        writer.queue_behaviors([Behavior("user_0", "item_2", "cart", NOW + timedelta(minutes=1))])
     after = read(filled, "user_0")
     assert after.history_item_ids == ["item_2", "item_5", *before.history_item_ids[:2]]
     assert after.history_event_types[:2] == ["cart", "click"]
@@ -55,23 +57,35 @@ def test_what_a_user_does_stands_first_in_his_history(filled):
 def test_a_history_told_in_parts_is_the_one_that_is_built_from_all():
     start = datetime(2026, 1, 1, tzinfo=UTC)
     told = [
-        Behavior("u", f"i{number * 7 % 5}", "click", start + timedelta(seconds=number // 2)) for number in range(12)
+        Behavior(
+            "u",
+            f"i{number * 7 % 5}",
+            "click",
+            start + timedelta(seconds=number // 2, microseconds=number % 4),
+        )
+        for number in range(12)
     ]
     history = History([], [], [])
     for first in range(0, 12, 5):
-        history = merge(history, told[first : first + 5], 8)
+        history = merge_history(history, told[first : first + 5], 8)
     frame = pl.DataFrame(told, schema=["user_id", "item_id", "event_type", "timestamp"], orient="row")
     built = next(iter_histories(frame.unique(), history_length=8, batch_rows=100))
     last = built.sort("event_timestamp").row(-1, named=True)
     assert list(history.item_ids) == last["history_item_ids"]
-    assert [history.seconds[0] - seconds for seconds in history.seconds] == last["history_ages_s"]
+    seconds = [time_us // 1_000_000 for time_us in history.times_us]
+    assert [seconds[0] - second for second in seconds] == last["history_ages_s"]
+    assert [time_us % 1_000_000 for time_us in history.times_us] == last["history_micros"]
 
 
 def test_what_is_sent_twice_or_late_stands_once_and_in_its_place():
-    late, new = (Behavior("u", item, "click", NOW + timedelta(hours=hours)) for item, hours in (("b", -1), ("c", 1)))
-    history = merge(History(["a"], ["click"], [int(NOW.timestamp())]), [new, new, late], 10)
+    late, new = (
+        Behavior("u", item, "click", NOW + timedelta(hours=hours)) for item, hours in (("b", -1), ("c", 1))
+    )
+    history = merge_history(
+        History(["a"], ["click"], [int(NOW.timestamp()) * 1_000_000]), [new, new, late], 10
+    )
     assert list(history.item_ids) == ["c", "a", "b"]
-    assert list(merge(history, [late], 2).item_ids) == ["c", "a"]
+    assert list(merge_history(history, [late], 2).item_ids) == ["c", "a"]
 
 
 def test_a_store_that_fails_loses_nothing_but_the_freshness(filled, monkeypatch):
@@ -87,9 +101,9 @@ def test_a_store_that_fails_loses_nothing_but_the_freshness(filled, monkeypatch)
     with closing(HistoryWriter(filled, on_loss=lambda count: (counts.append(count), lost.set()))) as writer:
         original = writer._store.write_to_online_store
         monkeypatch.setattr(writer._store, "write_to_online_store", broken)
-        writer.add([Behavior("user_0", "new", "click", NOW)])
+        writer.queue_behaviors([Behavior("user_0", "new", "click", NOW)])
         assert lost.wait(30)
-        writer.add([Behavior("user_1", "new", "click", NOW)])
+        writer.queue_behaviors([Behavior("user_1", "new", "click", NOW)])
     assert counts == [1]
     assert read(filled, "user_0").history_item_ids[0] != "new"
     assert read(filled, "user_1").history_item_ids[0] == "new"

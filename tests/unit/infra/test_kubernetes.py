@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.config import CONFIG_ENV, ServingConfig
+from serving.config import CONFIG_ENV, KEEP_ALIVE_S, ServingConfig
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("base", "overlays/local", "overlays/production")
@@ -30,7 +30,9 @@ def build(folder: str) -> tuple[Manifest, ...]:
 def pods(folder: str) -> dict[str, Manifest]:
     """Pod specs by workload name."""
     return {
-        m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in build(folder) if "template" in m.get("spec", {})
+        m["metadata"]["name"]: m["spec"]["template"]["spec"]
+        for m in build(folder)
+        if "template" in m.get("spec", {})
     }
 
 
@@ -130,8 +132,8 @@ def test_the_serving_config_is_valid_and_agrees_with_the_manifests(folder: str) 
     assert environment[CONFIG_ENV] == "/etc/reaseq/serving.json"
     arguments = dict(itertools.pairwise(gateway["args"]))
     assert arguments["--port"] == str(gateway["ports"][0]["containerPort"]) == str(config.gateway.port)
-    assert arguments["--timeout-keep-alive"] == str(config.gateway.keep_alive_s)
-    assert f"--model-repository={config.models}" in triton["args"]
+    assert arguments["--timeout-keep-alive"] == str(KEEP_ALIVE_S)
+    assert f"--model-repository={config.model_repository}" in triton["args"]
     ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
     assert ports == {
         "http": config.triton.http_port,
@@ -142,7 +144,9 @@ def test_the_serving_config_is_valid_and_agrees_with_the_manifests(folder: str) 
     assert (config.triton.backend == "python") == triton["image"].startswith("reaseq-triton:")
 
 
-@pytest.mark.skipif(not (ROOT / "serving/gateway.py").exists(), reason="the gateway is not there yet")
+@pytest.mark.skipif(
+    not (ROOT / "serving/gateway/gateway_app.py").exists(), reason="the gateway is not there yet"
+)
 def test_the_gateway_that_is_started_exists() -> None:
     module, _, name = pods("base")["gateway"]["containers"][0]["args"][2].partition(":")
     source = (ROOT / (module.replace(".", "/") + ".py")).read_text()

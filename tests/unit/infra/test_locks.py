@@ -28,7 +28,13 @@ def pins(lock: str) -> dict[str, str]:
 def wanted(extra: str) -> list[Requirement]:
     """An extra's requirements, with those of the extras that it names."""
     requirements = [Requirement(text) for text in project()["optional-dependencies"][extra]]
-    nested = [inner for r in requirements if r.name == "reaseq" for name in sorted(r.extras) for inner in wanted(name)]
+    nested = [
+        inner
+        for r in requirements
+        if r.name == "reaseq"
+        for name in sorted(r.extras)
+        for inner in wanted(name)
+    ]
     return [r for r in requirements if r.name != "reaseq"] + nested
 
 
@@ -37,11 +43,15 @@ def test_lock_satisfies_its_extras(lock: str) -> None:
     requirements = wanted(lock) + (wanted("main") if lock == "dev" else [])
     # The local Triton cannot hold the project's own dependencies (numpy < 2).
     requirements += [] if lock == "triton" else [Requirement(text) for text in project()["dependencies"]]
-    wrong = [str(r) for r in requirements if not r.specifier.contains(pins(lock).get(canonicalize_name(r.name), ""))]
+    wrong = [
+        str(r)
+        for r in requirements
+        if not r.specifier.contains(pins(lock).get(canonicalize_name(r.name), ""))
+    ]
     assert wrong == [], "run scripts/lock.sh"
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "vllm-cpu", "ranker-peers", "fuzz"])
+@pytest.mark.parametrize("lock", [*LOCKS, "vllm-cpu", "ranker-peers", "fuzz", "docs"])
 def test_lock_holds_versions_only(lock: str) -> None:
     for line in (ROOT / f"requirements/{lock}.lock").read_text().splitlines():
         requirement = line.split("#")[0].strip()
@@ -55,7 +65,11 @@ def test_torch_is_pinned_without_a_build_label() -> None:
 @pytest.mark.parametrize("lock", ["main", "dev", "ray"])
 def test_cuda_is_left_to_the_torch_that_is_installed(lock: str) -> None:
     # nvidia-ml-py is BentoML's: a small binding without libraries.
-    cuda = [name for name in pins(lock) if name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"]
+    cuda = [
+        name
+        for name in pins(lock)
+        if name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"
+    ]
     assert cuda == ["tritonclient"]
 
 

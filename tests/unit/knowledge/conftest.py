@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from contracts.artifacts import new_artifact, write_json, write_table
+from contracts.artifacts import create_artifact, write_json, write_table
 from contracts.tables import EVENTS, ITEMS
-from models.knowledge.teachers.base import Price, Request, Response
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,7 +21,11 @@ SHOP = [
         "category": "Cables > USB Cables",
         "brand": "Bright",
     },
-    {"item_id": "b", "title": "Hushwell Video Baby Monitor, night vision", "category": "Baby > Sleep > Monitors"},
+    {
+        "item_id": "b",
+        "title": "Hushwell Video Baby Monitor, night vision",
+        "category": "Baby > Sleep > Monitors",
+    },
     {
         "item_id": "c",
         "title": "Wired Earbuds for running",
@@ -42,10 +46,12 @@ def write_dataset(tmp_path: Path) -> WriteDataset:
         out = tmp_path / f"dataset-{len(list(tmp_path.iterdir()))}"
         frame = pl.DataFrame(list(items), schema={name: ITEMS.schema[name] for name in ITEMS.schema})
         event = {"user_id": "u", "timestamp": START, "item_id": items[0]["item_id"], "event_type": "click"}
-        with new_artifact(out, kind="dataset", inputs={}) as artifact:
+        with create_artifact(out, kind="dataset", inputs={}) as artifact:
             write_table(artifact.path / "items.parquet", ITEMS, frame)
             write_table(artifact.path / "events.parquet", EVENTS, pl.DataFrame([event]))
-            write_json(artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START))
+            write_json(
+                artifact.path / "split.json", dict.fromkeys(("train_end", "validation_end", "cutoff"), START)
+            )
         return out
 
     return write
@@ -55,14 +61,14 @@ class ScriptedTeacher:
     """Answers by a function of the request; keeps what it was asked."""
 
     name = "scripted-1"
-    price = Price(1.0, 2.0)
+    price = TokenPrice(1.0, 2.0)
 
-    def __init__(self, script: Callable[[Request], Response]) -> None:
+    def __init__(self, script: Callable[[TeacherRequest], TeacherResponse]) -> None:
         self.script = script
-        self.asked: list[Request] = []
+        self.asked: list[TeacherRequest] = []
         self.sampling: dict[str, Any] = {}
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Response]:
+    def answer_batch(self, requests: Sequence[TeacherRequest]) -> Iterator[TeacherResponse]:
         # Backwards: answers may come in any order.
         for number, request in reversed(list(enumerate(requests))):
             self.asked.append(request)

@@ -16,19 +16,20 @@ from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.shards import Shard
 from contracts.tables import KNOWLEDGE
-from models.knowledge import distill
-from models.knowledge.agents import review
-from models.knowledge.agents.roles import Plan
+from models.knowledge.agents import record_review as review
+from models.knowledge.agents.agent_roles import CategoryPlan
 from models.knowledge.config import BudgetConfig, HandbookTeacherConfig, KnowledgeConfig
-from models.knowledge.distill import distill_knowledge
-from models.knowledge.merge import merge_knowledge
-from models.knowledge.teachers.base import Request, Response
-from models.knowledge.teachers.handbook import HandbookTeacher
+from models.knowledge.distillation import distill_knowledge as distill
+from models.knowledge.distillation import item_batches
+from models.knowledge.distillation.distill_knowledge import distill_knowledge
+from models.knowledge.distillation.merge_knowledge import merge_knowledge
+from models.knowledge.teachers.handbook_teacher import HandbookTeacher
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
 
 
 @cache
 def handbook() -> HandbookTeacher:
-    return HandbookTeacher(HandbookTeacherConfig(encoder=None))
+    return HandbookTeacher(HandbookTeacherConfig())
 
 
 @pytest.fixture
@@ -37,14 +38,16 @@ def teachers(monkeypatch, scripted):
     built = []
 
     def build(config):
-        built.append(scripted(lambda request: next(iter(handbook().answer([request])))))
+        built.append(scripted(lambda request: next(iter(handbook().answer_batch([request])))))
         return built[-1]
 
     monkeypatch.setattr(distill, "build_teacher", build)
     return built
 
 
-def run(dataset: Path, out: Path, cache: str = "cache", config: KnowledgeConfig | None = None, **options) -> Path:
+def run(
+    dataset: Path, out: Path, cache: str = "cache", config: KnowledgeConfig | None = None, **options
+) -> Path:
     distill_knowledge(dataset, config or KnowledgeConfig(), cache=out.parent / cache, out=out, **options)
     return out
 
@@ -63,14 +66,20 @@ def traces(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "traces.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_an_unchanged_product_is_taken_over_without_a_question(tmp_path, write_dataset, shop, teachers) -> None:
+def test_an_unchanged_product_is_taken_over_without_a_question(
+    tmp_path, write_dataset, shop, teachers
+) -> None:
     first = run(write_dataset(shop), tmp_path / "first")
     shop[0] |= {"description": "Now also in red.", "price": 3.0}
     shop[1] |= {"price": 9.0}
-    changed = write_dataset([*shop, {"item_id": "e", "title": "Nylon Dog Leash", "category": "Pets > Leashes"}])
+    changed = write_dataset(
+        [*shop, {"item_id": "e", "title": "Nylon Dog Leash", "category": "Pets > Leashes"}]
+    )
     second = run(changed, tmp_path / "second", cache="empty", previous=first)
     whole = run(changed, tmp_path / "whole", cache="other")
-    titles = {request.given.product.title for request in teachers[1].asked if request.agent != "planner"}
+    titles = {
+        request.agent_input.product.title for request in teachers[1].asked if request.agent != "planner"
+    }
     assert titles == {shop[0]["title"], "Nylon Dog Leash"}
     assert_frame_equal(table(second), table(whole))
     assert traces(second) == traces(whole)
@@ -86,7 +95,7 @@ def test_another_recipe_takes_nothing_over(
     dataset = write_dataset(shop)
     first = run(dataset, tmp_path / "first")
     if change == "rules":
-        monkeypatch.setattr("models.knowledge.cache.RULES", review.RULES + 1)
+        monkeypatch.setattr("models.knowledge.cache.workspace_cache.RULES_VERSION", review.RULES_VERSION + 1)
     else:
         monkeypatch.setattr(scripted, "name", "scripted-2")
     second = run(dataset, tmp_path / "second", previous=first)
@@ -95,11 +104,17 @@ def test_another_recipe_takes_nothing_over(
     assert bool(teachers[1].asked) == (change == "teacher")
 
 
-def test_invalid_items_are_not_taken_over(tmp_path, write_dataset, shop, teachers, scripted, monkeypatch) -> None:
+def test_invalid_items_are_not_taken_over(
+    tmp_path, write_dataset, shop, teachers, scripted, monkeypatch
+) -> None:
     dataset = write_dataset(shop)
     generous = KnowledgeConfig(max_invalid_rate=1)
     with monkeypatch.context() as patch:
-        patch.setattr(distill, "build_teacher", lambda config: scripted(lambda request: Response(0, "", error="down")))
+        patch.setattr(
+            distill,
+            "build_teacher",
+            lambda config: scripted(lambda request: TeacherResponse(0, "", error="down")),
+        )
         first = run(dataset, tmp_path / "first", config=generous)
     second = run(dataset, tmp_path / "second", previous=first)
     assert table(first)["status"].unique().to_list() == ["invalid"]
@@ -107,10 +122,13 @@ def test_invalid_items_are_not_taken_over(tmp_path, write_dataset, shop, teacher
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 5])
-def test_shards_make_the_table_of_one_worker(tmp_path, write_dataset, shop, teachers, num_shards: int) -> None:
+def test_shards_make_the_table_of_one_worker(
+    tmp_path, write_dataset, shop, teachers, monkeypatch, num_shards: int
+) -> None:
     items = [{**item, "item_id": f"{item['item_id']}{number}"} for number in range(5) for item in shop]
     dataset = write_dataset(items)
-    config = KnowledgeConfig(batch_items=3)
+    monkeypatch.setattr(item_batches, "BATCH_ITEMS", 3)
+    config = KnowledgeConfig()
     whole = run(dataset, tmp_path / "whole", config=config)
     shards = [
         run(dataset, tmp_path / f"shard{n}", cache=f"cache{n}", config=config, shard=Shard(n, num_shards))
@@ -128,11 +146,13 @@ def test_shards_make_the_table_of_one_worker(tmp_path, write_dataset, shop, teac
     assert merged.labels["teacher"] == one.labels["teacher"]
 
 
-def test_shards_that_share_a_cache_ask_nothing_twice_but_plans(tmp_path, write_dataset, shop, teachers) -> None:
+def test_shards_that_share_a_cache_ask_nothing_twice_but_plans(
+    tmp_path, write_dataset, shop, teachers
+) -> None:
     dataset = write_dataset(shop)
     for number in range(2):
         run(dataset, tmp_path / f"shard{number}", shard=Shard(number, 2))
-    asked = [(request.agent, request.given) for teacher in teachers for request in teacher.asked]
+    asked = [(request.agent, request.agent_input) for teacher in teachers for request in teacher.asked]
     assert len(asked) == len(set(asked)), "one after the other they even share the plans"
 
 
@@ -145,13 +165,18 @@ def test_shards_that_are_answered_otherwise_agree_on_one_plan(
     dataset, config = write_dataset(items), KnowledgeConfig()
     both_asked, asked = Barrier(2, timeout=60), []
 
-    def sample(request: Request) -> Response:
+    def sample(request: TeacherRequest) -> TeacherResponse:
         asked.append(request)
         if request.agent != "planner":
-            return next(iter(handbook().answer([request])))
+            return next(iter(handbook().answer_batch([request])))
         if not request.attempt and both_asked.wait() == 0 and broken:
-            return Response(0, "rubbish")
-        return Response(0, Plan(reasoning=uuid4().hex, product_kind="cable", focus=(), pitfalls=()).model_dump_json())
+            return TeacherResponse(0, "rubbish")
+        return TeacherResponse(
+            0,
+            CategoryPlan(
+                reasoning=uuid4().hex, product_kind="cable", focus=(), pitfalls=()
+            ).model_dump_json(),
+        )
 
     monkeypatch.setattr(distill, "build_teacher", lambda config: scripted(sample))
     with ThreadPoolExecutor(2) as threads:
@@ -164,7 +189,10 @@ def test_shards_that_are_answered_otherwise_agree_on_one_plan(
     num_asked = len(asked)
     whole = run(dataset, tmp_path / "whole")
     assert len(asked) == num_asked, "one worker goes on from the same plan"
-    assert (table(whole).equals(table(tmp_path / "merged")), traces(whole)) == (True, traces(tmp_path / "merged"))
+    assert (table(whole).equals(table(tmp_path / "merged")), traces(whole)) == (
+        True,
+        traces(tmp_path / "merged"),
+    )
 
 
 def test_wrong_shards_are_named(tmp_path, write_dataset, shop, teachers) -> None:
@@ -173,11 +201,13 @@ def test_wrong_shards_are_named(tmp_path, write_dataset, shop, teachers) -> None
     with pytest.raises(UserError, match="0/1 are needed"):
         merge_knowledge(dataset, [first], config, cache=tmp_path / "cache", out=tmp_path / "merged")
     with pytest.raises(UserError, match="not a shard of the knowledge on"):
-        merge_knowledge(write_dataset(shop[:2]), [first, first], config, cache=tmp_path, out=tmp_path / "merged")
+        merge_knowledge(
+            write_dataset(shop[:2]), [first, first], config, cache=tmp_path, out=tmp_path / "merged"
+        )
     for text in ("2/2", "x", "0", "-1/2"):
         with pytest.raises(UserError, match="number/total"):
-            Shard.parse(text)
-    assert Shard.parse("1/2") == Shard(1, 2)
+            Shard.parse_shard(text)
+    assert Shard.parse_shard("1/2") == Shard(1, 2)
 
 
 def test_the_gate_on_coverage_looks_at_all_shards_together(tmp_path, write_dataset, shop, teachers) -> None:
@@ -196,13 +226,13 @@ def test_a_spent_budget_leaves_the_cache_and_no_artifact(tmp_path, write_dataset
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
     run(dataset, tmp_path / "out")
-    questions = [(request.agent, request.given) for teacher in teachers for request in teacher.asked]
+    questions = [(request.agent, request.agent_input) for teacher in teachers for request in teacher.asked]
     assert len(questions) == len(set(questions)), "nothing is paid twice"
 
 
 def test_shards_share_the_budget() -> None:
     budget = BudgetConfig(max_requests=6, max_money=1.0, max_hours=3)
-    shares = [budget.share(number, 4) for number in range(4)]
+    shares = [budget.share_for_shard(number, 4) for number in range(4)]
     assert [share.max_requests for share in shares] == [2, 2, 1, 1]
     assert {(share.max_tokens, share.max_money, share.max_hours) for share in shares} == {(None, 0.25, 3)}
 

@@ -10,39 +10,46 @@ import pytest
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
 from contracts.shards import Shard
-from models.knowledge import distill
-from models.knowledge.books import Book, Spent, read_books
 from models.knowledge.config import BudgetConfig, HandbookTeacherConfig, KnowledgeConfig
-from models.knowledge.distill import distill_knowledge
-from models.knowledge.merge import merge_knowledge
-from models.knowledge.teachers.base import Request, Response
-from models.knowledge.teachers.handbook import HandbookTeacher
+from models.knowledge.costs.spending_history import Spending, SpendingRecord, sum_spending_records
+from models.knowledge.distillation import distill_knowledge as distill
+from models.knowledge.distillation.distill_knowledge import distill_knowledge
+from models.knowledge.distillation.merge_knowledge import merge_knowledge
+from models.knowledge.teachers.handbook_teacher import HandbookTeacher
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
 
 TEACHER = "0123456789abcdef"
 
 
-def test_a_book_that_was_never_closed_is_read(tmp_path: Path) -> None:
-    first, second, other = (Book(tmp_path, teacher) for teacher in (TEACHER, TEACHER, "f" * 16))
+def test_a_spending_record_that_was_never_closed_is_read(tmp_path: Path) -> None:
+    first, second, other = (SpendingRecord(tmp_path, teacher) for teacher in (TEACHER, TEACHER, "f" * 16))
     for number in (1, 2):
-        first.note("planner", Spent(number, 10 * number, number, 0.5 * number, 0.25 * number))
-    first.note("critic", Spent(1, 5, 5, 1.0, 0.0))
-    second.note("planner", Spent(1, 1, 1, 1.0, 1.0))
-    other.note("planner", Spent(100))
-    assert read_books(tmp_path, TEACHER) == {"planner": Spent(3, 21, 3, 2.0, 1.5), "critic": Spent(1, 5, 5, 1.0, 0.0)}
+        first.write_agent_spending(
+            "planner", Spending(number, 10 * number, number, 0.5 * number, 0.25 * number)
+        )
+    first.write_agent_spending("critic", Spending(1, 5, 5, 1.0, 0.0))
+    second.write_agent_spending("planner", Spending(1, 1, 1, 1.0, 1.0))
+    other.write_agent_spending("planner", Spending(100))
+    assert sum_spending_records(tmp_path, TEACHER) == {
+        "planner": Spending(3, 21, 3, 2.0, 1.5),
+        "critic": Spending(1, 5, 5, 1.0, 0.0),
+    }
     (torn,) = tmp_path.glob("f*.book")
     os.truncate(torn, torn.stat().st_size - 1)
-    assert read_books(tmp_path, "f" * 16) == {}
-    assert read_books(tmp_path / "none", TEACHER) == {}
+    assert sum_spending_records(tmp_path, "f" * 16) == {}
+    assert sum_spending_records(tmp_path / "none", TEACHER) == {}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, scripted: Any) -> list[Request]:
+def asked(monkeypatch: pytest.MonkeyPatch, scripted: Any) -> list[TeacherRequest]:
     """All requests; each answer costs 1000 tokens in, 500 out, half a second."""
     handbook, requests = HandbookTeacher(HandbookTeacherConfig()), []
 
-    def answer(request: Request) -> Response:
+    def answer(request: TeacherRequest) -> TeacherResponse:
         requests.append(request)
-        return next(iter(handbook.answer([request])))._replace(tokens_in=1000, tokens_out=500, seconds=0.5)
+        return next(iter(handbook.answer_batch([request])))._replace(
+            tokens_in=1000, tokens_out=500, seconds=0.5
+        )
 
     monkeypatch.setattr(distill, "build_teacher", lambda config: scripted(answer))
     return requests

@@ -5,17 +5,24 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from contracts.artifacts import new_artifact, write_table
+from contracts.artifacts import create_artifact, write_table
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
-from models.knowledge import distill
-from models.knowledge.agents.roles import AttributeFindings, DemandFindings, Edition, Objection, Plan, Review
+from models.knowledge.agents.agent_roles import (
+    AttributeFindings,
+    CategoryPlan,
+    CriticReview,
+    DemandFindings,
+    EditedRecord,
+    Objection,
+)
 from models.knowledge.config import KnowledgeConfig
-from models.knowledge.distill import distill_knowledge
-from models.knowledge.neighbours import find_neighbours
-from models.knowledge.schema import Claim
-from models.knowledge.show import describe_item
-from models.knowledge.teachers.base import Request, Response
+from models.knowledge.distillation import distill_knowledge as distill
+from models.knowledge.distillation.describe_item import describe_item
+from models.knowledge.distillation.distill_knowledge import distill_knowledge
+from models.knowledge.embedding.nearest_items import find_neighbors
+from models.knowledge.knowledge_schema import Claim
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
 from pipelines.config import load_config
 from reaseq.cli import main
 from tests.unit.knowledge.conftest import START
@@ -27,37 +34,46 @@ def claim(text: str, evidence: str = "why not", source: str = "reasoning") -> Cl
     return Claim(text=text, evidence=evidence, source=source, confidence=0.5)
 
 
-def answer(request: Request) -> Response:
+def answer(request: TeacherRequest) -> TeacherResponse:
     """A team whose every text tries to command the terminal."""
-    if request.answer is Plan:
-        made = Plan(reasoning=f"the plan {HOSTILE}", product_kind="cable", focus=(), pitfalls=())
-    elif request.answer is DemandFindings:
+    if request.answer_type is CategoryPlan:
+        made = CategoryPlan(reasoning=f"the plan {HOSTILE}", product_kind="cable", focus=(), pitfalls=())
+    elif request.answer_type is DemandFindings:
         demands = (claim("charge a phone"), claim("fly to the moon"), claim("no reason", evidence=""))
         made = DemandFindings(
-            reasoning="demand side", recognised=True, summary="A cable.", demands=demands, audiences=(), scenarios=()
+            reasoning="demand side",
+            recognized=True,
+            summary="A cable.",
+            demands=demands,
+            audiences=(),
+            scenarios=(),
         )
-    elif request.answer is AttributeFindings:
+    elif request.answer_type is AttributeFindings:
         attributes = (claim("braided", "braided", "catalogue"), claim("gold", "made of gold", "catalogue"))
         made = AttributeFindings(
             reasoning="product side",
-            recognised=True,
+            recognized=True,
             attributes=attributes,
             complements=(),
             substitutes=(),
             lifecycle=(),
         )
-    elif request.answer is Review:
-        objection = Objection(facet="demands", number=1, problem=f"cables do not fly {HOSTILE}", remedy="drop")
-        made = Review(reasoning="critic", objections=(objection,))
+    elif request.answer_type is CriticReview:
+        objection = Objection(
+            facet="demands", number=1, problem=f"cables do not fly {HOSTILE}", remedy="drop"
+        )
+        made = CriticReview(reasoning="critic", objections=(objection,))
     else:
-        made = Edition(reasoning="editor", record=request.given.record)
-    return Response(0, made.model_dump_json())
+        made = EditedRecord(reasoning="editor", record=request.agent_input.record)
+    return TeacherResponse(0, made.model_dump_json())
 
 
 @pytest.fixture
 def knowledge(tmp_path, write_dataset, shop, scripted, monkeypatch) -> Path:
     monkeypatch.setattr(distill, "build_teacher", lambda config: scripted(answer))
-    distill_knowledge(write_dataset(shop), KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge")
+    distill_knowledge(
+        write_dataset(shop), KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge"
+    )
     return tmp_path / "knowledge"
 
 
@@ -108,7 +124,7 @@ def write_embeddings(out: Path) -> Path:
             "event_timestamp": START,
         }
     )
-    with new_artifact(out, kind="item_embeddings", inputs={}) as artifact:
+    with create_artifact(out, kind="item_embeddings", inputs={}) as artifact:
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, frame)
     return out
 
@@ -116,14 +132,14 @@ def write_embeddings(out: Path) -> Path:
 def test_nearest_items(tmp_path: Path, write_dataset, shop) -> None:
     dataset = write_dataset(shop)
     write_embeddings(tmp_path / "embeddings")
-    near = find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "a", count=3)
+    near = find_neighbors(tmp_path / "embeddings", dataset / "items.parquet", "a", count=3)
     assert near["item_id"].to_list() == ["b", "c", "d"]
     assert near["cosine"].to_list() == pytest.approx([0.8, 0.0, -1.0])
     assert near["title"][0] == shop[1]["title"]
     with pytest.raises(UserError, match="--count 0"):
-        find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "a", count=0)
+        find_neighbors(tmp_path / "embeddings", dataset / "items.parquet", "a", count=0)
     with pytest.raises(UserError, match="no item 'q'"):
-        find_neighbours(tmp_path / "embeddings", dataset / "items.parquet", "q")
+        find_neighbors(tmp_path / "embeddings", dataset / "items.parquet", "q")
 
 
 def test_the_verb_finds_what_the_last_run_made(tmp_path, write_dataset, shop, knowledge, capsys) -> None:
@@ -136,7 +152,7 @@ def test_the_verb_finds_what_the_last_run_made(tmp_path, write_dataset, shop, kn
         folder.rename(steps / place)
     assert main(["knowledge", "show", "a", *workspace]) == 0
     assert "objected to: demands 'fly to the moon'" in capsys.readouterr().out
-    assert main(["knowledge", "neighbours", "a", "--count", "2", *workspace]) == 0
+    assert main(["knowledge", "neighbors", "a", "--count", "2", *workspace]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"0.800  b  {shop[1]['title']}  [Baby")
     assert second.startswith("0.000  c  ")

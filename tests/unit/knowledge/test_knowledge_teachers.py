@@ -9,34 +9,42 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.tiny_model import make_tiny_model
+from benchmarks.knowledge.tiny_model import make_tiny_model
 from contracts.errors import UserError
-from models.knowledge.agents.roles import DEMAND_ANALYST, PLANNER, Assignment, CategoryBrief, Plan
-from models.knowledge.cache import recipe
+from models.knowledge.agents.agent_roles import (
+    DEMAND_ANALYST,
+    PLANNER,
+    AnalystAssignment,
+    CategoryBrief,
+    CategoryPlan,
+)
+from models.knowledge.cache.workspace_cache import digest_recipe
 from models.knowledge.config import (
     HandbookTeacherConfig,
     ReplayTeacherConfig,
     TransformersTeacherConfig,
     VllmTeacherConfig,
 )
-from models.knowledge.products import Product, clean
-from models.knowledge.teachers import handbook
-from models.knowledge.teachers.base import Request, Response
-from models.knowledge.teachers.build import build_teacher
-from models.knowledge.teachers.canary import CANARY, check_canary
-from models.knowledge.teachers.chat import bare_json, make_chat
-from models.knowledge.teachers.identity import identify_code, identify_model
+from models.knowledge.distillation.product_text import Product, clean_catalogue_text
+from models.knowledge.teachers import handbook_teacher as handbook
+from models.knowledge.teachers.build_teacher import build_teacher
+from models.knowledge.teachers.chat_messages import extract_json_object, make_chat_prompt
+from models.knowledge.teachers.model_identity import identify_model, identify_source_code
+from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
 
-PLAN = Plan(reasoning="r", product_kind="mug", focus=(), pitfalls=())
-
-
-def about(title: str, brand: str = "", attempt: int = 0) -> Request:
-    given = Assignment(product=Product(title=title, brand=brand, category="Mugs"), plan=PLAN)
-    return Request("demand_analyst", given, DEMAND_ANALYST.answer, "1", attempt, "not valid" if attempt else "")
+PLAN = CategoryPlan(reasoning="r", product_kind="mug", focus=(), pitfalls=())
 
 
-def planning(category: str = "Mugs", attempt: int = 0) -> Request:
-    return Request("planner", CategoryBrief(category=category), PLANNER.answer, "1", attempt)
+def about(title: str, brand: str = "", attempt: int = 0) -> TeacherRequest:
+    given = AnalystAssignment(product=Product(title=title, brand=brand, category="Mugs"), plan=PLAN)
+    return TeacherRequest(
+        "demand_analyst", given, DEMAND_ANALYST.answer_type, "1", attempt, "not valid" if attempt else ""
+    )
+
+
+def planning(category: str = "Mugs", attempt: int = 0) -> TeacherRequest:
+    return TeacherRequest("planner", CategoryBrief(category=category), PLANNER.answer_type, "1", attempt)
 
 
 def record(path: Path, *lines: dict[str, Any] | str) -> ReplayTeacherConfig:
@@ -44,8 +52,8 @@ def record(path: Path, *lines: dict[str, Any] | str) -> ReplayTeacherConfig:
     return ReplayTeacherConfig(kind="replay", recordings=path)
 
 
-def replay(config: ReplayTeacherConfig, *requests: Request) -> list[str]:
-    return [response.text or response.error for response in build_teacher(config).answer(requests)]
+def replay(config: ReplayTeacherConfig, *requests: TeacherRequest) -> list[str]:
+    return [response.text or response.error for response in build_teacher(config).answer_batch(requests)]
 
 
 def test_the_most_specific_recording_answers(tmp_path: Path) -> None:
@@ -59,14 +67,20 @@ def test_the_most_specific_recording_answers(tmp_path: Path) -> None:
         {"agent": "demand_analyst", "title": "Red Mug", "brand": "Acme", "answer": "Acme's"},
         {"agent": "demand_analyst", "title": "long " * 100, "answer": "long"},
     )
-    answers = replay(config, planning(), planning("Cups"), about("Red Mug"), about("Red Mug", "Acme"), about("Blue"))
-    assert replay(config, about(clean("long " * 100, 400))) == ["long"]  # as the catalogue's titles are cut
+    answers = replay(
+        config, planning(), planning("Cups"), about("Red Mug"), about("Red Mug", "Acme"), about("Blue")
+    )
+    assert replay(config, about(clean_catalogue_text("long " * 100, 400))) == [
+        "long"
+    ]  # as the catalogue's titles are cut
     assert answers[:4] == ["any category", "cups", '{"reasoning": "a mug"}', "Acme's"]
     assert "no recorded answer" in answers[4]
 
 
 def test_a_repair_gets_the_recorded_answer_again(tmp_path: Path) -> None:
-    config = record(tmp_path / "r.jsonl", {"agent": "demand_analyst", "title": "Red Mug", "answer": "broken {"})
+    config = record(
+        tmp_path / "r.jsonl", {"agent": "demand_analyst", "title": "Red Mug", "answer": "broken {"}
+    )
     assert replay(config, about("Red Mug", attempt=1)) == ["broken {"]
 
 
@@ -79,23 +93,29 @@ def test_a_repair_gets_the_recorded_answer_again(tmp_path: Path) -> None:
         ({"agent": "planner", "answer": "x", "item_id": "7"}, "item_id"),
     ],
 )
-def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: dict[str, Any] | str, complaint: str) -> None:
+def test_a_line_that_is_no_recording_is_named(
+    tmp_path: Path, line: dict[str, Any] | str, complaint: str
+) -> None:
     with pytest.raises(UserError, match=complaint):
         replay(record(tmp_path / "r.jsonl", line), planning())
 
 
 def test_other_recordings_are_another_teacher(tmp_path: Path) -> None:
-    configs = [record(tmp_path / f"{text}.jsonl", {"agent": "planner", "answer": text}) for text in ("a", "b")]
+    configs = [
+        record(tmp_path / f"{text}.jsonl", {"agent": "planner", "answer": text}) for text in ("a", "b")
+    ]
     assert len({build_teacher(config).name for config in configs}) == 2
 
 
-@pytest.mark.parametrize("text", ["Good morning!", "", "[]", '{"code": "other"}', '{"code": "kq7-zr2-xw9", "more": 1}'])
-def test_the_canary_dies_of_any_other_answer(text: str) -> None:
-    (code,) = CANARY.schema["properties"]["code"]["enum"]
-    assert code not in json.dumps(CANARY.messages)
-    check_canary(Response(0, json.dumps({"code": code})), remedy="")
+@pytest.mark.parametrize(
+    "text", ["Good morning!", "", "[]", '{"code": "other"}', '{"code": "kq7-zr2-xw9", "more": 1}']
+)
+def test_the_trial_fails_with_any_other_answer(text: str) -> None:
+    (code,) = SCHEMA_TRIAL.schema["properties"]["code"]["enum"]
+    assert code not in json.dumps(SCHEMA_TRIAL.messages)
+    check_schema_trial(TeacherResponse(0, json.dumps({"code": code})), remedy="")
     with pytest.raises(UserError, match=r"ignored.*Do this\."):
-        check_canary(Response(0, text), remedy="Do this.")
+        check_schema_trial(TeacherResponse(0, text), remedy="Do this.")
 
 
 @pytest.mark.parametrize(
@@ -108,13 +128,27 @@ def test_the_canary_dies_of_any_other_answer(text: str) -> None:
     ],
 )
 def test_unconstrained_answers_are_freed_of_remarks(text: str, json_text: str) -> None:
-    assert bare_json(text) == json_text
+    assert extract_json_object(text) == json_text
 
 
 def test_seeds_depend_on_the_conversation_alone() -> None:
-    red, again, blue = make_chat(about("Red")), make_chat(about("Red")), make_chat(about("Blue"))
-    assert red.seed(1) == again.seed(1)
-    assert len({red.seed(1), red.seed(2), blue.seed(1), make_chat(about("Red", attempt=1)).seed(1)}) == 4
+    red, again, blue = (
+        make_chat_prompt(about("Red")),
+        make_chat_prompt(about("Red")),
+        make_chat_prompt(about("Blue")),
+    )
+    assert red.derive_sampling_seed(1) == again.derive_sampling_seed(1)
+    assert (
+        len(
+            {
+                red.derive_sampling_seed(1),
+                red.derive_sampling_seed(2),
+                blue.derive_sampling_seed(1),
+                make_chat_prompt(about("Red", attempt=1)).derive_sampling_seed(1),
+            }
+        )
+        == 4
+    )
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +157,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def transformers(model: Path, **options: Any) -> TransformersTeacherConfig:
-    return TransformersTeacherConfig(kind="transformers", model=str(model), device="cpu", **options)
+    return TransformersTeacherConfig(kind="transformers", model=str(model), **options)
 
 
 def test_transformers_answers_alike_whatever_stands_beside(tiny: Path) -> None:
     short, long = about("Red Mug"), about("A mug that is red, " * 12)
-    alone = next(build_teacher(transformers(tiny, max_tokens=16)).answer([short]))
+    alone = next(build_teacher(transformers(tiny, max_tokens=16)).answer_batch([short]))
     teacher = build_teacher(transformers(tiny, max_tokens=16, batch_size=2))
-    responses = {response.number: response for response in teacher.answer([long, short])}
+    responses = {response.number: response for response in teacher.answer_batch([long, short])}
     assert sorted(responses) == [0, 1]
     assert responses[1]._replace(number=0, seconds=0) == alone._replace(seconds=0)
     assert all(response.tokens_in > 1000 and 0 < response.tokens_out <= 16 for response in responses.values())
@@ -139,7 +173,9 @@ def test_transformers_answers_alike_whatever_stands_beside(tiny: Path) -> None:
 
 def test_transformers_tells_what_was_cut_off_and_what_does_not_fit(tiny: Path) -> None:
     teacher = build_teacher(transformers(tiny, max_tokens=16, temperature=1.0))
-    huge, *rest = list(teacher.answer([about("x" * 4000), *(planning(f"c{number}") for number in range(3))]))
+    huge, *rest = list(
+        teacher.answer_batch([about("x" * 4000), *(planning(f"c{number}") for number in range(3))])
+    )
     assert "too long for the model" in huge.error
     for response in rest:
         assert response.truncated == (response.tokens_out == 16)
@@ -161,29 +197,29 @@ def test_code_is_known_by_its_sources(tmp_path: Path) -> None:
     for name in ("room/matcher.py", "claims.py", "room/concepts.yaml"):
         (tmp_path / name).write_text("1")
     paths = [tmp_path / "claims.py", tmp_path / "room"]
-    first = identify_code(paths)
-    assert identify_code(paths[::-1]) == first
+    first = identify_source_code(paths)
+    assert identify_source_code(paths[::-1]) == first
     (tmp_path / "room/concepts.yaml").write_text("2")
-    assert identify_code(paths) == first
+    assert identify_source_code(paths) == first
     (tmp_path / "room/matcher.py").write_text("2")
-    assert identify_code(paths) != first
+    assert identify_source_code(paths) != first
 
 
 def test_a_handbook_that_matches_otherwise_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a cache would answer from the matching of an earlier version for ever."""
     recipes = set()
     for digest in ("1", "2"):
-        monkeypatch.setattr(handbook, "_code_version", lambda digest=digest: digest)
-        recipes.add(recipe(build_teacher(HandbookTeacherConfig())))
+        monkeypatch.setattr(handbook, "_digest_answering_code", lambda digest=digest: digest)
+        recipes.add(digest_recipe(build_teacher(HandbookTeacherConfig())))
     assert len(recipes) == 2
 
 
 def test_what_a_killed_process_started_is_ended() -> None:
     code = """
 import subprocess, sys
-from models.knowledge.teachers.reaper import end_children_with_us
+from models.knowledge.teachers.child_processes import kill_children_with_parent
 child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=sys.stdin)
-reaper = end_children_with_us()
+reaper = kill_children_with_parent()
 print(child.pid, flush=True)
 sys.stdin.read()
 """
@@ -200,9 +236,9 @@ sys.stdin.read()
 def test_what_cannot_be_loaded_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="cannot load"):
-        list(build_teacher(transformers(tmp_path)).answer([planning()]))
-    # This environment has no vLLM: the teacher can be made, and cached answers served, but nothing can be asked.
+        list(build_teacher(transformers(tmp_path)).answer_batch([planning()]))
+    # This environment has no vLLM: the teacher can be made and cached answers served, but nothing asked.
     teacher = build_teacher(VllmTeacherConfig(kind="vllm", model=str(tmp_path)))
-    assert list(teacher.answer([])) == []
+    assert list(teacher.answer_batch([])) == []
     with pytest.raises(UserError, match=r"scripts/setup\.sh vllm"):
-        list(teacher.answer([planning()]))
+        list(teacher.answer_batch([planning()]))

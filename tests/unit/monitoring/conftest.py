@@ -5,14 +5,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contracts.schema import UTC_TIME
-from monitoring.features import SERVING_FEATURES
+from contracts.table_schema import UTC_TIME
+from monitoring.drift.served_features import SERVING_FEATURES
 
 START = datetime(2025, 5, 1, tzinfo=UTC)
 
 
 def _window(seed: int, *, requests: int = 300, shift: float = 0.0, turned: bool = False) -> pl.DataFrame:
-    """A window of serving features of 10 rows a request; `shift` moves the scores, `turned` the item vectors."""
+    """A window of serving features of 10 rows a request; `shift` moves the scores, `turned` the item
+    vectors."""
     rng = np.random.default_rng(seed)
     rows = requests * 10
     request = np.repeat(np.arange(requests), 10)
@@ -23,7 +24,9 @@ def _window(seed: int, *, requests: int = 300, shift: float = 0.0, turned: bool 
         {
             "request_id": [f"r{seed}-{number}" for number in request],
             "item_id": [f"i{number}" for number in range(rows)],
-            "timestamp": pl.Series([START + timedelta(minutes=int(number)) for number in request], dtype=UTC_TIME),
+            "timestamp": pl.Series(
+                [START + timedelta(minutes=int(number)) for number in request], dtype=UTC_TIME
+            ),
             "score": rng.normal(shift, 1, rows),
             "degraded": np.zeros(rows),
             "price": rng.lognormal(3, 0.5, rows),
@@ -34,7 +37,7 @@ def _window(seed: int, *, requests: int = 300, shift: float = 0.0, turned: bool 
             "embedding": pl.Series(vectors.tolist(), dtype=pl.List(pl.Float32())),
         }
     )
-    return SERVING_FEATURES.check(frame)
+    return SERVING_FEATURES.check_rows(frame)
 
 
 @pytest.fixture(scope="session")

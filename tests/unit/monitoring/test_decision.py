@@ -6,7 +6,7 @@ import pytest
 
 from contracts.errors import UserError
 from monitoring.config import MonitoringConfig
-from monitoring.decide import Decision, decide
+from monitoring.decision_rule import Decision, decide_by_lift_and_drift
 
 CONFIG = MonitoringConfig()
 GOOD, BAD, WIDE = (0.05, 0.02, 0.08), (-0.05, -0.08, -0.02), (0.02, -0.3, 0.4)
@@ -31,7 +31,7 @@ def decision(
     drift = {"drifted": drifted, "drifted_columns": columns, "embedding_drifted": False, "embedding_auc": 0.5}
     (folder / "lift.json").write_text(json.dumps(lift))
     (folder / "drift.json").write_text(json.dumps(drift))
-    return decide(folder / "drift.json", folder / "lift.json", CONFIG)
+    return decide_by_lift_and_drift(folder / "drift.json", folder / "lift.json", CONFIG)
 
 
 def lifts(ctr: Bounds, orders: Bounds, gmv: Bounds) -> dict[str, Bounds]:
@@ -39,16 +39,16 @@ def lifts(ctr: Bounds, orders: Bounds, gmv: Bounds) -> dict[str, Bounds]:
 
 
 def test_a_sure_gain_with_safe_guardrails_is_promoted(tmp_path: Path) -> None:
-    found = decision(tmp_path, reaseq=lifts(GOOD, GOOD, (0.0, -0.05, 0.05)))
-    assert (found.action, found.arm, found.retrain) == ("promote", "reaseq", False)
-    assert found.traffic == "simulated traffic"
+    verdict = decision(tmp_path, reaseq=lifts(GOOD, GOOD, (0.0, -0.05, 0.05)))
+    assert (verdict.action, verdict.arm, verdict.retrain) == ("promote", "reaseq", False)
+    assert verdict.traffic == "simulated traffic"
 
 
 def test_a_sure_loss_is_rolled_back(tmp_path: Path) -> None:
     assert decision(tmp_path, b=lifts(BAD, GOOD, GOOD)).action == "rollback"
-    found = decision(tmp_path, b=lifts(GOOD, (-0.3, -0.4, -0.2), GOOD))
-    assert found.action == "rollback"
-    assert found.reasons == ["b: orders_per_user -30.0% [-40.0%, -20.0%] is surely below -10%."]
+    verdict = decision(tmp_path, b=lifts(GOOD, (-0.3, -0.4, -0.2), GOOD))
+    assert verdict.action == "rollback"
+    assert verdict.reasons == ["b: orders_per_user -30.0% [-40.0%, -20.0%] is surely below -10%."]
 
 
 @pytest.mark.parametrize("bounds", [WIDE, (None, None, None), (-1.0, None, None)])
@@ -59,9 +59,9 @@ def test_doubt_holds(tmp_path: Path, bounds: Bounds) -> None:
 
 def test_a_sample_ratio_mismatch_holds_whatever_the_lift(tmp_path: Path) -> None:
     for lift in (GOOD, BAD):
-        found = decision(tmp_path, srm=True, b=lifts(lift, lift, lift))
-        assert found.action == "hold"
-        assert "Sample-ratio mismatch" in found.reasons[0]
+        verdict = decision(tmp_path, srm=True, b=lifts(lift, lift, lift))
+        assert verdict.action == "hold"
+        assert "Sample-ratio mismatch" in verdict.reasons[0]
 
 
 def test_few_users_and_no_challenger_hold(tmp_path: Path) -> None:
@@ -70,17 +70,17 @@ def test_few_users_and_no_challenger_hold(tmp_path: Path) -> None:
 
 
 def test_the_better_of_two_arms_is_promoted(tmp_path: Path) -> None:
-    found = decision(tmp_path, b=lifts(GOOD, GOOD, GOOD), c=lifts((0.2, 0.1, 0.3), GOOD, GOOD))
-    assert found.arm == "c"
+    verdict = decision(tmp_path, b=lifts(GOOD, GOOD, GOOD), c=lifts((0.2, 0.1, 0.3), GOOD, GOOD))
+    assert verdict.arm == "c"
 
 
 def test_drift_asks_for_retraining_and_leaves_the_action(tmp_path: Path) -> None:
-    found = decision(tmp_path, drifted=True, b=lifts(GOOD, GOOD, GOOD))
-    assert (found.action, found.retrain) == ("promote", True)
-    assert found.reasons[-1] == "Inputs have drifted (score): retrain."
+    verdict = decision(tmp_path, drifted=True, b=lifts(GOOD, GOOD, GOOD))
+    assert (verdict.action, verdict.retrain) == ("promote", True)
+    assert verdict.reasons[-1] == "Inputs have drifted (score): retrain."
 
 
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match="not a report"):
-        decide(tmp_path / "x.json", tmp_path / "x.json", CONFIG)
+        decide_by_lift_and_drift(tmp_path / "x.json", tmp_path / "x.json", CONFIG)

@@ -11,7 +11,7 @@ from evidently.ui.workspace import Workspace
 from contracts.errors import UserError
 from contracts.tables import EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
-from monitoring.lift import report_lift
+from monitoring.lift.lift_report import report_lift
 
 NOW = datetime(2025, 5, 1, tzinfo=UTC)
 CONFIG = MonitoringConfig()
@@ -45,7 +45,7 @@ def experiment(
         position=0,
         degraded=pl.lit([], dtype=pl.List(pl.String())),
     )
-    return EXPOSURES.check(frame), OUTCOMES.check(frame)
+    return EXPOSURES.check_rows(frame), OUTCOMES.check_rows(frame)
 
 
 def lift(
@@ -59,18 +59,20 @@ def lift(
     return content
 
 
-def row(found: dict[str, Any], arm: str, metric: str) -> dict[str, Any]:
-    (match,) = (entry for entry in found["rows"] if (entry["arm"], entry["metric"]) == (arm, metric))
+def row(lift_results: dict[str, Any], arm: str, metric: str) -> dict[str, Any]:
+    (match,) = (entry for entry in lift_results["rows"] if (entry["arm"], entry["metric"]) == (arm, metric))
     return match
 
 
 def test_a_real_lift_is_found_with_its_interval(tmp_path: Path) -> None:
-    found = lift(tmp_path, *experiment(1, ctr={"control": 0.1, "reaseq": 0.14}))
-    relative = row(found, "reaseq", "ctr")["relative"]
+    lift_results = lift(tmp_path, *experiment(1, ctr={"control": 0.1, "reaseq": 0.14}))
+    relative = row(lift_results, "reaseq", "ctr")["relative"]
     assert 0.1 < relative["low"] < relative["value"] < relative["high"] < 0.7
-    orders = row(found, "reaseq", "orders_per_user")
-    assert row(found, "reaseq", "gmv_per_user")["value"]["value"] == pytest.approx(10 * orders["value"]["value"])
-    assert found["srm"] == {
+    orders = row(lift_results, "reaseq", "orders_per_user")
+    assert row(lift_results, "reaseq", "gmv_per_user")["value"]["value"] == pytest.approx(
+        10 * orders["value"]["value"]
+    )
+    assert lift_results["srm"] == {
         "p_value": 1.0,
         "mismatch": False,
         "users": {"control": 400, "reaseq": 400},
@@ -79,11 +81,11 @@ def test_a_real_lift_is_found_with_its_interval(tmp_path: Path) -> None:
 
 
 def test_the_report_says_whose_traffic_it_is_and_enters_the_workspace(tmp_path: Path) -> None:
-    found = lift(tmp_path, *experiment(1, ctr={"control": 0.1, "reaseq": 0.14}))
+    lift_results = lift(tmp_path, *experiment(1, ctr={"control": 0.1, "reaseq": 0.14}))
     html = (tmp_path / "out" / "report.html").read_text()
     assert "simulated traffic" in html
     assert "Click-through rate" in html
-    assert found["traffic"] == "simulated traffic"
+    assert lift_results["traffic"] == "simulated traffic"
     store = Workspace(str(tmp_path / "workspace"))
     (project,) = store.list_projects()
     (run_id,) = store.list_runs(project.id)
@@ -93,16 +95,16 @@ def test_the_report_says_whose_traffic_it_is_and_enters_the_workspace(tmp_path: 
 def test_users_seen_in_two_arms_are_left_out_and_counted(tmp_path: Path) -> None:
     exposures, outcomes = experiment(2, ctr={"control": 0.1, "b": 0.1})
     moved = exposures.with_columns(arm=pl.when(pl.col("item_id") == "i0").then(pl.lit("b")).otherwise("arm"))
-    found = lift(tmp_path, moved, outcomes)
-    assert found["users_in_several_arms"] == 1
-    assert found["srm"]["users"] == {"control": 399, "b": 400}
+    lift_results = lift(tmp_path, moved, outcomes)
+    assert lift_results["users_in_several_arms"] == 1
+    assert lift_results["srm"]["users"] == {"control": 399, "b": 400}
 
 
 def test_an_exposure_without_outcome_is_no_click(tmp_path: Path) -> None:
     exposures, outcomes = experiment(3, ctr={"control": 0.2, "b": 0.2})
-    found = lift(tmp_path, exposures, outcomes.filter("click"))
+    lift_results = lift(tmp_path, exposures, outcomes.filter("click"))
     clicks = outcomes["click"][:4000].mean()
-    assert row(found, "control", "ctr")["value"]["value"] == pytest.approx(clicks)
+    assert row(lift_results, "control", "ctr")["value"]["value"] == pytest.approx(clicks)
 
 
 def test_what_an_arm_left_to_the_fallback_counts_for_it_and_is_said(tmp_path: Path) -> None:
@@ -111,30 +113,30 @@ def test_what_an_arm_left_to_the_fallback_counts_for_it_and_is_said(tmp_path: Pa
     failed = exposures.with_columns(
         model_version=pl.when(is_failed).then(pl.lit("fallback")).otherwise("model_version")
     )
-    found = lift(tmp_path, failed, outcomes)
-    assert found["srm"]["users"] == {"control": 400, "b": 400}
-    assert found["share_without_model"] == {"b": pytest.approx(0.1), "control": 0}
+    lift_results = lift(tmp_path, failed, outcomes)
+    assert lift_results["srm"]["users"] == {"control": 400, "b": 400}
+    assert lift_results["share_without_model"] == {"b": pytest.approx(0.1), "control": 0}
 
 
 def test_without_any_order_nothing_is_invented(tmp_path: Path) -> None:
     exposures, outcomes = experiment(4, ctr={"control": 0.1, "b": 0.1})
-    found = lift(tmp_path, exposures, outcomes.with_columns(order=pl.lit(False), revenue=0.0))
-    assert row(found, "b", "orders_per_user")["relative"] == {"value": None, "low": None, "high": None}
+    lift_results = lift(tmp_path, exposures, outcomes.with_columns(order=pl.lit(False), revenue=0.0))
+    assert row(lift_results, "b", "orders_per_user")["relative"] == {"value": None, "low": None, "high": None}
 
 
 def test_a_hostile_arm_name_stays_text(tmp_path: Path) -> None:
     name = "</script><script>alert(1)</script>"
-    found = lift(tmp_path, *experiment(5, ctr={"control": 0.1, name: 0.1}))
+    lift_results = lift(tmp_path, *experiment(5, ctr={"control": 0.1, name: 0.1}))
     html = (tmp_path / "out" / "report.html").read_text()
-    assert name in found["srm"]["users"]
+    assert name in lift_results["srm"]["users"]
     assert "alert(1)</script>" not in html
     assert "alert(1)" in html
 
 
 def test_a_wrong_split_is_a_mismatch(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"arm_shares": {"control": 3.0, "b": 1.0}})
-    found = lift(tmp_path, *experiment(6, ctr={"control": 0.1, "b": 0.1}), config)
-    assert found["srm"]["mismatch"]
+    lift_results = lift(tmp_path, *experiment(6, ctr={"control": 0.1, "b": 0.1}), config)
+    assert lift_results["srm"]["mismatch"]
 
 
 def test_user_errors_name_what_is_wrong(tmp_path: Path) -> None:

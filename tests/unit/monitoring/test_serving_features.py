@@ -5,7 +5,7 @@ import pytest
 
 from contracts.tables import EXPOSURES, INFERRED_BEHAVIORS, ITEM_EMBEDDINGS, ITEMS, USER_BEHAVIORS
 from monitoring.config import MonitoringConfig
-from monitoring.features import SERVING_FEATURES, feature_frame
+from monitoring.drift.served_features import SERVING_FEATURES, build_served_features
 
 NOW = datetime(2025, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -18,7 +18,7 @@ def exposures() -> pl.DataFrame:
         {"request_id": "r2", "item_id": "a", "user_id": "stranger", "timestamp": NOW, "degraded": []},
     ]
     extra = {"arm": "control", "model_version": "m", "routed_version": "m", "score": 0.5, "position": 0}
-    return EXPOSURES.check(pl.DataFrame([{**row, **extra} for row in rows]))
+    return EXPOSURES.check_rows(pl.DataFrame([{**row, **extra} for row in rows]))
 
 
 def behaviors(*moments: datetime) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def behaviors(*moments: datetime) -> pl.DataFrame:
         }
         for number, moment in enumerate(moments)
     ]
-    return USER_BEHAVIORS.check(pl.DataFrame(rows, schema=USER_BEHAVIORS.schema))
+    return USER_BEHAVIORS.check_rows(pl.DataFrame(rows, schema=USER_BEHAVIORS.schema))
 
 
 def frame(user_behaviors: pl.DataFrame, shown: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -40,15 +40,21 @@ def frame(user_behaviors: pl.DataFrame, shown: pl.DataFrame | None = None) -> pl
         {"item_id": ["a", "b"], "title": ["A", "B"], "price": [1.0, None], "available_at": [NOW - HOUR, None]}
     )
     vectors = pl.DataFrame(
-        {"item_id": ["a"], "embedding": [[1.0, 0.0]], "semantic_id": [[1]], "space": ["s"], "event_timestamp": [NOW]}
+        {
+            "item_id": ["a"],
+            "embedding": [[1.0, 0.0]],
+            "semantic_id": [[1]],
+            "space": ["s"],
+            "event_timestamp": [NOW],
+        }
     )
-    return feature_frame(
+    return build_served_features(
         exposures() if shown is None else shown,
         MonitoringConfig(max_rows=1000),
-        items=ITEMS.check(items),
-        item_embeddings=ITEM_EMBEDDINGS.check(vectors),
+        items=ITEMS.check_rows(items),
+        item_embeddings=ITEM_EMBEDDINGS.check_rows(vectors),
         user_behaviors=user_behaviors,
-        inferred_behaviors=INFERRED_BEHAVIORS.empty(),
+        inferred_behaviors=INFERRED_BEHAVIORS.create_empty(),
     ).sort("request_id", "item_id")
 
 
@@ -63,7 +69,7 @@ def test_the_score_is_the_rankers_own_or_none() -> None:
 def test_one_row_per_item_shown_with_what_was_known() -> None:
     table = frame(behaviors(NOW - HOUR))
     first = table.row(0, named=True)
-    assert SERVING_FEATURES.validate(table).rejected.is_empty()
+    assert SERVING_FEATURES.validate_rows(table).rejected.is_empty()
     assert (first["history_length"], first["newest_behavior_age_s"]) == (1, 3660)
     assert (first["item_age_s"], first["price"], first["degraded"]) == (3600, 1.0, 0)
     assert table["degraded"].to_list() == [0, 1, 0]
@@ -72,11 +78,15 @@ def test_one_row_per_item_shown_with_what_was_known() -> None:
 
 def test_an_unknown_user_has_no_history() -> None:
     stranger = frame(behaviors(NOW - HOUR)).row(2, named=True)
-    assert (stranger["history_length"], stranger["newest_behavior_age_s"], stranger["inferred_length"]) == (0, None, 0)
+    assert (stranger["history_length"], stranger["newest_behavior_age_s"], stranger["inferred_length"]) == (
+        0,
+        None,
+        0,
+    )
 
 
 @pytest.mark.parametrize("later", [NOW, NOW + timedelta(microseconds=1), NOW + 9 * HOUR])
-def test_behaviour_at_or_after_the_request_is_not_seen(later: datetime) -> None:
+def test_behavior_at_or_after_the_request_is_not_seen(later: datetime) -> None:
     assert frame(behaviors(NOW - HOUR, later)).equals(frame(behaviors(NOW - HOUR)))
 
 

@@ -5,18 +5,18 @@ from ranker_shop import Shop, make_events, make_requests, make_shop, tiny_config
 
 from contracts.dataset import Dataset, read_dataset
 from models.ranker.config import IDS_ONLY
-from models.ranker.train import train_ranker
+from models.ranker.training.train_ranker import train_ranker
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Behaviours only."""
+    """Behaviors only."""
     return make_shop(tmp_path_factory.mktemp("shop"), make_events())
 
 
 @pytest.fixture(scope="session")
 def shown_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Behaviours and the impressions that led to them."""
+    """Behaviors and the impressions that led to them."""
     return make_shop(tmp_path_factory.mktemp("shown"), make_requests(make_events()))
 
 
@@ -37,5 +37,7 @@ def ranker(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def baseline(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained ranker on ids, category, brand and price."""
     root = tmp_path_factory.mktemp("baseline")
-    train_ranker(*shop.inputs, tiny_config(features=IDS_ONLY), checkpoints=root / "checkpoints", out=root / "ids")
+    train_ranker(
+        *shop.inputs, tiny_config(features=IDS_ONLY), checkpoints=root / "checkpoints", out=root / "ids"
+    )
     return root / "ids"

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from contracts.artifacts import new_artifact, read_table, write_json, write_table
+from contracts.artifacts import create_artifact, read_table, write_json, write_table
 from contracts.dataset import Dataset, Split, read_dataset
-from contracts.schema import UTC_TIME
+from contracts.table_schema import UTC_TIME
 from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS, RANKING_LISTS, TRAINING_SET
 from models.ranker.config import ListConfig, RankerConfig
-from models.ranker.encoding import ItemRows
-from models.ranker.lists import build_lists
+from models.ranker.inputs.item_encoder import RawItems
+from models.ranker.lists.build_lists import build_lists
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 NUM_ITEMS, NUM_USERS, NUM_EVENTS, NUM_TASTES, DIM = 60, 40, 900, 4, 8
@@ -45,7 +45,7 @@ def make_items() -> pl.DataFrame:
 
 
 def make_events(seed: int = 0) -> pl.DataFrame:
-    """One behaviour an hour; users like the items of their own taste (item number modulo the number of tastes)."""
+    """One behavior an hour; users like items of their own taste (item number modulo number of tastes)."""
     rng = np.random.default_rng(seed)
     users = rng.integers(0, NUM_USERS, NUM_EVENTS)
     faithful = rng.random(NUM_EVENTS) < 0.9
@@ -60,11 +60,11 @@ def make_events(seed: int = 0) -> pl.DataFrame:
             "price": 10.0,
         }
     )
-    return EVENTS.check(frame)
+    return EVENTS.check_rows(frame)
 
 
 def make_requests(behaviors: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """Behaviours with the requests that led to them: six items shown, a minute before the click."""
+    """Behaviors with the requests that led to them: six items shown, a minute before the click."""
     rng = np.random.default_rng(seed)
     request = [f"r{n}" for n in range(len(behaviors))]
     clicked = behaviors.with_columns(request_id=pl.Series(request))
@@ -75,12 +75,14 @@ def make_requests(behaviors: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
         }
     )
     shown = pl.concat([clicked.select("request_id", "item_id"), others]).unique(maintain_order=True)
-    impressions = shown.join(clicked.select("request_id", "user_id", "timestamp"), on="request_id").with_columns(
+    impressions = shown.join(
+        clicked.select("request_id", "user_id", "timestamp"), on="request_id"
+    ).with_columns(
         pl.col("timestamp") - timedelta(minutes=1),
         event_type=pl.lit("impression"),
         position=pl.int_range(pl.len()).over("request_id"),
     )
-    return EVENTS.check(pl.concat([clicked, impressions], how="diagonal_relaxed")).sort(
+    return EVENTS.check_rows(pl.concat([clicked, impressions], how="diagonal_relaxed")).sort(
         "timestamp", "user_id", "item_id", "event_type"
     )
 
@@ -91,7 +93,7 @@ def write_dataset(events: pl.DataFrame, out: Path) -> Path:
         validation_end=START + timedelta(hours=int(NUM_EVENTS * 0.85)),
         cutoff=START + timedelta(hours=NUM_EVENTS),
     )
-    with new_artifact(out, kind="dataset", inputs={}) as artifact:
+    with create_artifact(out, kind="dataset", inputs={}) as artifact:
         write_table(artifact.path / "items.parquet", ITEMS, make_items())
         write_table(artifact.path / "events.parquet", EVENTS, events)
         write_json(artifact.path / "split.json", split.model_dump(mode="json"))
@@ -100,8 +102,8 @@ def write_dataset(events: pl.DataFrame, out: Path) -> Path:
 
 def write_embeddings(dataset: Path, out: Path, *, space: str = SPACE) -> Path:
     rng = np.random.default_rng(1)
-    centres = np.eye(NUM_TASTES, DIM)
-    vectors = centres[np.arange(NUM_ITEMS) % NUM_TASTES] + 0.1 * rng.standard_normal((NUM_ITEMS, DIM))
+    centers = np.eye(NUM_TASTES, DIM)
+    vectors = centers[np.arange(NUM_ITEMS) % NUM_TASTES] + 0.1 * rng.standard_normal((NUM_ITEMS, DIM))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     frame = pl.DataFrame(
         {
@@ -112,7 +114,7 @@ def write_embeddings(dataset: Path, out: Path, *, space: str = SPACE) -> Path:
             "event_timestamp": START,
         }
     )
-    with new_artifact(out, kind="item_embeddings", inputs={"dataset": dataset}) as artifact:
+    with create_artifact(out, kind="item_embeddings", inputs={"dataset": dataset}) as artifact:
         # The last item has no vector: a hole that every step must bear.
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, frame[:-1])
         artifact.labels["space"] = space
@@ -120,14 +122,14 @@ def write_embeddings(dataset: Path, out: Path, *, space: str = SPACE) -> Path:
 
 
 def write_training_set(dataset: Path, lists: Path, out: Path) -> Path:
-    """What the feature room's join makes, by a plain join: histories and (as inferences) the taste's first items."""
+    """What the feature room joins, by a plain join: histories, and as inferences the taste's first items."""
     rows = read_table(lists / "ranking_lists.parquet", RANKING_LISTS)
-    past = read_dataset(dataset).behaviors.select(
+    past_behaviors = read_dataset(dataset).behaviors.select(
         "user_id", "event_type", history_item_id="item_id", seen_at="timestamp"
     )
-    moments = rows.select("user_id", "timestamp").unique().join(past, on="user_id")
+    moments = rows.select("user_id", "timestamp").unique().join(past_behaviors, on="user_id")
     earlier = moments.filter(pl.col("seen_at") < pl.col("timestamp")).sort("seen_at", descending=True)
-    known = earlier.group_by("user_id", "timestamp", maintain_order=True).agg(
+    histories = earlier.group_by("user_id", "timestamp", maintain_order=True).agg(
         history_as_of=pl.col("seen_at").first(),
         history_item_ids=pl.col("history_item_id").head(10),
         history_event_types=pl.col("event_type").head(10),
@@ -135,10 +137,11 @@ def write_training_set(dataset: Path, lists: Path, out: Path) -> Path:
     )
     taste = pl.col("user_id").str.strip_prefix("u").cast(pl.Int64) % NUM_TASTES
     inferred = [pl.format("i{}", taste + NUM_TASTES * step) for step in range(3)]
-    frame = rows.join(known, on=["user_id", "timestamp"], how="left", maintain_order="left").with_columns(
-        inferred_item_ids=pl.concat_list(inferred), inferred_scores=pl.lit([0.9, 0.5, 0.2], dtype=pl.List(pl.Float32))
+    frame = rows.join(histories, on=["user_id", "timestamp"], how="left", maintain_order="left").with_columns(
+        inferred_item_ids=pl.concat_list(inferred),
+        inferred_scores=pl.lit([0.9, 0.5, 0.2], dtype=pl.List(pl.Float32)),
     )
-    with new_artifact(out, kind="training_set", inputs={"lists": lists}) as artifact:
+    with create_artifact(out, kind="training_set", inputs={"lists": lists}) as artifact:
         write_table(artifact.path / "training_set.parquet", TRAINING_SET, frame)
     return out
 
@@ -156,7 +159,6 @@ def tiny_config(**changes: object) -> RankerConfig:
         "history_length": 10,
         "inferred_length": 4,
         "dim": 16,
-        "num_heads": 2,
         "batch_size": 64,
         "learning_rate": 5e-3,
         "max_epochs": 3,
@@ -166,8 +168,16 @@ def tiny_config(**changes: object) -> RankerConfig:
     return RankerConfig.model_validate(defaults | changes)
 
 
-def item_rows(data: Dataset, vectors: pl.DataFrame, item_ids: list[str]) -> ItemRows:
-    items = pl.DataFrame({"item_id": item_ids}).join(data.items, on="item_id", how="left", maintain_order="left")
-    known = dict(vectors.iter_rows())
-    dense = np.array([known.get(item, np.zeros(DIM)) for item in item_ids], np.float32)
-    return ItemRows(item_ids, items["category"].to_list(), items["brand"].to_list(), items["price"].to_list(), dense)
+def make_raw_items(data: Dataset, vectors: pl.DataFrame, item_ids: list[str]) -> RawItems:
+    items = pl.DataFrame({"item_id": item_ids}).join(
+        data.items, on="item_id", how="left", maintain_order="left"
+    )
+    vector_by_item = dict(vectors.iter_rows())
+    item_vectors = np.array([vector_by_item.get(item, np.zeros(DIM)) for item in item_ids], np.float32)
+    return RawItems(
+        item_ids,
+        items["category"].to_list(),
+        items["brand"].to_list(),
+        items["price"].to_list(),
+        item_vectors,
+    )

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from contracts.artifacts import write_text
-from models.ranker.config import FeatureConfig
-from models.ranker.encoding import ItemEncoder
-from models.ranker.spec import SPEC_FILE, RankerSpec, input_specs, output_specs
-from serving.routes import Arm, Plan, write_routes
+from models.ranker.config import RankerFeatures
+from models.ranker.inputs.item_encoder import ItemEncoder
+from models.ranker.inputs.ranker_spec import SPEC_FILE, RankerSpec, list_graph_inputs, list_graph_outputs
+from serving.deployment.routes import Arm, ExperimentPlan, write_routes
 
 HISTORY, INFERRED, DIM = 4, 2, 3
 
 
 @pytest.fixture
 def spec(tmp_path: Path) -> RankerSpec:
-    features = FeatureConfig()
+    features = RankerFeatures()
     return RankerSpec(
         model_name="ranker_0123abcd",
         version="0123abcd4567ef89",
@@ -26,8 +26,8 @@ def spec(tmp_path: Path) -> RankerSpec:
         inferred_length=INFERRED,
         embedding_dim=DIM,
         features=features,
-        inputs=input_specs(features, history=HISTORY, inferred=INFERRED, dim=DIM),
-        outputs=output_specs(),
+        inputs=list_graph_inputs(features, history=HISTORY, inferred=INFERRED, dim=DIM),
+        outputs=list_graph_outputs(),
         vocabularies={},
         price_edges=(10.0, 20.0),
     )
@@ -37,9 +37,11 @@ def spec(tmp_path: Path) -> RankerSpec:
 def state(tmp_path: Path, spec: RankerSpec) -> Path:
     folder = tmp_path / "rankers" / spec.model_name
     folder.mkdir(parents=True)
-    encoder = ItemEncoder({"item": {"a": 2}, "category": {}, "brand": {}}, np.array([10, 20], np.float32), DIM)
-    files = encoder.save(folder)
+    encoder = ItemEncoder(
+        {"item": {"a": 2}, "category": {}, "brand": {}}, np.array([10, 20], np.float32), DIM
+    )
+    files = encoder.save_vocabularies(folder)
     write_text(folder / SPEC_FILE, spec.model_copy(update={"vocabularies": files}).model_dump_json())
     arms = {name: Arm(model=spec.model_name, share=0.5) for name in ("control", "treatment")}
-    write_routes(tmp_path, Plan(experiment="ranker", salt="1", arms=arms), note="test")
+    write_routes(tmp_path, ExperimentPlan(experiment="ranker", salt="1", arms=arms), note="test")
     return tmp_path

@@ -6,14 +6,14 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.admission import FORCE_HEADER
 from serving.config import TOKEN_ENV, GatewayConfig
-from serving.gateway import app, describe_limits
+from serving.gateway.admission import FORCED_ARMS_HEADER
+from serving.gateway.gateway_app import app, describe_limits
 
 EVENT = {"events": [{"user_id": "u", "item_id": "a", "event_type": "click"}]}
 
 
-class Ranking:
+class FakeRanking:
     """Takes events; ranks only when it is told to."""
 
     def __init__(self):
@@ -21,10 +21,10 @@ class Ranking:
         self.go_on = asyncio.Event()
         self.entered = 0
 
-    async def record(self, events):
+    async def log_posted_events(self, events):
         self.taken += events
 
-    async def rank(self, request, forced=None):
+    async def rank_candidates(self, request, forced_arms=None):
         self.entered += 1
         await self.go_on.wait()
         raise ConnectionError("broken")
@@ -34,7 +34,7 @@ class Ranking:
 def ranking(monkeypatch):
     monkeypatch.delenv(TOKEN_ENV, raising=False)
     app.state.config = GatewayConfig(max_in_flight=2, max_body_bytes=1024)
-    app.state.ranking = Ranking()
+    app.state.ranking = FakeRanking()
     yield app.state.ranking
     del app.state.config, app.state.ranking
 
@@ -85,7 +85,7 @@ def test_without_a_token_only_this_machine_writes(ranking, address: str, status:
     assert status == 202 or TOKEN_ENV in answer.json()["detail"]
 
 
-def test_who_may_not_write_is_told_so_before_his_body_is_read(ranking) -> None:
+def test_who_may_not_write_is_told_so_before_the_body_is_read(ranking) -> None:
     assert client("10.0.0.7").post("/events", content=b"{broken").status_code == 401
 
 
@@ -97,17 +97,17 @@ def test_a_body_that_is_too_large_or_of_unknown_length_is_not_read(ranking) -> N
 
 
 def test_arms_are_forced_only_with_the_right_to_write(ranking) -> None:
-    body, headers = {"user_id": "u", "candidates": ["a"]}, {FORCE_HEADER: "ranker=treatment"}
+    body, headers = {"user_id": "u", "candidates": ["a"]}, {FORCED_ARMS_HEADER: "ranker=treatment"}
     assert client("10.0.0.7").post("/rank", json=body, headers=headers).status_code == 401
-    assert client().post("/rank", json=body, headers={FORCE_HEADER: "treatment"}).status_code == 422
+    assert client().post("/rank", json=body, headers={FORCED_ARMS_HEADER: "treatment"}).status_code == 422
 
 
 def test_the_description_says_what_is_allowed(ranking) -> None:
-    describe_limits(app, GatewayConfig(max_candidates=7, max_events=3))
+    describe_limits(app, GatewayConfig(max_candidates=7))
     described = client().get("/openapi.json").json()
     schemas = described["components"]["schemas"]
     assert schemas["RankRequest"]["properties"]["candidates"]["maxItems"] == 7
-    assert schemas["EventsRequest"]["properties"]["events"]["maxItems"] == 3
+    assert schemas["EventsRequest"]["properties"]["events"]["maxItems"] == 1000
     for path, statuses in {"/rank": {"401", "411", "413", "422", "429"}, "/events": {"401", "503"}}.items():
         assert statuses <= described["paths"][path]["post"]["responses"].keys()
 
@@ -127,3 +127,20 @@ def test_hostile_bodies_are_the_callers_fault(ranking, body: bytes) -> None:
     answer = client().post("/events", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
     assert "detail" in answer.json()
+
+
+def test_an_id_of_white_space_is_refused_in_words(ranking) -> None:
+    answer = client().post("/rank", json={"user_id": "u", "candidates": ["a", "  "]})
+    assert answer.json()["detail"][0]["msg"] == "An id must not be white space only"
+    assert answer.json()["detail"][0]["loc"] == ["body", "candidates", 1]
+
+
+def test_a_refused_page_says_which_candidate_is_bad_and_how_it_begins(ranking) -> None:
+    app.state.config = GatewayConfig()
+    answer = client().post("/rank", json={"user_id": "u", "candidates": ["a", "sku-" * 300, "b"]})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["detail"]
+    assert problem["loc"] == ["body", "candidates", 1]
+    assert "1024" in problem["msg"]
+    assert problem["input"].startswith("'sku-")
+    assert len(problem["input"]) < 100

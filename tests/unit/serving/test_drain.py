@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.drain import CloseConnections, Drain
+from serving.gateway.connection_drain import CloseConnectionsMiddleware, ConnectionDrain
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def former():
 
 def test_the_server_hears_of_sigterm_once_and_later(former):
     async def work():
-        drain = Drain()
-        drain.on_sigterm(after_s=0.01)
+        drain = ConnectionDrain()
+        drain.begin_on_sigterm(after_s=0.01)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
             assert drain.has_begun
@@ -42,8 +42,8 @@ def test_answers_end_their_connection_once_the_drain_has_begun():
     async def answer(request):
         return PlainTextResponse("")
 
-    drain = Drain()
-    client = TestClient(CloseConnections(Starlette(routes=[Route("/", answer)]), drain))
+    drain = ConnectionDrain()
+    client = TestClient(CloseConnectionsMiddleware(Starlette(routes=[Route("/", answer)]), drain))
     assert "connection" not in client.get("/").headers
     drain.has_begun = True
     assert client.get("/").headers["connection"] == "close"

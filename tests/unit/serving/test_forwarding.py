@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from serving.event_log import EventLog, EventLogFullError
-from serving.forwarding import Forwarder, SinkError
+from serving.event_log.event_log import EventLog, EventLogFullError
+from serving.event_log.redis_sink import SinkError
+from serving.event_log.sink_forwarder import SinkForwarder
 
 PATIENCE_S = 20
 
 
-class Sink:
+class DictionarySink:
     """Keeps lines; can be away, or lose its answer after it took the lines."""
 
     def __init__(self):
@@ -21,11 +22,11 @@ class Sink:
         self.is_away = self.loses_answers = False
         self.changed = threading.Condition()
 
-    def position(self, source):
+    def read_position(self, source):
         self._require_there()
         return self.positions.get(source, 0)
 
-    def send(self, kind, lines, *, source, start, end):
+    def store_lines(self, kind, lines, *, source, start, end):
         self._require_there()
         if self.positions.get(source, 0) != start:
             return False
@@ -52,25 +53,30 @@ class Sink:
 
 @pytest.fixture
 def sink():
-    return Sink()
+    return DictionarySink()
 
 
 def _open(
-    folder: Path, sink: Sink, *, max_backlog_bytes: int = 1 << 20, max_file_bytes: int = 1 << 20, **more
+    folder: Path,
+    sink: DictionarySink,
+    *,
+    max_backlog_bytes: int = 1 << 20,
+    max_file_bytes: int = 1 << 20,
+    **more,
 ) -> EventLog:
-    forwarder = Forwarder(sink, max_backlog_bytes=max_backlog_bytes, **more)
+    forwarder = SinkForwarder(sink, max_backlog_bytes=max_backlog_bytes, **more)
     return EventLog(folder, max_file_bytes=max_file_bytes, forwarder=forwarder)
 
 
 def _put(log: EventLog, *numbers: int) -> None:
-    log.put("events", [{"n": number} for number in numbers])
+    log.write_without_sync("events", [{"n": number} for number in numbers])
 
 
 def test_records_come_in_order_and_name_their_kind(sink, tmp_path):
     with _open(tmp_path, sink) as log:
         _put(log, 0, 1)
         _put(log, 2)
-        log.put("exposures", [{"n": 3}])
+        log.write_without_sync("exposures", [{"n": 3}])
         sink.wait_for(4)
     assert sorted(sink.lines) == [("events", 0), ("events", 1), ("events", 2), ("exposures", 3)]
 
@@ -86,7 +92,9 @@ def test_what_waits_for_a_sink_that_is_away_comes_when_it_is_back(sink, tmp_path
     waiting: list[int] = []
     with _open(tmp_path, sink, on_backlog=waiting.append) as log:
         _put(log, 0, 1)
-        log.submit("events", [{"n": 2}]).result(PATIENCE_S)  # acknowledged all the same: it is on the disk
+        log.start_synced_write("events", [{"n": 2}]).result(
+            PATIENCE_S
+        )  # acknowledged all the same: it is on the disk
         _until(lambda: log.is_sink_failing and waiting[-1] > 0)
         sink.is_away = False
         sink.wait_for(3)
@@ -95,7 +103,7 @@ def test_what_waits_for_a_sink_that_is_away_comes_when_it_is_back(sink, tmp_path
 
 
 def test_a_sink_that_fails_in_an_unknown_way_is_tried_again(sink, tmp_path, monkeypatch):
-    monkeypatch.setattr(sink, "position", lambda source: 1 / 0)
+    monkeypatch.setattr(sink, "read_position", lambda source: 1 / 0)
     with _open(tmp_path, sink) as log:
         _put(log, 0)
         _until(lambda: log.is_sink_failing)
@@ -163,21 +171,23 @@ def test_an_emptied_sink_is_filled_again_though_nothing_new_comes(sink, tmp_path
 def test_a_sink_that_is_emptied_while_it_gets_an_old_file_gets_all_of_it(sink, tmp_path, monkeypatch):
     (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n{"n":1}\n')
     sink.positions = {"events-1-1.jsonl": len('{"n":0}\n')}
-    send = sink.send
+    store_lines = sink.store_lines
 
     def emptied(*args, **more):
         sink.positions = {}
-        monkeypatch.setattr(sink, "send", send)
-        return send(*args, **more)
+        monkeypatch.setattr(sink, "store_lines", store_lines)
+        return store_lines(*args, **more)
 
-    monkeypatch.setattr(sink, "send", emptied)
+    monkeypatch.setattr(sink, "store_lines", emptied)
     with _open(tmp_path, sink):
         sink.wait_for(2)
     assert [number for _, number in sink.lines] == [0, 1]
 
 
 def test_a_file_that_is_shorter_than_what_the_sink_has_of_it_stops_nothing(sink, tmp_path):
-    (tmp_path / "events-1-1.jsonl").write_text('{"n":0}\n')  # the rest was not on the disk when the power went
+    (tmp_path / "events-1-1.jsonl").write_text(
+        '{"n":0}\n'
+    )  # the rest was not on the disk when the power went
     (tmp_path / "events-2-1.jsonl").write_text('{"n":7}\n')
     sink.positions["events-1-1.jsonl"] = 100
     with _open(tmp_path, sink):
@@ -186,16 +196,16 @@ def test_a_file_that_is_shorter_than_what_the_sink_has_of_it_stops_nothing(sink,
 
 
 def test_a_sink_that_hangs_keeps_its_files_open(sink, tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.forwarding._CLOSE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("serving.event_log.sink_forwarder._CLOSE_TIMEOUT_S", 0.01)
     entered, go_on = threading.Event(), threading.Event()
-    send = sink.send
+    store_lines = sink.store_lines
 
     def hang(*args, **more):
         entered.set()
         assert go_on.wait(PATIENCE_S)
-        return send(*args, **more)
+        return store_lines(*args, **more)
 
-    monkeypatch.setattr(sink, "send", hang)
+    monkeypatch.setattr(sink, "store_lines", hang)
     log = _open(tmp_path, sink)
     _put(log, 0)
     assert entered.wait(PATIENCE_S)
@@ -245,7 +255,7 @@ def test_too_much_that_waits_pushes_back(sink, tmp_path):
 
 
 def test_a_line_longer_than_a_chunk_goes_through(sink, tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.forwarding._CHUNK_BYTES", 4)
+    monkeypatch.setattr("serving.event_log.sink_forwarder._CHUNK_BYTES", 4)
     with _open(tmp_path, sink) as log:
         _put(log, *range(20))
     assert [number for _, number in sink.lines] == list(range(20))

@@ -12,7 +12,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.logs import JsonFormatter, RequestIds, log_as_json, name_request
+from serving.gateway.json_logs import (
+    RequestIdMiddleware,
+    bind_request_id,
+    configure_json_logs,
+    make_json_formatter,
+)
 
 
 @pytest.fixture
@@ -21,12 +26,12 @@ def lines():
     handler = logging.StreamHandler(stream)
     logger = logging.getLogger("serving.tested")
     logger.addHandler(handler)
-    before = {found: found.formatter for found in logging.getLogger().handlers}
-    log_as_json()
+    before = {root_handler: root_handler.formatter for root_handler in logging.getLogger().handlers}
+    configure_json_logs()
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logger.removeHandler(handler)
-    for found, formatter in before.items():
-        found.setFormatter(formatter)
+    for root_handler, formatter in before.items():
+        root_handler.setFormatter(formatter)
 
 
 async def _answer(request):
@@ -34,7 +39,7 @@ async def _answer(request):
     return PlainTextResponse("")
 
 
-CLIENT = TestClient(RequestIds(Starlette(routes=[Route("/", _answer)])))
+CLIENT = TestClient(RequestIdMiddleware(Starlette(routes=[Route("/", _answer)])))
 
 
 def test_a_request_is_named_in_its_lines_and_its_answer(lines):
@@ -66,16 +71,16 @@ def test_a_name_that_is_none_is_not_taken(lines, name):
 
 def test_a_request_may_have_a_name_that_no_header_can_hold():
     async def answer(request):
-        name_request("\u202e\n7/a")
+        bind_request_id("\u202e\n7/a")
         return PlainTextResponse("")
 
-    client = TestClient(RequestIds(Starlette(routes=[Route("/", answer)])))
+    client = TestClient(RequestIdMiddleware(Starlette(routes=[Route("/", answer)])))
     assert client.get("/").headers["x-request-id"] == "%E2%80%AE%0A7/a"
 
 
 def test_requests_at_once_keep_their_names(lines):
     async def work(name):
-        name_request(name)
+        bind_request_id(name)
         await asyncio.sleep(0)
         logging.getLogger("serving.tested").warning(name)
 
@@ -91,4 +96,4 @@ def test_an_error_comes_with_its_trace():
         raise ValueError("broken")
     except ValueError:
         record = logging.LogRecord("x", logging.ERROR, "", 1, "failed", (), sys.exc_info())
-    assert "ValueError: broken" in json.loads(JsonFormatter().format(record))["error"]
+    assert "ValueError: broken" in json.loads(make_json_formatter().format(record))["error"]

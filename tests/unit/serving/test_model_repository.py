@@ -6,16 +6,16 @@ from pydantic import ValidationError
 
 from contracts.artifacts import write_text
 from contracts.errors import UserError
-from models.ranker.spec import MODEL_FILE, SPEC_FILE
+from models.ranker.inputs.ranker_spec import MODEL_FILE, SPEC_FILE
 from serving.config import TritonConfig
-from serving.model_repository import model_config, publish_model
+from serving.triton.model_repository import publish_model, render_model_config
 
 
 def test_the_config_names_every_tensor_with_its_type_and_dims(spec):
-    text = model_config(spec, TritonConfig(backend="onnxruntime", instances=3, threads=2, max_batch_size=16))
+    text = render_model_config(spec, TritonConfig(backend="onnxruntime", instances=3, threads=2))
     assert 'name: "ranker_0123abcd"' in text
     assert 'backend: "onnxruntime"' in text
-    assert "max_batch_size: 16" in text
+    assert "max_batch_size: 64" in text
     assert "dynamic_batching { max_queue_delay_microseconds: 0 }" in text
     assert "count: 3 kind: KIND_CPU" in text
     assert 'key: "intra_op_thread_count" value: { string_value: "2" }' in text
@@ -26,15 +26,14 @@ def test_the_config_names_every_tensor_with_its_type_and_dims(spec):
 
 
 def test_instances_run_where_the_config_says(spec):
-    text = model_config(spec, TritonConfig(backend="onnxruntime", device="gpu", instances=2, max_queue_delay_us=300))
+    text = render_model_config(spec, TritonConfig(backend="onnxruntime", device="gpu", instances=2))
     assert "count: 2 kind: KIND_GPU" in text
-    assert "max_queue_delay_microseconds: 300" in text
     with pytest.raises(ValidationError, match="device = gpu needs backend = onnxruntime"):
         TritonConfig(device="gpu")
 
 
 def test_the_warm_up_has_no_open_dimension(spec):
-    warm_up = model_config(spec, TritonConfig()).split("model_warmup")[1]
+    warm_up = render_model_config(spec, TritonConfig()).split("model_warmup")[1]
     assert warm_up.count("zero_data: true") == len(spec.inputs)
     assert "-1" not in warm_up
 
@@ -61,8 +60,8 @@ def test_a_published_model_goes_to_an_object_store_as_well(spec, tmp_path, schem
         (artifact / MODEL_FILE).write_bytes(graph)
         publish_model(artifact, tmp_path / "models", TritonConfig(repository=url))
     store, folder = fsspec.core.url_to_fs(f"{url}/{spec.model_name}")
-    found = {path.removeprefix(folder).strip("/") for path in store.find(folder)}
-    assert found == {"config.pbtxt", "1/model.onnx", "1/model.py"}
+    published_files = {path.removeprefix(folder).strip("/") for path in store.find(folder)}
+    assert published_files == {"config.pbtxt", "1/model.onnx", "1/model.py"}
     assert store.cat_file(f"{folder}/1/model.onnx") == b"second"
 
 

@@ -11,7 +11,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.config import TritonConfig
-from serving.triton_client import TritonError, TritonScorer, address
+from serving.triton.triton_client import TritonError, TritonScorer, make_channel_target
 
 FEED = {"x": np.zeros((1, 2), np.float32)}
 
@@ -82,7 +82,11 @@ def test_only_a_server_that_is_away_is_tried_again(server):
     server.servicer.failures = [grpc.StatusCode.UNAVAILABLE] * 2
     assert _run(_config(server), _score) == [[1, 2]]
     assert server.servicer.calls == 3
-    for status in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED):
+    for status in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ):
         server.servicer.failures, before = [status], server.servicer.calls
         with pytest.raises(TritonError, match=status.name):
             _run(_config(server), _score)
@@ -147,7 +151,7 @@ def test_a_server_that_comes_back_is_found_again():
 
 
 def test_a_name_is_left_to_grpc():
-    assert address(TritonConfig(host="triton", grpc_port=8001)) == "triton:8001"
+    assert make_channel_target(TritonConfig(host="triton", grpc_port=8001)) == "triton:8001"
     with pytest.raises(ValueError, match="addresses"):
         TritonConfig(addresses=["triton:8001"])
 

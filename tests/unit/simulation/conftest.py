@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from simulation.config import SimulationConfig
-from simulation.shop import write_shop
+from simulation.write_shop import write_shop
 
 SMALL = SimulationConfig(num_items=240, num_users=300, num_days=20, coarse_category_share=0)
 

@@ -8,8 +8,8 @@ import pytest
 from contracts.artifacts import read_lineage, read_table
 from contracts.tables import EVENTS, ITEMS
 from simulation.config import SimulationConfig
-from simulation.shop import write_shop
-from simulation.world import load_world
+from simulation.shop_world import load_shop_world
+from simulation.write_shop import write_shop
 
 SMALL = SimulationConfig(num_items=240, num_users=300, num_days=20, coarse_category_share=0)
 
@@ -32,8 +32,8 @@ def test_same_seed_same_shop(shop: Path, tmp_path: Path) -> None:
 
 
 def test_tables_keep_their_contracts(items: pl.DataFrame, events: pl.DataFrame) -> None:
-    assert ITEMS.validate(items).rejected.is_empty()
-    assert EVENTS.validate(events).rejected.is_empty()
+    assert ITEMS.validate_rows(items).rejected.is_empty()
+    assert EVENTS.validate_rows(events).rejected.is_empty()
     assert set(events["item_id"]) <= set(items["item_id"])
     assert events["timestamp"].is_sorted()
 
@@ -54,7 +54,9 @@ def events_of(shop: Path) -> pl.DataFrame:
     return pl.read_parquet(shop / "events.parquet")
 
 
-def test_log_stays_in_its_time_and_items_appear_when_available(items: pl.DataFrame, events: pl.DataFrame) -> None:
+def test_log_stays_in_its_time_and_items_appear_when_available(
+    items: pl.DataFrame, events: pl.DataFrame
+) -> None:
     assert events["timestamp"].min() >= SMALL.start
     assert events["timestamp"].max() < SMALL.start + timedelta(days=SMALL.num_days)
     seen = events.join(items, on="item_id")
@@ -96,20 +98,27 @@ def test_popularity_has_a_long_tail(events: pl.DataFrame) -> None:
     assert shown.min() < shown.mean() / 4
 
 
-def test_purchases_elsewhere_change_what_is_wanted_here(shop: Path, items: pl.DataFrame, events: pl.DataFrame) -> None:
-    """Who bought a stroller in another shop clicks rain covers here more than others who see them, and so on."""
+def test_purchases_elsewhere_change_what_is_wanted_here(
+    shop: Path, items: pl.DataFrame, events: pl.DataFrame
+) -> None:
+    """Who bought a stroller in another shop clicks rain covers here more than others who see them."""
     page = events.join(items.select("item_id", "category"), on="item_id")
     page = page.filter(pl.col("event_type").is_in(["impression", "click"]))
     elsewhere = pl.read_parquet(shop / "truth" / "elsewhere.parquet").rename({"timestamp": "bought_at"})
     called_for = elsewhere.join(followers(), on="product_type").select("user_id", "category", "bought_at")
-    after = page.join(called_for, on=["user_id", "category"]).filter(pl.col("timestamp") > pl.col("bought_at"))
+    after = page.join(called_for, on=["user_id", "category"]).filter(
+        pl.col("timestamp") > pl.col("bought_at")
+    )
     assert ctr(after.unique(["request_id", "item_id", "event_type"])) > 2 * ctr(page)
 
 
 def followers() -> pl.DataFrame:
     """Product type, category of a type that its purchase calls for."""
-    world = load_world()
-    pairs = [(world.types[first].type_id, world.types[second].category) for first, second in np.argwhere(world.follows)]
+    world = load_shop_world()
+    pairs = [
+        (world.types[first].type_id, world.types[second].category)
+        for first, second in np.argwhere(world.follows)
+    ]
     return pl.DataFrame(pairs, schema=["product_type", "category"], orient="row")
 
 
@@ -139,3 +148,13 @@ def test_sellers_file_some_items_under_an_aisle_or_a_department_only(tmp_path):
 
     assert set(depths) == {1, 2, 3}
     assert 0.55 < (depths < 3).mean() < 0.85
+
+
+def test_life_elsewhere_can_be_scaled(shop: Path, tmp_path: Path) -> None:
+    write_shop(SMALL.model_copy(update={"elsewhere_factor": 0}), out=tmp_path / "none")
+    write_shop(SMALL.model_copy(update={"elsewhere_factor": 2}), out=tmp_path / "more")
+    folders = (tmp_path / "none", shop, tmp_path / "more")
+    purchases = [len(pl.read_parquet(folder / "truth" / "elsewhere.parquet")) for folder in folders]
+    orders = [int(read_lineage(folder).metrics["orders"]) for folder in folders]
+    assert purchases[0] == 0 < 1.5 * purchases[1] < purchases[2]
+    assert orders[0] > orders[2]

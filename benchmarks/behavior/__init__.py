@@ -1,0 +1,1 @@
+"""Latent reasoning: hidden behaviors found, speed, memory."""

@@ -1,0 +1,1 @@
+"""The models that behavior reasoning is measured against: small, honest versions, one file per family."""

@@ -1,0 +1,1 @@
+"""Data as it comes: is it right, is it fast, does memory stay bounded."""

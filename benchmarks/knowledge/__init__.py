@@ -1,0 +1,1 @@
+"""Explicit reasoning: what knowledge is worth, and what distillation costs."""

@@ -1,0 +1,1 @@
+"""Lift, plan and decision, measured on experiments whose truth is known."""

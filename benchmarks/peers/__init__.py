@@ -1,1 +1,0 @@
-"""The models that behaviour reasoning is measured against: small, honest versions, one file per family."""

@@ -1,0 +1,1 @@
+"""The ranker: its ladder, its peers, its cost."""

@@ -1,0 +1,1 @@
+"""Rankers of other libraries, trained and scored in an environment of their own."""

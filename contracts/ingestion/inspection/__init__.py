@@ -1,0 +1,1 @@
+"""Looks at files that nobody described yet, and writes a configuration that reads them."""

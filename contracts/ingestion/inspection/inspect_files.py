@@ -1,0 +1,149 @@
+"""Inspects files: what they hold, what would be lost of them and why, and a configuration that reads them."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from contracts.errors import UserError
+from contracts.ingestion.config import DataConfig, SourceConfig
+from contracts.ingestion.ingest import ingest_dataset
+from contracts.ingestion.ingest_summary import IngestSummary, read_summary
+from contracts.ingestion.inspection.guess_tables import TableGuess, guess_table, tell_is_log
+from contracts.ingestion.rows.rejections import TooMuchLostError
+from contracts.ingestion.sources.source_batches import OpenedSource
+
+SAMPLE_ROWS: Final = 100_000
+_NO_USER: Final = "user_id: missing"
+
+
+class Inspection(NamedTuple):
+    """What was found."""
+
+    tables: Sequence[TableGuess]
+    """The catalogue and the log; the log alone serves as both where it holds titles."""
+    data: dict[str, Any]
+    """The section `data` of a run configuration."""
+    summary: IngestSummary | None
+    """What ingestion makes of the rows that were read; None where it refuses them."""
+    refusal: str
+    """Why it refuses them."""
+    num_read: int | None
+    """Rows of the log that were read; None: all."""
+
+
+def inspect_files(uris: Sequence[str], *, read_all: bool) -> Inspection:
+    """Inspects a catalogue and a log, in any order, or a log that holds its items' titles.
+
+    Args:
+        uris: one or two sources.
+        read_all: read every row, instead of the first `SAMPLE_ROWS` of the log.
+
+    Raises:
+        UserError: a file cannot be read, or none is a log.
+    """
+    samples = {uri: _read_sample(uri) for uri in uris}
+    log_uri, items_uri = _tell_roles(samples)
+    items = guess_table(items_uri, samples[items_uri], is_log=False)
+    log = guess_table(log_uri, samples[log_uri], is_log=True)
+    _require_columns(items, ("item_id", "title"), "the catalogue")
+    _require_columns(log, ("user_id", "item_id"), "the log")
+    if "timestamp" not in log.mapping and log.order_column is None:
+        raise UserError(
+            f"'{log_uri}' holds no column of times, nor of an order (pos, step ...); its columns: "
+            f"{', '.join(samples[log_uri].columns)}. Map one by hand: `columns: {{timestamp: <yours>}}`"
+        )
+    data = describe_data(items, log)
+    summary, refusal = _try_ingestion(data, max_rows=None if read_all else SAMPLE_ROWS)
+    num_read = None if read_all or len(samples[log_uri]) < SAMPLE_ROWS else SAMPLE_ROWS
+    return Inspection((items, log), data, summary, refusal, num_read)
+
+
+def describe_data(items: TableGuess, log: TableGuess) -> dict[str, Any]:
+    """The section `data` that reads these tables."""
+    item_source: dict[str, Any] = {"uri": items.uri, "columns": _describe_columns(items)}
+    if items.category_separator:
+        item_source["category_separator"] = items.category_separator
+    log_source: dict[str, Any] = {"uri": log.uri, "columns": _describe_columns(log)}
+    if log.event_type:
+        log_source["event_type"] = log.event_type
+    elif any(theirs != ours for theirs, ours in log.event_types.items()):
+        log_source["event_types"] = dict(log.event_types)
+    data: dict[str, Any] = {"items": item_source, "events": log_source}
+    if log.order_column:
+        log_source["order_column"] = log.order_column
+        log_source["columns"].pop("position", None)
+        data["split"] = {"kind": "leave_last_out"}
+    return {name: _drop_empty(section) for name, section in data.items()}
+
+
+def _describe_columns(table: TableGuess) -> dict[str, str | None]:
+    """Our column -> theirs, where the names differ; null where theirs of our name holds something else."""
+    columns: dict[str, str | None] = {
+        ours: theirs for ours, theirs in table.mapping.items() if ours != theirs
+    }
+    if table.mapping.get("line_total") and "price" not in table.mapping:
+        columns["price"] = None
+    return columns
+
+
+def _drop_empty(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if value not in ({}, None)}
+
+
+def _tell_roles(samples: dict[str, pl.DataFrame]) -> tuple[str, str]:
+    """The log's and the catalogue's place."""
+    logs = [uri for uri, sample in samples.items() if tell_is_log(sample)]
+    others = [uri for uri in samples if uri not in logs]
+    if not logs:
+        listed = "; ".join(f"{uri}: {', '.join(sample.columns)}" for uri, sample in samples.items())
+        raise UserError(
+            f"no file names both users and items, as a log does ({listed}). Rename the columns, or write the "
+            "config by hand (docs/tutorials/your-own-csv.md)"
+        )
+    if len(logs) > 1:
+        # Both name users and items: the log is the one with more of its columns.
+        logs.sort(key=lambda uri: len(guess_table(uri, samples[uri], is_log=True).mapping), reverse=True)
+        others = logs[1:]
+    return logs[0], others[0] if others else logs[0]
+
+
+def _require_columns(table: TableGuess, needed: Sequence[str], what: str) -> None:
+    missing = [name for name in needed if name not in table.mapping]
+    if missing:
+        listed = ", ".join(column.theirs for column in table.columns)
+        raise UserError(
+            f"'{table.uri}', taken for {what}, holds no column that seems to be {' or '.join(missing)}; it "
+            f"holds {listed}. Give both a catalogue and a log, or rename the column"
+        )
+
+
+def _read_sample(uri: str) -> pl.DataFrame:
+    with tempfile.TemporaryDirectory(prefix="reaseq-inspect-") as scratch:
+        opened = OpenedSource(SourceConfig(uri=uri), Path(scratch), max_rows=SAMPLE_ROWS)
+        frames = [batch.frame for batch in opened.iterate_batches()]
+    if not frames:
+        raise UserError(f"'{uri}' holds no row")
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _try_ingestion(data: dict[str, Any], *, max_rows: int | None) -> tuple[IngestSummary | None, str]:
+    """What ingestion makes of the data, or why it refuses it.
+
+    Rows of guests may be many: `data` is told to let them pass.
+    """
+    with tempfile.TemporaryDirectory(prefix="reaseq-inspect-") as scratch:
+        out = Path(scratch) / "dataset"
+        try:
+            ingest_dataset(DataConfig.model_validate(data), out=out, max_log_rows=max_rows, is_told=False)
+        except TooMuchLostError as error:
+            if error.reason != _NO_USER or "max_rejected_shares" in data:
+                return None, str(error)
+            data["max_rejected_shares"] = {"events.user_id": min(math.ceil(error.share * 110) / 100, 1.0)}
+            return _try_ingestion(data, max_rows=max_rows)
+        except UserError as error:
+            return None, str(error)
+        return read_summary(out), ""

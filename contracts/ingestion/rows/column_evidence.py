@@ -1,0 +1,172 @@
+"""What the cells of a source look like as a whole: how ids, numbers and times are to be read.
+
+A first pass over all rows collects it, so that no reading depends on where a file is cut into batches.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from contracts.errors import UserError
+from contracts.ingestion.config import EventSourceConfig, SourceConfig
+from contracts.ingestion.rows.column_mapping import list_mapped_columns
+from contracts.ingestion.sources.source_batches import OpenedSource
+from contracts.ingestion.values.cell_texts import read_cells_as_text
+from contracts.ingestion.values.ids import IdEvidence, collect_id_evidence, refuse_inexact_ids
+from contracts.ingestion.values.missing_words import drop_missing_words
+from contracts.ingestion.values.numbers import (
+    NumberEvidence,
+    collect_number_evidence,
+    decide_decimal_mark,
+)
+from contracts.ingestion.values.times import (
+    TimeEvidence,
+    TimeRules,
+    collect_time_evidence,
+    decide_day_first,
+    make_time_rules,
+)
+from contracts.table_schema import Table
+from contracts.tables import EARLIEST_TIME
+
+_QUANTITY_NAME: Final = r"^(?i:qty|quantity|units|menge|num_units|item_count)$"
+
+
+class SourceEvidence(NamedTuple):
+    """Evidence of all rows of a source."""
+
+    num_rows: int
+    columns: tuple[str, ...]
+    """As the files name them, in the order in which they first came."""
+    ids: Mapping[str, IdEvidence]
+    """Our column -> evidence."""
+    numbers: Mapping[str, NumberEvidence]
+    times: Mapping[str, TimeEvidence]
+
+
+class Readings(NamedTuple):
+    """How the columns of a source are to be read."""
+
+    ids: Mapping[str, IdEvidence]
+    decimal_marks: Mapping[str, str]
+    time_rules: Mapping[str, TimeRules]
+
+
+def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -> SourceEvidence:
+    """Reads a source once and collects evidence.
+
+    Raises:
+        UserError: a column is missing, holds ids that are none, or a file cannot be read.
+    """
+    ids: dict[str, IdEvidence] = {}
+    numbers: dict[str, NumberEvidence] = {}
+    times: dict[str, TimeEvidence] = {}
+    names: dict[str, None] = {}
+    num_rows = 0
+    for batch in opened.iterate_batches():
+        num_rows += len(batch.frame)
+        names |= dict.fromkeys(batch.frame.columns)
+        _refuse_unmapped_returns(batch.frame, source)
+        for column in list_mapped_columns(batch.frame, source, table):
+            cells = column.select_from(batch.frame)
+            if column.kind in ("id", "number") and not cells.dtype.is_nested():
+                # What stands often says no more than what stands once.
+                cells = cells.unique()
+            if column.kind == "id":
+                refuse_inexact_ids(cells, column.theirs)
+                if cells.dtype.is_float():
+                    # What is no whole number is no id, and says nothing of the others.
+                    cells = cells.filter((cells == cells.floor()).fill_null(False))
+                evidence = collect_id_evidence(read_clean_texts(cells, source))
+                ids[column.ours] = ids.get(column.ours, IdEvidence()).add(evidence)
+            elif column.kind == "number" and not cells.dtype.is_numeric():
+                number_evidence = collect_number_evidence(read_clean_texts(cells, source))
+                numbers[column.ours] = numbers.get(column.ours, NumberEvidence()).add(number_evidence)
+            elif column.kind == "time":
+                is_text = not (cells.dtype.is_numeric() or cells.dtype.is_temporal())
+                time_evidence = collect_time_evidence(read_clean_texts(cells, source) if is_text else cells)
+                times[column.ours] = times.get(column.ours, TimeEvidence()).add(time_evidence)
+    _refuse_missing_columns(tuple(names), source, table)
+    return SourceEvidence(num_rows, tuple(names), ids, numbers, times)
+
+
+def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
+    """Decides how columns are read.
+
+    Raises:
+        UserError: the cells of a column allow two readings, or contradict each other.
+    """
+    unit = source.time_unit if isinstance(source, EventSourceConfig) else "auto"
+    earliest = source.earliest if isinstance(source, EventSourceConfig) else EARLIEST_TIME
+    return Readings(
+        evidence.ids,
+        {
+            name: decide_decimal_mark(column_evidence, source.columns.get(name) or name, source.decimal)
+            for name, column_evidence in evidence.numbers.items()
+        },
+        {
+            name: make_time_rules(
+                unit=unit if name == "timestamp" else "auto",
+                zone=source.time_zone,
+                day_first=decide_day_first(
+                    column_evidence, source.columns.get(name) or name, source.day_first
+                ),
+                earliest=earliest,
+            )
+            for name, column_evidence in evidence.times.items()
+        },
+    )
+
+
+def share_item_ids(ours: Readings, theirs: Readings) -> tuple[Readings, Readings]:
+    """Lets the item ids of catalogue and log be read alike: `.0` belongs to both or to neither."""
+    both = ours.ids["item_id"].add(theirs.ids["item_id"])
+    return ours._replace(ids={**ours.ids, "item_id": both}), theirs._replace(
+        ids={**theirs.ids, "item_id": both}
+        | ({"seed_item_id": both.add(theirs.ids["seed_item_id"])} if "seed_item_id" in theirs.ids else {})
+    )
+
+
+def read_clean_texts(cells: pl.Series, source: SourceConfig, *, separator: str = " ") -> pl.Series:
+    """Cells as text, without the words that stand for nothing."""
+    texts = read_cells_as_text(cells, separator=separator, column_name=cells.name)
+    return texts.to_frame("text").select(drop_missing_words(pl.col("text"), source.missing_words)).to_series()
+
+
+def _refuse_missing_columns(names: tuple[str, ...], source: SourceConfig, table: Table) -> None:
+    if not names:
+        raise UserError(f"data.{table.name}: '{source.uri}' holds no row")
+    given = {ours for ours in names if source.columns.get(ours, "") is not None} | {
+        ours for ours, theirs in source.columns.items() if theirs is not None
+    }
+    if isinstance(source, EventSourceConfig):
+        given |= {"timestamp"} if source.order_column else set()
+        given |= {"event_type"} if source.event_type else set()
+    missing = [column.name for column in table.columns if not column.nullable and column.name not in given]
+    if missing:
+        raise UserError(
+            f"table '{table.name}': missing column(s) {', '.join(missing)}; '{source.uri}' holds "
+            f"{', '.join(names)} (its first line, if it is a text file). Name yours in the config under "
+            f"data.{table.name}.columns; `reaseq data inspect` writes a config"
+        )
+
+
+def _refuse_unmapped_returns(frame: pl.DataFrame, source: SourceConfig) -> None:
+    """Refuses negative quantities that nobody reads: returns would be taken for orders."""
+    if (
+        not isinstance(source, EventSourceConfig)
+        or "quantity" in source.columns
+        or "quantity" in frame.columns
+    ):
+        return
+    used_columns: Iterable[str | None] = source.columns.values()
+    for name in frame.select(pl.selectors.matches(_QUANTITY_NAME)).columns:
+        values = read_cells_as_text(frame[name]).cast(pl.Float64, strict=False)
+        num_negative = int((values < 0).sum())
+        if num_negative and name not in used_columns:
+            raise UserError(
+                f"column '{name}' holds {num_negative:,} negative number(s): returns or cancellations, which "
+                f"would count as orders. Map it with `columns: {{quantity: {name}}}`, or leave it out with "
+                "`columns: {quantity: null}`"
+            )

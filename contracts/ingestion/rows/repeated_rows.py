@@ -1,0 +1,57 @@
+"""Rows that stand more than once, and what that means.
+
+Order lines that repeat within a file are several units: they add up. What repeats across files was exported
+twice, and any other event that repeats says the same thing again. Nothing of it breaks the contract.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from contracts.event_repeats import EVENT_ID, sum_order_lines
+from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
+from contracts.tables import EVENTS
+
+
+class MergedRows(NamedTuple):
+    """Events of which each stands once."""
+
+    rows: pl.DataFrame
+    num_added: int
+    """Order lines whose units were added to another line's."""
+    num_dropped: int
+    """Rows that only said again what another says."""
+
+
+def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
+    """Merges events of one key.
+
+    Args:
+        events: EVENTS' columns and FILE_COLUMN; EVENT_ID, which tells copies apart, where the log has one.
+    """
+    num_before = len(events)
+    if EVENT_ID in events.columns:
+        # The lines of one order may share an id: it names an event of a user, an item and a type.
+        is_first = pl.struct(EVENT_ID, "user_id", "item_id", "event_type").is_first_distinct()
+        events = events.filter(pl.col(EVENT_ID).is_null() | is_first)
+    num_copies = num_before - len(events)
+    if events.select(EVENTS.key).n_unique() == len(events):
+        return MergedRows(events, 0, num_copies)
+    key = list(EVENTS.key)
+    is_order = events["event_type"] == "order"
+    orders, others = events.filter(is_order), events.filter(~is_order)
+    distinct_others = others.unique(key, keep="first", maintain_order=True)
+    # Each file tells all units of a key, so that of several files the fullest one counts.
+    units = orders.group_by(*key, FILE_COLUMN).agg(units=pl.col("quantity").fill_null(1).sum())
+    fullest = units.sort("units", FILE_COLUMN, descending=[True, False]).unique(
+        key, keep="first", maintain_order=True
+    )
+    lines = orders.join(fullest, on=[*key, FILE_COLUMN], how="semi", maintain_order="left")
+    is_repeated = lines.select(key).is_duplicated()
+    summed = sum_order_lines(lines.filter(is_repeated))
+    rows = pl.concat([distinct_others, lines.filter(~is_repeated), summed])
+    return MergedRows(
+        rows,
+        num_added=int(is_repeated.sum()) - len(summed),
+        num_dropped=num_copies + len(others) - len(distinct_others) + len(orders) - len(lines),
+    )

@@ -1,0 +1,198 @@
+"""What belongs to one ranking request, whatever a tracker wrote.
+
+A request has one user and one moment. Its impressions stand at that moment, which is never later than what
+was done on its page: so its own outcomes are in nobody's history of it.
+"""
+
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from contracts.dataset import Split
+from contracts.ingestion.config import RequestRuleConfig
+from contracts.tables import CONTEXT_COLUMNS
+
+_IS_IMPRESSION: Final = pl.col("event_type") == "impression"
+_FLUSH_DELAY: Final = timedelta(minutes=2)
+"""A click may stand so long before an impression that was sent late."""
+_OF_PAGE: Final = ("position", "arm", *CONTEXT_COLUMNS)
+_ROW: Final = "__row"
+
+
+class SettledRequests(NamedTuple):
+    """A log whose requests mean something."""
+
+    events: pl.DataFrame
+    counts: dict[str, int]
+    """What was found, by name."""
+
+
+def settle_requests(events: pl.DataFrame, rule: RequestRuleConfig) -> SettledRequests:
+    """Makes each request one user's and one moment's, and finds the request of clicks and orders.
+
+    Args:
+        events: EVENTS' columns, perhaps more.
+        rule: how far what belongs together may lie apart.
+    """
+    counts: dict[str, int] = {}
+    if not events.select((_IS_IMPRESSION & pl.col("request_id").is_not_null()).any()).item():
+        return SettledRequests(events, counts)
+    window = timedelta(minutes=rule.window_minutes)
+    events = events.with_row_index(_ROW)
+    events, counts["request_ids_of_several_users"] = _divide_by_user(events)
+    events, counts["request_ids_used_again"] = _divide_by_time(events, window)
+    events, linked = _link_outcomes(events, window)
+    events, counts["requests_told_after_their_outcomes"] = _move_impressions(events)
+    behaviors = events.filter(~_IS_IMPRESSION)
+    counts |= linked
+    counts["behaviors"] = len(behaviors)
+    counts["behaviors_of_requests"] = behaviors["request_id"].len() - behaviors["request_id"].null_count()
+    return SettledRequests(events.sort(_ROW).drop(_ROW), counts)
+
+
+def explain_next_item(events: pl.DataFrame, split: Split, rule: RequestRuleConfig) -> str:
+    """Says why rankers cannot learn from the requests of a log; empty where they can.
+
+    Too few behaviors belong to a request, counted from the first request on; or a part of the split holds no
+    request with an outcome.
+    """
+    shown = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null())
+    if shown.is_empty():
+        return ""
+    behaviors = events.filter(~_IS_IMPRESSION & (pl.col("timestamp") >= shown["timestamp"].min()))
+    num_linked = behaviors["request_id"].is_in(shown["request_id"].unique().implode()).sum()
+    share = num_linked / max(len(behaviors), 1)
+    if share < rule.min_share:
+        return (
+            f"only {share:.1%} of the behaviors since the first request belong to one "
+            f"(data.requests.min_share = {rule.min_share:g})"
+        )
+    linked_times = behaviors.filter(pl.col("request_id").is_not_null())["timestamp"]
+    parts = {
+        "training": linked_times < split.train_end,
+        "validation": (linked_times >= split.train_end) & (linked_times < split.validation_end),
+        "test": linked_times >= split.validation_end,
+    }
+    empty_parts = [name for name, is_inside in parts.items() if not is_inside.any()]
+    if empty_parts:
+        return f"no request with an outcome lies in the {' and '.join(empty_parts)} part of the log"
+    return ""
+
+
+def forget_requests(events: pl.DataFrame) -> pl.DataFrame:
+    """Events of a log whose requests are not learnt from."""
+    return events.with_columns(request_id=pl.lit(None, pl.String))
+
+
+def _divide_by_user(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Ids that several users share are each user's own."""
+    users = events.drop_nulls("request_id").group_by("request_id").agg(pl.col("user_id").n_unique())
+    shared = users.filter(pl.col("user_id") > 1)["request_id"]
+    is_shared = pl.col("request_id").is_in(shared.implode())
+    own_id = pl.col("user_id") + "/" + pl.col("request_id")
+    return events.with_columns(request_id=pl.when(is_shared).then(own_id).otherwise("request_id")), len(
+        shared
+    )
+
+
+def _divide_by_time(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFrame, int]:
+    """Impressions of one id that lie further apart than the window are several requests."""
+    impressions = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null()).sort("timestamp", _ROW)
+    gap = pl.col("timestamp").diff().over("request_id").fill_null(timedelta(0))
+    numbered = impressions.with_columns(__page=(gap > window).cast(pl.Int64).cum_sum().over("request_id"))
+    reused = numbered.filter(pl.col("__page") > 0)["request_id"].unique()
+    if reused.is_empty():
+        return events, 0
+    pages = numbered.filter(pl.col("request_id").is_in(reused.implode()))
+    own_id = pl.col("request_id") + "#" + pl.col("__page").cast(pl.String)
+    renamed = pages.select(_ROW, "request_id", "timestamp", __own=own_id)
+    # What was done belongs to the latest page of the id that had begun, or else to the first one.
+    outcomes = events.filter(~_IS_IMPRESSION & pl.col("request_id").is_in(reused.implode()))
+    starts = renamed.group_by("__own").agg(pl.col("request_id").first(), pl.col("timestamp").min())
+    placed = (
+        outcomes.select(_ROW, "request_id", pl.col("timestamp") + _FLUSH_DELAY)
+        .sort("timestamp")
+        .join_asof(
+            starts.sort("timestamp"),
+            on="timestamp",
+            by="request_id",
+            strategy="backward",
+            check_sortedness=False,
+        )
+    )
+    own_ids = pl.concat([renamed.select(_ROW, "__own"), placed.select(_ROW, "__own")])
+    joined = events.join(own_ids, on=_ROW, how="left", maintain_order="left")
+    is_placed = pl.col("request_id").is_in(reused.implode())
+    return joined.with_columns(request_id=pl.when(is_placed).then("__own").otherwise("request_id")).drop(
+        "__own"
+    ), len(reused)
+
+
+def _link_outcomes(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Outcomes that name no request that showed their item get the one that did, by user, item and time."""
+    shown = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null())
+    pairs = shown.select("user_id", "request_id", "item_id").unique()
+    outcomes = events.filter(~_IS_IMPRESSION)
+    named = outcomes.join(pairs, on=["user_id", "request_id", "item_id"], how="semi")
+    lost = outcomes.join(named.select(_ROW), on=_ROW, how="anti")
+    pages = shown.select(
+        "user_id",
+        "item_id",
+        "timestamp",
+        __shown_at="timestamp",
+        __request="request_id",
+        **{f"__{name}": name for name in _OF_PAGE},
+    ).sort("timestamp")
+    found = lost.select(_ROW, "user_id", "item_id", "timestamp").sort("timestamp")
+    by_user_item = ["user_id", "item_id"]
+    earlier = found.join_asof(
+        pages, on="timestamp", by=by_user_item, strategy="backward", tolerance=window, check_sortedness=False
+    )
+    later = found.join_asof(
+        pages,
+        on="timestamp",
+        by=by_user_item,
+        strategy="forward",
+        tolerance=_FLUSH_DELAY,
+        check_sortedness=False,
+    )
+    links = pl.concat(
+        [
+            earlier.filter(pl.col("__request").is_not_null()),
+            later.filter(pl.col("__request").is_not_null()).join(
+                earlier.filter(pl.col("__request").is_not_null()), on=_ROW, how="anti"
+            ),
+        ]
+    ).select(_ROW, "__request", *(f"__{name}" for name in _OF_PAGE))
+    joined = events.join(links, on=_ROW, how="left", maintain_order="left")
+    is_linked = pl.col("__request").is_not_null()
+    is_stray = pl.col(_ROW).is_in(lost[_ROW].implode()) & ~is_linked
+    num_stray = lost["request_id"].len() - lost["request_id"].null_count()
+    linked_events = joined.with_columns(
+        request_id=pl.when(is_stray).then(None).otherwise(pl.coalesce("__request", "request_id")),
+        **{
+            name: pl.when(is_linked).then(pl.coalesce(f"__{name}", name)).otherwise(name) for name in _OF_PAGE
+        },
+    ).drop("__request", *(f"__{name}" for name in _OF_PAGE))
+    return linked_events, {
+        "behaviors_linked_by_time": len(links),
+        "behaviors_naming_an_unknown_request": int(num_stray),
+    }
+
+
+def _move_impressions(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Impressions stand at their request's moment: its first row of any kind."""
+    moments = (
+        events.drop_nulls("request_id")
+        .group_by("request_id")
+        .agg(__first=pl.col("timestamp").min(), __shown=pl.col("timestamp").filter(_IS_IMPRESSION).min())
+    )
+    late = moments.filter(pl.col("__first") < pl.col("__shown"))
+    joined = events.join(
+        late.select("request_id", "__first"), on="request_id", how="left", maintain_order="left"
+    )
+    moved = joined.with_columns(
+        timestamp=pl.when(_IS_IMPRESSION).then(pl.coalesce("__first", "timestamp")).otherwise("timestamp")
+    )
+    return moved.drop("__first"), len(late)

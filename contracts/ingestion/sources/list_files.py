@@ -1,0 +1,209 @@
+"""The files that a source names: which count, which are left aside, and their digest."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import duckdb
+import fsspec
+
+from contracts.digests import digest_file, digest_value
+from contracts.errors import UserError
+from contracts.ingestion.config import DataConfig, SourceConfig, SourceFormat
+
+QUERY_SCHEME: Final = "duckdb:"
+"""A source that begins so is a query, not a file."""
+COMPRESSION_SUFFIXES: Final = (".gz", ".zst", ".bz2", ".xz", ".zip")
+_FORMAT_OF_SUFFIX: Final[dict[str, SourceFormat]] = {
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".psv"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
+}
+_LEFTOVER_SUFFIXES: Final = (".crc", ".tmp", ".temp", ".bak", ".swp", ".part", ".crdownload", ".inprogress")
+_TABLE_FORMATS: Final = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
+
+
+class SourceFiles(NamedTuple):
+    """What a source names."""
+
+    paths: tuple[str, ...]
+    """Files to be read, sorted."""
+    repeated: tuple[str, ...] = ()
+    """Files that hold the same bytes as one of `paths`; they are left out."""
+    empty: tuple[str, ...] = ()
+    """Files without a byte; they are left out."""
+
+
+def find_source_files(uri: str) -> SourceFiles:
+    """Finds the files of a source, without empty ones and copies.
+
+    Raises:
+        UserError: there is none, or all are empty.
+    """
+    paths = list_source_files(uri)
+    if "://" in uri:
+        return SourceFiles(tuple(paths))
+    empty = [path for path in paths if Path(path).stat().st_size == 0]
+    filled = [path for path in paths if path not in empty]
+    if not filled:
+        what = f"every one of its {len(empty)} files" if len(empty) > 1 else "it"
+        raise UserError(f"'{uri}' is empty: {what} holds no byte")
+    repeated = _find_repeated(filled)
+    return SourceFiles(tuple(path for path in filled if path not in repeated), tuple(repeated), tuple(empty))
+
+
+def list_source_files(uri: str) -> list[str]:
+    """Lists the files that a path, folder, glob or URL stands for, sorted.
+
+    Hidden files and folders, those that begin with `_`, and leftovers of tools are not among them.
+
+    Raises:
+        UserError: there are none, or the folder is a table of a format whose log says which files count.
+    """
+    if "://" in uri:
+        file_paths = _list_remote_files(uri)
+    elif Path(uri).is_dir():
+        _refuse_table_formats(Path(uri))
+        file_paths = [
+            str(path)
+            for path in sorted(Path(uri).rglob("*"))
+            if path.is_file() and _is_data(path.relative_to(uri).parts)
+        ]
+    else:
+        found_paths = sorted(glob.glob(uri, recursive=True))
+        num_fixed = _count_fixed_parts(uri)
+        file_paths = [path for path in found_paths if Path(path).is_file() or path == uri]
+        if glob.has_magic(uri):
+            file_paths = [path for path in file_paths if _is_data(Path(path).parts[num_fixed:])]
+    if not file_paths:
+        raise UserError(f"no file at '{uri}'; give a file, a folder or a glob that exists")
+    return file_paths
+
+
+def detect_format(path: str) -> SourceFormat:
+    """Tells a file's format from its name.
+
+    Raises:
+        UserError: the name does not tell.
+    """
+    suffixes = [s.lower() for s in Path(path).suffixes if s.lower() not in COMPRESSION_SUFFIXES]
+    if suffixes and suffixes[-1] in (".xlsx", ".xls", ".ods"):
+        raise UserError(f"'{path}' is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
+    if not suffixes or suffixes[-1] not in _FORMAT_OF_SUFFIX:
+        raise UserError(
+            f"cannot tell the format of '{path}' from its name; set `format` to parquet, csv, jsonl or arrow "
+            "in the config, or give a glob that leaves the file out"
+        )
+    return _FORMAT_OF_SUFFIX[suffixes[-1]]
+
+
+def digest_data(config: DataConfig) -> str:
+    """Digests the user's data, so that caches know when it changed.
+
+    The content counts for local files and queries. For a remote file it is what the store says: etag, size,
+    time.
+
+    Raises:
+        UserError: a source names no file, or its query fails.
+    """
+    return digest_value([_describe_state(source) for source in (config.items, config.events)])
+
+
+def open_query(uri: str) -> duckdb.DuckDBPyRelation:
+    """Opens a source that is a query: statements, of which the last selects.
+
+    Raises:
+        UserError: DuckDB cannot run it.
+    """
+    statements = duckdb.extract_statements(uri.removeprefix(QUERY_SCHEME))
+    connection = duckdb.connect()
+    try:
+        for statement in statements[:-1]:
+            connection.execute(statement)
+        relation: duckdb.DuckDBPyRelation | None = connection.sql(statements[-1].query)
+    except (duckdb.Error, IndexError) as error:
+        raise UserError(f"the query '{uri}' fails: {error}") from error
+    if relation is None:
+        raise UserError(f"the query '{uri}' selects nothing; its last statement must be a SELECT")
+    return relation
+
+
+def _describe_state(source: SourceConfig) -> object:
+    if source.uri.startswith(QUERY_SCHEME):
+        rows = open_query(source.uri)
+        counted = rows.aggregate("count(*), sum(hash(COLUMNS(*))::HUGEINT)")
+        return [source.uri, *map(str, counted.fetchall()[0])]
+    return [_describe_file_state(path) for path in list_source_files(source.uri)]
+
+
+def _describe_file_state(path: str) -> object:
+    if "://" not in path:
+        return digest_file(Path(path))
+    file_system, inner_path = fsspec.core.url_to_fs(path)
+    object_info = file_system.info(inner_path)
+    state_keys = ("name", "size", "ETag", "etag", "mtime", "LastModified")
+    return {key: str(object_info[key]) for key in state_keys if key in object_info}
+
+
+def _find_repeated(paths: Sequence[str]) -> list[str]:
+    """Files whose bytes an earlier one holds, too. Only files of one size are read."""
+    paths_of_size: dict[int, list[str]] = {}
+    for path in paths:
+        paths_of_size.setdefault(Path(path).stat().st_size, []).append(path)
+    repeated = []
+    for same_size in paths_of_size.values():
+        known_digests: set[str] = set()
+        for path in same_size if len(same_size) > 1 else ():
+            digest = digest_file(Path(path))
+            if digest in known_digests:
+                repeated.append(path)
+            known_digests.add(digest)
+    return repeated
+
+
+def _refuse_table_formats(folder: Path) -> None:
+    for marker, format_name in _TABLE_FORMATS.items():
+        for found in sorted(folder.rglob(marker)):
+            if marker == "metadata" and not list(found.glob("*.metadata.json")):
+                continue
+            raise UserError(
+                f"'{found.parent}' is a {format_name} table: its log says which files count, and old ones "
+                f'still lie there. Export it, or name what counts: `uri: "duckdb:select * from ..."`'
+            )
+
+
+def _count_fixed_parts(uri: str) -> int:
+    """Parts of a path before its first wildcard: what the user named, hidden or not."""
+    parts = Path(uri).parts
+    return next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+
+
+def _is_data(parts: Sequence[str]) -> bool:
+    """Whether no part of a path is hidden, temporary or a leftover."""
+    is_plain = not any(part.startswith((".", "_")) for part in parts)
+    return is_plain and not parts[-1].endswith(("~", *_LEFTOVER_SUFFIXES)) and parts[-1] != "Thumbs.db"
+
+
+def _list_remote_files(uri: str) -> list[str]:
+    try:
+        file_system, inner_path = fsspec.core.url_to_fs(uri)
+        remote_paths = (
+            file_system.glob(inner_path)
+            if glob.has_magic(inner_path)
+            else file_system.find(inner_path)
+            if file_system.isdir(inner_path)
+            else [inner_path]
+        )
+    except (ImportError, OSError, ValueError) as error:
+        raise UserError(
+            f"cannot list '{uri}': {error}. Object stores need their fsspec driver beside this package: s3fs "
+            "for s3://, gcsfs for gs://, adlfs for az://"
+        ) from error
+    root_parts = _count_fixed_parts(inner_path)
+    return [
+        file_system.unstrip_protocol(path)
+        for path in sorted(remote_paths)
+        if path == inner_path or _is_data(Path(path).parts[root_parts:])
+    ]

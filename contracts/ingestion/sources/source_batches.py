@@ -1,0 +1,195 @@
+"""The rows of a source, in batches, as their files hold them."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import duckdb
+import fsspec
+import polars as pl
+
+from contracts.errors import UserError
+from contracts.ingestion.config import SourceConfig
+from contracts.ingestion.sources.list_files import (
+    QUERY_SCHEME,
+    SourceFiles,
+    detect_format,
+    find_source_files,
+    open_query,
+)
+from contracts.ingestion.sources.text_dialect import (
+    Dialect,
+    detect_dialect,
+    format_read_csv,
+    prepare_text_file,
+    quote_sql,
+)
+
+BATCH_ROWS: Final = 262_144
+_PARTITION: Final = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
+
+
+class BrokenLine(NamedTuple):
+    """A line of a text file that is no row."""
+
+    file: str
+    line: int
+    """From 1."""
+    text: str
+    reason: str
+
+
+class SourceBatch(NamedTuple):
+    """Some rows of one file."""
+
+    frame: pl.DataFrame
+    """Columns as the file names them; of text files all are text."""
+    file: str
+
+
+class OpenedSource:
+    """A source whose files were found; its rows can be read any number of times."""
+
+    def __init__(self, source: SourceConfig, scratch: Path, *, max_rows: int | None = None) -> None:
+        """Finds the files.
+
+        Args:
+            source: the user's source.
+            scratch: folder for what must be unpacked or recoded.
+            max_rows: read about so many rows at most; None reads all.
+
+        Raises:
+            UserError: there is no file.
+        """
+        self._source = source
+        self._scratch = scratch
+        self._max_rows = max_rows
+        is_query = source.uri.startswith(QUERY_SCHEME)
+        self.files = SourceFiles((source.uri,)) if is_query else find_source_files(source.uri)
+        self.notes: list[str] = []
+        """What was found out of the files that a user may want to know."""
+        self.broken_lines: list[BrokenLine] = []
+        """Of the last reading."""
+        self._prepared: dict[str, tuple[Path, Dialect]] = {}
+
+    def iterate_batches(self) -> Iterator[SourceBatch]:
+        """Yields the rows of all files.
+
+        Raises:
+            UserError: a file cannot be read; the message names it.
+        """
+        self.broken_lines = []
+        num_read = 0
+        for path in self.files.paths:
+            try:
+                for batch in self._read_file(path):
+                    if self._max_rows is not None and num_read + len(batch.frame) >= self._max_rows:
+                        yield batch._replace(frame=batch.frame.head(self._max_rows - num_read))
+                        return
+                    num_read += len(batch.frame)
+                    yield batch
+            except UserError:
+                raise
+            # Arrow's errors are value errors, too.
+            except (duckdb.Error, pl.exceptions.PolarsError, ValueError, OSError) as error:
+                raise UserError(f"cannot read '{path}': {error}") from error
+            except pl.exceptions.PanicException as error:
+                raise UserError(
+                    f"cannot read '{path}': it holds what Polars does not take: {error}"
+                ) from error
+
+    def _read_file(self, path: str) -> Iterator[SourceBatch]:
+        if path.startswith(QUERY_SCHEME):
+            return self._read_relation(open_query(path), path)
+        file_format = self._source.format or detect_format(path)
+        if file_format == "csv":
+            return self._read_delimited(path)
+        if file_format == "jsonl":
+            return self._read_json(path)
+        if file_format == "arrow":
+            return self._read_arrow(path)
+        return self._read_parquet(path)
+
+    def _read_parquet(self, path: str) -> Iterator[SourceBatch]:
+        connection = duckdb.connect()
+        if "://" in path:
+            connection.register_filesystem(fsspec.core.url_to_fs(path)[0])
+        rows = connection.sql(f"SELECT * FROM read_parquet({quote_sql(path)}, hive_partitioning=false)")
+        return self._read_relation(rows, path)
+
+    def _read_arrow(self, path: str) -> Iterator[SourceBatch]:
+        with fsspec.open(path, "rb") as stream:
+            for frame in pl.read_ipc(stream).iter_slices(BATCH_ROWS):
+                yield self._make_batch(frame, path)
+
+    def _read_json(self, path: str) -> Iterator[SourceBatch]:
+        file, _ = self._prepare(path)
+        connection = duckdb.connect()
+        options = "format='auto', maximum_object_size=67108864"
+        # Names first, then every value as the text that stands there: numbers keep their digits.
+        described = connection.sql(
+            f"DESCRIBE SELECT * FROM read_json({quote_sql(str(file))}, {options}, maximum_depth=1, "
+            "sample_size=-1)"
+        ).fetchall()
+        columns = ", ".join(f"{quote_sql(name)}: 'VARCHAR'" for name, *_ in described)
+        rows = connection.sql(
+            f"SELECT * FROM read_json({quote_sql(str(file))}, {options}, columns={{{columns}}})"
+        )
+        return self._read_relation(rows, path)
+
+    def _read_delimited(self, path: str) -> Iterator[SourceBatch]:
+        file, dialect = self._prepare(path)
+        connection = duckdb.connect()
+        yield from self._read_relation(
+            connection.sql(f"SELECT * FROM {format_read_csv(file, dialect)}"), path
+        )
+        rejected = connection.execute(
+            "SELECT line, any_value(csv_line), any_value(error_message) FROM reject_errors GROUP BY line "
+            "ORDER BY line"
+        ).fetchall()
+        self.broken_lines += [
+            BrokenLine(path, line, text or "", _explain_broken_line(message))
+            for line, text, message in rejected
+        ]
+
+    def _prepare(self, path: str) -> tuple[Path, Dialect]:
+        """A text file as uncompressed UTF-8, and its dialect."""
+        if path not in self._prepared:
+            folder = Path(tempfile.mkdtemp(dir=self._scratch))
+            text_file = prepare_text_file(path, self._source, folder)
+            if text_file.is_guessed:
+                self.notes.append(
+                    f"'{path}' is not UTF-8; it was read as {text_file.encoding}. Set `encoding` if letters "
+                    "look wrong"
+                )
+            is_json = (self._source.format or detect_format(path)) == "jsonl"
+            dialect = Dialect(",", False)
+            if not is_json:
+                dialect = detect_dialect(text_file.path, self._source, path)
+            elif not text_file.path.stat().st_size:
+                raise UserError(f"'{path}' is empty")
+            self._prepared[path] = (text_file.path, dialect)
+        return self._prepared[path]
+
+    def _read_relation(self, rows: duckdb.DuckDBPyRelation, path: str) -> Iterator[SourceBatch]:
+        for record_batch in rows.to_arrow_reader(BATCH_ROWS):
+            if record_batch.num_rows:
+                yield self._make_batch(pl.DataFrame(record_batch), path)
+
+    def _make_batch(self, frame: pl.DataFrame, path: str) -> SourceBatch:
+        # Hive partitions: the folder's name holds a column that the file does not.
+        for part in Path(path).parts[:-1]:
+            match = _PARTITION.match(part)
+            if match and match[1] not in frame.columns and not path.startswith(QUERY_SCHEME):
+                frame = frame.with_columns(pl.lit(match[2], pl.String).alias(match[1]))
+        return SourceBatch(frame, path)
+
+
+def _explain_broken_line(message: str) -> str:
+    if "Number of Columns" in message:
+        return "the line has more or fewer cells than the header"
+    if "quote" in message.lower():
+        return "the line has a quotation mark that does not close"
+    return "the line cannot be read"

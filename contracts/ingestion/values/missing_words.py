@@ -1,0 +1,50 @@
+"""Words that stand for nothing: what tools write where a cell is empty."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+MISSING_WORDS: Final = (
+    "",
+    "nan",
+    "null",
+    "none",
+    "nil",
+    "na",
+    "n/a",
+    "#n/a",
+    "<na>",
+    "nat",
+    "\\n",
+    "-",
+    "--",
+    "?",
+    "undefined",
+    "(null)",
+    "[null]",
+    "(none)",
+)
+"""pandas, MySQL, Hive, R, JavaScript, spreadsheets. Compared without case and surrounding blanks."""
+GUEST_WORDS: Final = (
+    "-1",
+    "guest",
+    "anonymous",
+    "anon",
+    "unknown",
+    "not set",
+    "(not set)",
+    "not logged in",
+    "00000000-0000-0000-0000-000000000000",
+)
+"""User ids that stand for everybody who did not log in."""
+NO_REQUEST_WORDS: Final = ("-1", "00000000-0000-0000-0000-000000000000")
+"""Request ids that trackers write where an event belongs to no request."""
+
+
+def drop_missing_words(column: pl.Expr, words: Sequence[str]) -> pl.Expr:
+    """Text without surrounding blanks; null where nothing is left or a word stands for nothing."""
+    # U+FEFF and no-break spaces are not what `strip_chars` takes for blank.
+    stripped = column.str.strip_chars().str.strip_chars("\ufeff\u00a0\u200b \t")
+    is_missing = stripped.str.to_lowercase().is_in([word.lower() for word in words])
+    return pl.when(~is_missing & (stripped != "")).then(stripped)

@@ -1,0 +1,160 @@
+"""Numbers as people write them: with signs, currencies, thousands, and either decimal mark.
+
+Which mark is the decimal one, the whole column says: `1.299,00` and `27,19` speak for the comma, `1,299.00`
+and `27.19` for the point, `1,299` for nothing alone.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+import polars as pl
+
+from contracts.errors import UserError
+
+DecimalMark = Literal["auto", ".", ","]
+_CURRENCY: Final = r"(?:\p{Sc}|[A-Za-z]{1,3}\p{Sc}|[A-Za-z]{2,3}\.?|zł|元|円|원|руб\.?|р\.)"
+_AMOUNT: Final = (
+    rf"^(?P<open>\()?(?P<sign>[-+\u2212])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+\u2212])?\s*"
+    rf"(?P<body>\d[\d.,'\u2019\s_]*|[.,]\d+)(?P<exponent>[eE][+-]?\d{{1,3}})?\s*"
+    rf"(?P<sign3>-)?\s*(?P<after>{_CURRENCY})?\s*(?P<close>\))?$"
+)
+_SAME_CURRENCY: Final = {
+    "$": "USD",
+    "us$": "USD",
+    "€": "EUR",
+    "£": "GBP",
+    "¥": "JPY or CNY",
+    "元": "JPY or CNY",
+    "円": "JPY or CNY",
+    "jpy": "JPY or CNY",
+    "cny": "JPY or CNY",
+    "rmb": "JPY or CNY",
+    "₹": "INR",
+    "rs": "INR",
+    "rs.": "INR",
+    "zł": "PLN",
+}
+_FORMS: Final = {
+    "both_comma_last": r"^\d{1,3}(?:\.\d{3})+,\d+$",
+    "both_point_last": r"^\d{1,3}(?:,\d{2,3})+\.\d+$",
+    "comma_thousands": r"^\d{1,3}(?:,\d{3}){2,}$",
+    "point_thousands": r"^\d{1,3}(?:\.\d{3}){2,}$",
+    "comma_three": r"^[1-9]\d{0,2},\d{3}$",
+    "point_three": r"^[1-9]\d{0,2}\.\d{3}$",
+    "comma_decimal": r"^(?:\d*,(?:\d{1,2}|\d{4,})|0,\d{3}|\d{4,},\d{3})$",
+    "point_decimal": r"^(?:\d*\.(?:\d{1,2}|\d{4,})|0\.\d{3}|\d{4,}\.\d{3})$",
+}
+
+
+class NumberEvidence(NamedTuple):
+    """How the cells of a number column are written."""
+
+    form_counts: Mapping[str, int] = {}
+    """Form of `_FORMS` -> cells."""
+    currency_counts: Mapping[str, int] = {}
+    """Currency -> cells that name it."""
+    example: str = ""
+    """A cell that either mark could explain."""
+
+    def add(self, other: "NumberEvidence") -> "NumberEvidence":
+        """Evidence of both."""
+        return NumberEvidence(
+            _add_counts(self.form_counts, other.form_counts),
+            _add_counts(self.currency_counts, other.currency_counts),
+            self.example or other.example,
+        )
+
+
+def collect_number_evidence(texts: pl.Series) -> NumberEvidence:
+    """Collects evidence of cells, given as text without missing words."""
+    parts = _take_apart(texts)
+    body = parts["body"]
+    form_counts = {name: int(body.str.contains(form).sum()) for name, form in _FORMS.items()}
+    open_cells = texts.filter(body.str.contains(_FORMS["point_three"]).fill_null(False))
+    return NumberEvidence(
+        {name: count for name, count in form_counts.items() if count},
+        dict(parts["currency"].drop_nulls().value_counts().iter_rows()),
+        open_cells[0] if len(open_cells) else "",
+    )
+
+
+def decide_decimal_mark(evidence: NumberEvidence, column_name: str, configured: DecimalMark) -> str:
+    """Decides which mark divides whole and fraction; `mixed` where cells speak for both.
+
+    Raises:
+        UserError: nothing decides, or the amounts are in several currencies.
+    """
+    if len(evidence.currency_counts) > 1:
+        listed = ", ".join(f"{name} {count:,} x" for name, count in evidence.currency_counts.items())
+        raise UserError(
+            f"column '{column_name}' holds amounts in several currencies ({listed}); they cannot be "
+            "added up. Convert them to one"
+        )
+    if configured != "auto":
+        return configured
+    counts = evidence.form_counts
+    for_comma = sum(counts.get(n, 0) for n in ("both_comma_last", "comma_decimal", "point_thousands"))
+    for_point = sum(counts.get(n, 0) for n in ("both_point_last", "point_decimal", "comma_thousands"))
+    if for_comma and for_point:
+        return "mixed"
+    if for_comma:
+        return ","
+    if not for_point and counts.get("point_three"):
+        raise UserError(
+            f"column '{column_name}': '{evidence.example}' may be a thousand times more or less: no cell "
+            "shows which mark is the decimal one; set `decimal` of this source to '.' or ','"
+        )
+    return "."
+
+
+def read_numbers(texts: pl.Series, decimal_mark: str) -> pl.Series:
+    """Reads cells as Float64; null where one is no finite number.
+
+    Args:
+        texts: cells as text without missing words.
+        decimal_mark: from `decide_decimal_mark`.
+    """
+    parts = _take_apart(texts)
+    body = pl.col("body")
+    plain: pl.Expr
+    with_point = body.str.replace_all(",", "", literal=True)
+    with_comma = body.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    if decimal_mark == "mixed":
+        speaks_for_comma = _matches_any("both_comma_last", "comma_decimal", "point_thousands")
+        is_open = _matches_any("comma_three", "point_three")
+        plain = pl.when(speaks_for_comma).then(with_comma).when(~is_open).then(with_point)
+    else:
+        plain = with_comma if decimal_mark == "," else with_point
+    # `1,5` read with the point would be 15: a mark in a place that thousands never have is an error.
+    thousands_mark, point = (r"\.", ",") if decimal_mark == "," else (",", r"\.")
+    is_well_formed = (
+        pl.lit(True)
+        if decimal_mark == "mixed"
+        else body.str.contains(rf"^(?:\d+|\d{{1,3}}(?:{thousands_mark}\d{{2,3}})*)?(?:{point}\d*)?$")
+    )
+    value = (plain + pl.col("exponent").fill_null("")).cast(pl.Float64, strict=False)
+    signed = pl.when(pl.col("is_negative")).then(-value).otherwise(value)
+    kept = pl.when(is_well_formed & signed.is_finite()).then(signed)
+    return parts.select(kept.alias(texts.name)).to_series()
+
+
+def _take_apart(texts: pl.Series) -> pl.DataFrame:
+    plain_texts = texts.str.normalize("NFKC").str.strip_chars()
+    groups = plain_texts.str.extract_groups(_AMOUNT).struct.unnest()
+    has_parenthesis = pl.col("open").is_not_null() & pl.col("close").is_not_null()
+    signs = pl.concat_str("sign", "sign2", "sign3", ignore_nulls=True)
+    currency = pl.coalesce("before", "after").str.to_lowercase()
+    return groups.select(
+        body=pl.col("body").str.replace_all(r"['\u2019\s_]", ""),
+        exponent="exponent",
+        is_negative=has_parenthesis | signs.str.contains(r"[-\u2212]"),
+        currency=currency.replace(_SAME_CURRENCY).str.strip_chars(".").str.to_uppercase(),
+    )
+
+
+def _matches_any(*form_names: str) -> pl.Expr:
+    return pl.any_horizontal(pl.col("body").str.contains(_FORMS[name]) for name in form_names)
+
+
+def _add_counts(ours: Mapping[str, int], theirs: Mapping[str, int]) -> dict[str, int]:
+    return {name: ours.get(name, 0) + theirs.get(name, 0) for name in (*ours, *theirs)}

@@ -1,0 +1,1 @@
+"""Lists of inferred behaviors for all users and snapshots, piece by piece, in bounded memory."""

@@ -1,0 +1,27 @@
+"""From a teacher's configuration to the teacher."""
+
+from importlib import import_module
+from typing import Final
+
+from models.knowledge.config import TeacherConfig
+from models.knowledge.teachers.teacher import Teacher
+
+_CLASSES: Final = {
+    "handbook": "handbook_teacher.HandbookTeacher",
+    "vllm": "vllm_teacher.VllmTeacher",
+    "openai": "openai_teacher.OpenAICompatibleTeacher",
+    "transformers": "transformers_teacher.TransformersTeacher",
+    "replay": "replay_teacher.ReplayTeacher",
+}
+"""Module and class by `kind`. They are imported only when used: each has heavy libraries of its own."""
+
+
+def build_teacher(config: TeacherConfig) -> Teacher:
+    """Makes the configured teacher; weights are loaded only at the first request.
+
+    Raises:
+        UserError: the teacher's files, key or server are not there.
+    """
+    module_name, class_name = _CLASSES[config.kind].split(".")
+    teacher: Teacher = getattr(import_module(f"models.knowledge.teachers.{module_name}"), class_name)(config)
+    return teacher

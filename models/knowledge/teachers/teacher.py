@@ -1,0 +1,77 @@
+"""The one interface of all teachers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class TeacherRequest:
+    """One question of one agent."""
+
+    agent: str
+    agent_input: BaseModel
+    """The agent's typed input."""
+    answer_type: type[BaseModel]
+    """The type the answer must have; its JSON schema constrains the teacher."""
+    prompt_version: str
+    attempt: int = 0
+    """1 when a first answer was not valid."""
+    complaint: str = ""
+    """What was wrong with the first answer."""
+
+
+class TeacherResponse(NamedTuple):
+    """A teacher's answer to the request at `number` in its batch."""
+
+    number: int
+    text: str
+    """The answer as it came: JSON if all is well."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    truncated: bool = False
+    """The answer hit the token limit."""
+    error: str = ""
+    """Why there is no answer; such a response is never cached."""
+
+
+class TokenPrice(NamedTuple):
+    """Money per million tokens."""
+
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+
+
+class Teacher(Protocol):
+    """Whatever answers the agents."""
+
+    @property
+    def name(self) -> str:
+        """Kind, model and version: `teacher` of the KNOWLEDGE table."""
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Everything else that changes answers; part of each request's cache key."""
+
+    @property
+    def price(self) -> TokenPrice:
+        """What tokens cost."""
+
+    def answer_batch(self, requests: Sequence[TeacherRequest]) -> Iterator[TeacherResponse]:
+        """Answers a batch: one response for each request, in any order, each as soon as it is there."""
+
+
+@runtime_checkable
+class LiveTeacher(Teacher, Protocol):
+    """A teacher that takes further requests while others are in flight, so that none waits for the last."""
+
+    def answer_live(self, feed: Iterator[TeacherRequest]) -> Iterator[TeacherResponse]:
+        """Answers requests numbered in the order in which they are taken from the feed.
+
+        The feed is live: a response that was yielded may put more into it, so it may end now and go on later.
+        The teacher tries it whenever it has room, and ends when the feed gives nothing and nothing is in
+        flight.
+        """

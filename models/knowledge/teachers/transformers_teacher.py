@@ -1,0 +1,150 @@
+"""A teacher in this process: plain `transformers`, for models or machines that vLLM does not run on.
+
+Nothing constrains the answers: invalid ones are repaired once and then quarantined, so expect to lose more of
+them than with the other teachers. Weights are read from safetensors only, and no code of the model's
+repository is run.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from contracts.errors import UserError
+from models.knowledge.config import TransformersTeacherConfig
+from models.knowledge.teachers.chat_messages import extract_json_object, make_chat_prompt
+from models.knowledge.teachers.model_identity import identify_model
+from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
+
+
+class TransformersTeacher:
+    """Asks a model that it loads itself, at the first request that no cache answers."""
+
+    def __init__(self, config: TransformersTeacherConfig) -> None:
+        self._config = config
+        self.name = f"transformers-{identify_model(config.model, config.revision)}"
+        # A batch's make-up decides its padding and its random numbers, and so, in small ways, its answers.
+        sampling_fields = {"temperature", "seed", "max_tokens", "batch_size", "dtype", "chat_template_kwargs"}
+        self.sampling: dict[str, Any] = config.model_dump(include=sampling_fields)
+        self.price = TokenPrice(config.price_per_million_input_tokens, config.price_per_million_output_tokens)
+
+    def answer_batch(self, requests: Sequence[TeacherRequest]) -> Iterator[TeacherResponse]:
+        """Yields the answers batch by batch, those of similar length together, so that little is padded.
+
+        Raises:
+            UserError: the model cannot be loaded, or has no chat template.
+        """
+        if not requests:
+            return
+        chats = [make_chat_prompt(request) for request in requests]
+        prompts = [self._tokenize_messages(chat.messages) for chat in chats]
+        answer_limits = [chat.limit_answer_tokens(self._config.max_tokens) for chat in chats]
+        max_positions = self._max_positions
+        fitting_numbers = []
+        for number, (prompt, answer_limit) in enumerate(zip(prompts, answer_limits, strict=True)):
+            if len(prompt) + answer_limit > max_positions:
+                length = f"{len(prompt)} tokens and {answer_limit} for the answer, {max_positions} fit"
+                yield TeacherResponse(number, "", error=f"the request is too long for the model: {length}")
+            else:
+                fitting_numbers.append(number)
+        # Prompts of similar length together: little is padded. Repairs apart: they may answer longer.
+        fitting_numbers.sort(key=lambda number: (chats[number].attempt, len(prompts[number])))
+        for start in range(0, len(fitting_numbers), self._config.batch_size):
+            batch_numbers = fitting_numbers[start : start + self._config.batch_size]
+            batch_limit = max(answer_limits[number] for number in batch_numbers)
+            batch_prompts = [prompts[number] for number in batch_numbers]
+            yield from self._generate_batch(batch_numbers, batch_prompts, batch_limit)
+
+    def _tokenize_messages(self, messages: list[dict[str, str]]) -> list[int]:
+        template_kwargs = dict(self._config.chat_template_kwargs)
+        prompt_text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **template_kwargs
+        )
+        token_ids: list[int] = self._tokenizer(prompt_text, add_special_tokens=False)["input_ids"]
+        return token_ids
+
+    def _generate_batch(
+        self, chat_numbers: Sequence[int], prompts: Sequence[list[int]], max_tokens: int
+    ) -> Iterator[TeacherResponse]:
+        import torch
+
+        start = time.perf_counter()
+        # Padded on the left, since generation goes on at the right end.
+        padded_prompts = self._tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(
+            self._model.device
+        )
+        torch.manual_seed(self._config.seed)
+        with torch.inference_mode():
+            output_ids = self._model.generate(
+                **padded_prompts, **self._sampling_arguments(), max_new_tokens=max_tokens
+            )
+        answer_ids = output_ids[:, padded_prompts["input_ids"].shape[1] :].tolist()
+        seconds = (time.perf_counter() - start) / len(chat_numbers)
+        for number, prompt, answer in zip(chat_numbers, prompts, answer_ids, strict=True):
+            yield self._read_generated_answer(number, len(prompt), answer, seconds)
+
+    def _sampling_arguments(self) -> dict[str, Any]:
+        pad_argument = {"pad_token_id": self._tokenizer.pad_token_id}
+        if self._config.temperature == 0:
+            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, **pad_argument}
+        return {"do_sample": True, "temperature": self._config.temperature, **pad_argument}
+
+    def _read_generated_answer(
+        self, number: int, tokens_in: int, answer_ids: list[int], seconds: float
+    ) -> TeacherResponse:
+        end_places = [place for place, token in enumerate(answer_ids) if token in self._end_tokens]
+        kept_ids = answer_ids[: end_places[0] + 1] if end_places else answer_ids
+        text = self._tokenizer.decode(kept_ids, skip_special_tokens=True)
+        return TeacherResponse(
+            number, extract_json_object(text), tokens_in, len(kept_ids), seconds, truncated=not end_places
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with _explain_load_errors(self._config.model):
+            tokenizer = AutoTokenizer.from_pretrained(
+                self._config.model, revision=self._config.revision, padding_side="left"
+            )
+        if not tokenizer.chat_template:
+            raise UserError(
+                f"teacher.model: '{self._config.model}' has no chat template; choose an instruct model."
+            )
+        # Padding is masked, so any token will do where the model has none for it.
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        return tokenizer
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        with _explain_load_errors(self._config.model):
+            model = AutoModelForCausalLM.from_pretrained(
+                self._config.model,
+                revision=self._config.revision,
+                dtype=self._config.dtype,
+                use_safetensors=True,
+            )
+            return model.to(device).eval()
+
+    @property
+    def _end_tokens(self) -> set[int]:
+        end_ids = self._model.generation_config.eos_token_id
+        return {*(end_ids if isinstance(end_ids, list) else [end_ids]), self._tokenizer.eos_token_id}
+
+    @property
+    def _max_positions(self) -> int:
+        return int(getattr(self._model.config, "max_position_embeddings", 2**31))
+
+
+@contextmanager
+def _explain_load_errors(model: str) -> Iterator[None]:
+    """Turns what a wrong name, a missing file or a lost network raises into a `UserError`."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"teacher: transformers cannot load '{model}': {error}") from error

@@ -1,0 +1,1 @@
+"""Evaluation: the exported graph is measured on test lists, and a stated rule decides on its promotion."""

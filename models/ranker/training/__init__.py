@@ -1,0 +1,1 @@
+"""From ranking lists to a trained ranker."""

@@ -1,0 +1,210 @@
+"""What the dashboard shows, gathered from the reports. Every field of theirs may be missing."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from contracts.artifacts import read_lineage
+from contracts.errors import UserError
+
+QUALITY_TITLES: Final = {
+    "calibration": "Clicks over promised clicks",
+    "click_rate": "Click rate",
+    "coverage": "Share of the catalogue shown",
+    "effective_items": "Items that share the page views equally",
+    "diversity": "Categories per place of a page",
+    "cold_share": "Share of items younger than a week",
+}
+SERVICE_TITLES: Final = {
+    "degraded": "Share of degraded rows",
+    "without_score": "Share of rows that no ranker scored",
+    "requests": "Requests",
+    "new_users": "Share of new users",
+}
+_MAX_LINES: Final = 12
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A lift with its interval; a bound that is not known is None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LiftLine:
+    """One metric of one arm against the control."""
+
+    metric: str
+    arm: str
+    users: int
+    relative: Interval
+
+
+@dataclass(frozen=True)
+class DashboardContent:
+    """Everything that is drawn."""
+
+    label: str
+    """Where the traffic came from."""
+    action: str
+    """`hold`, `promote` ..., with the arm."""
+    reasons: list[str]
+    """Why, one sentence each."""
+    lifts: list[LiftLine]
+    """Of the whole experiment."""
+    findings: list[str]
+    """What has drifted, one sentence each."""
+    drift_text: str
+    """What was compared with what."""
+    series: dict[str, dict[str, dict[date, float]]]
+    """Tab -> line -> day -> value; tabs Lift, Drift, Quality, Service."""
+    lineage: list[tuple[str, str, str]]
+    """Artifact, digest, names and versions."""
+    moments: dict[date, datetime] = field(default_factory=dict)
+    """Day -> its time stamp."""
+
+    @property
+    def days(self) -> list[date]:
+        """Days that anything is known of."""
+        return sorted({day for lines in self.series.values() for line in lines.values() for day in line})
+
+
+def gather_content(traffic: Path, drift: Path, lift: Path, decision: Path) -> DashboardContent:
+    """Reads the reports of one run of the monitor pipeline.
+
+    Args:
+        traffic: what `collect_traffic` wrote.
+        drift: folder of the drift report.
+        lift: folder of the lift report.
+        decision: file of the decision.
+
+    Raises:
+        UserError: a report is missing or unreadable.
+    """
+    drift_results, lift_results = _read_json(drift / "drift.json"), _read_json(lift / "lift.json")
+    verdict = _read_json(decision)
+    arm = f" {verdict['arm']}" if verdict.get("arm") else ""
+    series = {
+        "Lift": _list_lift_series(lift_results),
+        "Drift": _list_drift_series(drift_results),
+        "Quality": _list_day_series(drift_results, QUALITY_TITLES),
+        "Service": _list_day_series(drift_results, SERVICE_TITLES) | _list_cause_series(drift_results),
+    }
+    content = DashboardContent(
+        label=str(lift_results.get("traffic", "")),
+        action=f"{verdict.get('action', '?')}{arm}" + (", retrain" if verdict.get("retrain") else ""),
+        reasons=[str(reason) for reason in verdict.get("reasons", [])],
+        lifts=list(_list_lifts(lift_results)),
+        findings=[str(reason) for reason in drift_results.get("reasons", [])],
+        drift_text=_describe_windows(drift_results),
+        series=series,
+        lineage=list(_list_lineage(traffic)),
+    )
+    content.moments.update({day: datetime.combine(day, time(23, 59, 59), UTC) for day in content.days})
+    return content
+
+
+def format_interval(lift: Interval) -> str:
+    """`+5.0% [-1.0%, +11.0%]`; what is not known is a question mark."""
+    value, low, high = (
+        "?" if bound is None else f"{bound:+.1%}" for bound in (lift.value, lift.low, lift.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a report ({error}); run `reaseq report`") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a report: it holds a {type(content).__name__}")
+    return content
+
+
+def _read_interval(row: Mapping[str, Any]) -> Interval:
+    """The interval that the decision rests on, where the report tells it."""
+    bounds = row.get("deciding") or row.get("relative") or {}
+    return Interval(bounds.get("value"), bounds.get("low"), bounds.get("high"))
+
+
+def _list_lifts(lift_results: Mapping[str, Any]) -> Iterator[LiftLine]:
+    for row in lift_results.get("rows", []):
+        interval = _read_interval(row)
+        if row.get("arm") != lift_results.get("control") and interval.value is not None:
+            yield LiftLine(str(row["metric"]), str(row["arm"]), int(row.get("users") or 0), interval)
+
+
+def _list_lift_series(lift_results: Mapping[str, Any]) -> dict[str, dict[date, float]]:
+    series: dict[str, dict[date, float]] = {}
+    for row in lift_results.get("by_day") or []:
+        value = _read_interval(row).value
+        if value is not None:
+            series.setdefault(f"{row['metric']} {row['arm']}", {})[
+                date.fromisoformat(str(row["day"])[:10])
+            ] = value
+    return series
+
+
+def _list_drift_series(drift_results: Mapping[str, Any]) -> dict[str, dict[date, float]]:
+    """The columns that came closest to their thresholds, or beyond."""
+    series: dict[str, dict[date, float]] = {}
+    for row in drift_results.get("days") or []:
+        for name, ratio in (row.get("drift") or {}).items():
+            series.setdefault(str(name), {})[date.fromisoformat(row["day"])] = float(ratio)
+    largest = sorted(series, key=lambda name: (-max(series[name].values()), name))[:_MAX_LINES]
+    return {name: series[name] for name in largest}
+
+
+def _list_day_series(
+    drift_results: Mapping[str, Any], titles: Mapping[str, str]
+) -> dict[str, dict[date, float]]:
+    rows = drift_results.get("days") or []
+    lines = {
+        title: {date.fromisoformat(row["day"]): float(row[name]) for row in rows if row.get(name) is not None}
+        for name, title in titles.items()
+    }
+    return {title: line for title, line in lines.items() if line}
+
+
+def _list_cause_series(drift_results: Mapping[str, Any]) -> dict[str, dict[date, float]]:
+    rows = drift_results.get("days") or []
+    causes = sorted({cause for row in rows for cause in row.get("degraded_by") or {}})
+    return {
+        f"Degraded by {cause}": {
+            date.fromisoformat(row["day"]): float((row.get("degraded_by") or {}).get(cause, 0.0))
+            for row in rows
+        }
+        for cause in causes[:_MAX_LINES]
+    }
+
+
+def _describe_windows(drift_results: Mapping[str, Any]) -> str:
+    parts = []
+    for side in ("current", "reference"):
+        window = drift_results.get(side) or {}
+        if "first" in window:
+            span = f"{str(window['first'])[:10]} to {str(window['last'])[:10]}"
+            parts.append(f"{span} ({window.get('requests', 0):,} requests)")
+    source = (drift_results.get("reference") or {}).get("text") or "the reference"
+    return f"{' against '.join(parts)}; {source}" if parts else ""
+
+
+def _list_lineage(traffic: Path) -> Iterator[tuple[str, str, str]]:
+    """Rankers by arm, then every artifact that the traffic rests on."""
+    exposures = pl.scan_parquet(traffic / "exposures.parquet")
+    for arm, version in exposures.select("arm", "routed_version").unique().sort("arm").collect().iter_rows():
+        yield f"ranker of arm {arm}", str(version)[:16], ""
+    lineage = read_lineage(traffic)
+    yield "traffic", lineage.digest, f"code {lineage.code_version}"
+    for digest, parent in sorted(lineage.chain.items(), key=lambda pair: str(pair[1].get("created_at"))):
+        labels = ", ".join(f"{name} {value}" for name, value in sorted(parent.get("labels", {}).items()))
+        yield str(parent.get("kind")), digest, labels

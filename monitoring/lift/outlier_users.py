@@ -1,0 +1,86 @@
+"""What one user may count for: bots are left out, and whales are capped.
+
+Three readings of the same users are kept beside each other. The config says which one decides.
+"""
+
+from math import ceil
+from typing import Final, Literal, NamedTuple, get_args
+
+import numpy as np
+import polars as pl
+
+from contracts.array_types import DoubleArray
+from monitoring.config import LiftMetric, MonitoringConfig, UserReading
+
+METRICS: Final[dict[LiftMetric, tuple[str, str]]] = {
+    "ipv_per_user": ("clicks", "users"),
+    "ctr": ("clicks", "impressions"),
+    "orders_per_user": ("orders", "users"),
+    "conversion": ("converted", "users"),
+    "gmv_per_user": ("gmv", "users"),
+}
+"""Metric -> (numerator, denominator), columns of the user totals."""
+assert set(METRICS) == set(get_args(LiftMetric))
+READINGS: Final[tuple[UserReading, ...]] = get_args(UserReading)
+# Never fewer users than these are cut to the largest of the rest, so that no user sets the cap alone.
+_LEAST_CAPPED: Final = 3
+_LEAST_CAPPED_SHARE: Final = 0.002
+Counted = Literal["impressions", "clicks", "orders", "gmv"]
+_CAPPED: Final[tuple[Counted, ...]] = get_args(Counted)
+
+
+class UserValues(NamedTuple):
+    """A metric's numerator and denominator, one entry a user; shape (users,) each."""
+
+    numerator: DoubleArray
+    denominator: DoubleArray
+
+    def select(self, kept: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> "UserValues":
+        """The entries of some users."""
+        return UserValues(self.numerator[kept], self.denominator[kept])
+
+
+def find_caps(users: pl.DataFrame, config: MonitoringConfig) -> dict[str, float]:
+    """The most that one user counts for, by column.
+
+    The cap is a quantile of those who did something, over all arms: an arm of its own would hide its lift.
+    """
+    return {column: find_cap(users[column].to_numpy(), config.winsorize_quantile) for column in _CAPPED}
+
+
+def find_cap(values: DoubleArray, quantile: float) -> float:
+    """The value that larger ones are cut to; infinite where nobody did anything."""
+    positive_values = values[values > 0]
+    if not len(positive_values):
+        return float("inf")
+    num_capped = max(
+        _LEAST_CAPPED, ceil((1 - quantile) * len(positive_values)), ceil(_LEAST_CAPPED_SHARE * len(values))
+    )
+    rank = max(len(positive_values) - num_capped, 0)
+    return float(np.partition(positive_values, rank)[rank])
+
+
+def read_metric(users: pl.DataFrame, metric: LiftMetric, caps: dict[str, float] | None) -> UserValues:
+    """Each user's share in a metric; capped by `caps` unless they are None.
+
+    A mean per user caps the value. A rate per impression caps the user's weight and leaves the rate: a
+    crawler counts as one heavy user who never clicks.
+    """
+    numerator_column, denominator_column = METRICS[metric]
+    numerator = users[numerator_column].to_numpy()
+    denominator = users[denominator_column].to_numpy()
+    if caps is None:
+        return UserValues(numerator, denominator)
+    if denominator_column == "users":
+        return UserValues(np.minimum(numerator, caps.get(numerator_column, np.inf)), denominator)
+    weights = np.minimum(1.0, caps[denominator_column] / denominator)
+    return UserValues(numerator * weights, denominator * weights)
+
+
+def leave_out_top_user(values: UserValues) -> UserValues:
+    """The arm without the user who moves its metric most."""
+    ratio = values.numerator.sum() / max(values.denominator.sum(), 1e-300)
+    kept = np.ones(len(values.numerator), dtype=bool)
+    if len(kept):
+        kept[np.argmax(np.abs(values.numerator - ratio * values.denominator))] = False
+    return values.select(kept)

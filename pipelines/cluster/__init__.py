@@ -1,0 +1,1 @@
+"""The pipelines on a Kubeflow cluster: connect, submit, schedule."""

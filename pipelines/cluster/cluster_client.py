@@ -1,0 +1,140 @@
+"""The connection to a Kubeflow Pipelines cluster, with errors a user can act on.
+
+Environment: `REASEQ_KFP_TOKEN` holds a bearer token, or `REASEQ_KFP_TOKEN_FILE` names a file that holds one.
+The file is read again for every request, so a rotated token keeps working. `SSL_CERT_FILE` names a private
+CA.
+"""
+
+import json
+import os
+import ssl
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from contracts.errors import UserError
+
+TOKEN_VARIABLE = "REASEQ_KFP_TOKEN"  # noqa: S105 (the name of a variable, not a secret)
+TOKEN_FILE_VARIABLE = "REASEQ_KFP_TOKEN_FILE"  # noqa: S105
+_PROBE_TIMEOUT_S = 10.0
+
+
+def connect_to_cluster(host: str, *, namespace: str | None) -> Any:
+    """Opens a `kfp.Client` after one quick look whether the cluster answers.
+
+    The look comes first because `kfp.Client` itself takes half a minute of silent retries over a wrong host.
+
+    Args:
+        host: Base address of the Pipelines API, with its scheme.
+        namespace: The profile's namespace on a multi-user cluster, None on a single-user one.
+
+    Raises:
+        UserError: host not reachable, not a Pipelines API, not authorised, or a namespace is needed.
+    """
+    if not host.startswith(("http://", "https://")):
+        raise UserError(f"host '{host}' must start with http:// or https://")
+    health_answer = _probe_health(host.rstrip("/"))
+    if health_answer.get("multi_user") and not namespace:
+        raise UserError(f"{host} serves many users; give the namespace of your profile.")
+    from kfp.client import Client  # 3 s to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        # An empty namespace, unlike None, keeps out the one in ~/.config/kfp of some other cluster.
+        return Client(
+            host=host,
+            namespace=namespace or "",
+            existing_token=os.environ.get(TOKEN_VARIABLE),
+            credentials=_load_file_credentials(),
+            ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
+        )
+
+
+@contextmanager
+def explain_cluster_errors(action: str, *, host: str) -> Iterator[None]:
+    """Turns the API client's exceptions into a `UserError` that says what failed. Its prints go to stderr."""
+    from kfp_server_api import ApiException  # type: ignore[import-untyped]
+
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except ApiException as error:
+        raise UserError(_explain_refusal(action, host, error.status, error.body)) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise UserError(
+            f"could not {action}: {host} stopped answering ({type(error).__name__}); try again."
+        ) from error
+
+
+def _load_file_credentials() -> Any:
+    token_path = os.environ.get(TOKEN_FILE_VARIABLE)
+    if not token_path or os.environ.get(TOKEN_VARIABLE):
+        return None
+    from kfp.client import ServiceAccountTokenVolumeCredentials
+
+    return ServiceAccountTokenVolumeCredentials(token_path)
+
+
+def _read_token() -> str | None:
+    token = os.environ.get(TOKEN_VARIABLE)
+    token_path = os.environ.get(TOKEN_FILE_VARIABLE)
+    if token or not token_path:
+        return token
+    if not Path(token_path).is_file():
+        raise UserError(f"{TOKEN_FILE_VARIABLE} names '{token_path}', which is not a file.")
+    return Path(token_path).read_text(encoding="utf-8").strip()
+
+
+def _probe_health(host: str) -> dict[str, Any]:
+    token = _read_token()
+    request_headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urllib3.PoolManager(ssl_context=ssl.create_default_context()) as connection_pool:
+            response = connection_pool.request(
+                "GET",
+                f"{host}/apis/v2beta1/healthz",
+                headers=request_headers,
+                timeout=_PROBE_TIMEOUT_S,
+                retries=False,
+                redirect=False,
+            )
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        raise UserError(
+            f"no Kubeflow Pipelines API answers at {host} ({error}); check the address, or forward the port: "
+            "kubectl -n kubeflow port-forward svc/ml-pipeline 8888"
+        ) from error
+    # 3xx: the cluster's gateway sends browsers to a login page.
+    if response.status in {301, 302, 303, 307, 308, 401, 403}:
+        raise UserError(_explain_refusal("connect", host, 401, None))
+    try:
+        health_answer = response.json() if response.status == 200 else None
+    except ValueError:
+        health_answer = None
+    if not isinstance(health_answer, dict):
+        raise UserError(f"{host} answers, but not as a Kubeflow Pipelines 2 API (HTTP {response.status}).")
+    return health_answer
+
+
+def _explain_refusal(action: str, host: str, status: int | None, body: str | bytes | None) -> str:
+    if status in {401, 403}:
+        return (
+            f"could not {action}: {host} refuses the credentials (HTTP {status}); set {TOKEN_VARIABLE} or "
+            f"{TOKEN_FILE_VARIABLE} to a token that may use this namespace."
+        )
+    return f"could not {action}: {host} says HTTP {status}: {_read_server_message(body)}"
+
+
+def _read_server_message(body: str | bytes | None) -> str:
+    body_text = body.decode(errors="replace") if isinstance(body, bytes) else body or "no details"
+    try:
+        parsed_body = json.loads(body_text)
+    except ValueError:
+        return body_text[:500]
+    return (
+        str(parsed_body.get("message", body_text))[:500] if isinstance(parsed_body, dict) else body_text[:500]
+    )

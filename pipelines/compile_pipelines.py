@@ -1,0 +1,88 @@
+"""Compiles the DAGs to IR YAML."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from kfp import compiler
+
+from components.images import MAIN_IMAGE
+from pipelines.compiled_package import COMPILED_FOLDER
+from pipelines.monitor import monitor
+from pipelines.refresh_pipelines import refresh_catalogue, refresh_users
+from pipelines.simulate_shop import simulate_shop
+from pipelines.train_and_deploy import train_and_deploy
+
+PIPELINES = {
+    "simulate_shop": simulate_shop,
+    "train_and_deploy": train_and_deploy,
+    "refresh_catalogue": refresh_catalogue,
+    "refresh_users": refresh_users,
+    "monitor": monitor,
+}
+DISTILLATION_EXECUTORS = ("exec-distill-knowledge", "exec-distill-changed-items")
+"""Executors of the steps in which the teacher runs."""
+BEHAVIOR_TRAINING_EXECUTOR = "exec-train-behavior-model"
+"""Executor of the step that can train on GPUs."""
+GPU_RESOURCE = "nvidia.com/gpu"
+"""Kubernetes' name of the resource."""
+
+
+class TeacherHost(NamedTuple):
+    """Where steps with a teacher in process (`vllm`, `transformers`) run."""
+
+    image: str
+    """Image of the environment `vllm`."""
+    num_gpus: int = 1
+
+
+def compile_pipelines(
+    out: Path = COMPILED_FOLDER,
+    *,
+    image: str = MAIN_IMAGE,
+    teacher_host: TeacherHost | None = None,
+    training_gpus: int = 0,
+) -> list[Path]:
+    """Compiles every pipeline into `out/<name>.yaml`.
+
+    Args:
+        out: folder to write into.
+        image: image of the `main` environment; on a cluster pin it by digest: the cache key holds it.
+        teacher_host: for the distillation steps, when the teacher runs in process.
+        training_gpus: GPUs of the step that trains the behavior model; the image's torch must know GPUs.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    return [_compile_pipeline(name, out, image, teacher_host, training_gpus) for name in PIPELINES]
+
+
+def _compile_pipeline(
+    name: str, out: Path, image: str, teacher_host: TeacherHost | None, training_gpus: int
+) -> Path:
+    package_path = out / f"{name}.yaml"
+    compiler.Compiler().compile(PIPELINES[name], str(package_path))
+    if image != MAIN_IMAGE or teacher_host or training_gpus:
+        yaml_documents = list(yaml.safe_load_all(package_path.read_text(encoding="utf-8")))
+        executors = yaml_documents[0]["deploymentSpec"]["executors"]
+        containers = {
+            key: executor["container"] for key, executor in executors.items() if "container" in executor
+        }
+        _set_images(containers, image, teacher_host)
+        if training_gpus and BEHAVIOR_TRAINING_EXECUTOR in containers:
+            _set_gpus(containers[BEHAVIOR_TRAINING_EXECUTOR], training_gpus)
+        package_path.write_text(yaml.safe_dump_all(yaml_documents, sort_keys=True), encoding="utf-8")
+    return package_path
+
+
+def _set_images(containers: dict[str, dict[str, Any]], image: str, teacher_host: TeacherHost | None) -> None:
+    for executor_name, container in containers.items():
+        container["image"] = image
+        if teacher_host and executor_name in DISTILLATION_EXECUTORS:
+            container["image"] = teacher_host.image
+            _set_gpus(container, teacher_host.num_gpus)
+
+
+def _set_gpus(container: dict[str, Any], num_gpus: int) -> None:
+    # As kfp's own set_accelerator_type writes it: under the old names and the new ones.
+    names = dict.fromkeys(("type", "resourceType"), GPU_RESOURCE)
+    counts = dict.fromkeys(("count", "resourceCount"), str(num_gpus))
+    container["resources"] = {"accelerator": names | counts}

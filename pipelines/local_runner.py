@@ -1,0 +1,55 @@
+"""Runs a compiled package on this machine with `kfp.local`: no cluster, no container, one subprocess a step.
+
+Finished steps are cached by their inputs: no run does anything twice, and a killed one goes on where it
+stopped.
+"""
+
+import os
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from kfp import components, local
+
+from pipelines.compiled_package import count_steps, read_package
+from pipelines.step_log import StepLog
+
+
+def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict[str, Path]:
+    """Runs a compiled pipeline with the subprocess runner.
+
+    Args:
+        package: the compiled YAML.
+        arguments: the pipeline's arguments.
+        home: folder for artifacts (`steps/`), the step cache (`step_cache/`) and the whole log (`run.log`).
+
+    Returns:
+        The pipeline's output artifacts: name -> folder.
+
+    Raises:
+        UserError: the package is missing, an argument is wrong, or a step failed on the user's input.
+        StepFailedError: a step failed for another reason; the message shows the end of its log.
+    """
+    num_steps = count_steps(read_package(package), arguments)
+    # Steps share the cores with whatever else runs here: threads that spin while they wait would take all.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    pipeline_component = components.load_component_from_file(str(package))
+    home.mkdir(parents=True, exist_ok=True)
+    step_log = StepLog(home / "run.log", screen=sys.stdout, num_steps=num_steps)
+    with warnings.catch_warnings(), step_log, redirect_stdout(step_log):
+        # kfp.local warns that images, volumes and display names mean nothing to it: so it is meant here.
+        warnings.simplefilter("ignore")
+        local.init(
+            local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(home / "steps"),
+            workspace_root=str(home / "kfp_workspace"),
+            enable_caching=True,
+            cache_root=str(home / "step_cache"),
+        )
+        try:
+            pipeline_task = pipeline_component(**arguments)
+        except RuntimeError as error:
+            raise step_log.explain_failure(error) from error
+    return {name: Path(artifact.path) for name, artifact in pipeline_task.outputs.items()}

@@ -1,0 +1,1 @@
+"""Deployment: publishes rankers, switches the routes, and starts the servers on one machine."""

@@ -1,0 +1,165 @@
+"""The routes say which arm is answered by which ranker.
+
+`routes.json` is what holds now, and is replaced atomically. `routes/<revision>.json` is what held before.
+Going back writes a new revision with the content of an old one, so the history only grows.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from contracts.artifacts import write_text
+from contracts.config import Config
+from contracts.config_text import check_json_keys
+from contracts.errors import UserError
+from serving.experiments.experiment_layers import (
+    ExperimentLayer,
+    require_control_arms,
+    require_distinct_names,
+    require_valid_shares,
+)
+
+ROUTES_FILE: Final = "routes.json"
+_HISTORY_FOLDER: Final = "routes"
+
+
+class Canary(Config):
+    """A new version of an arm's ranker, tried on a part of the arm's users."""
+
+    model: str
+    """Ranker that answers them."""
+    share: float = Field(gt=0, lt=1)
+    """Share of the arm's users."""
+
+
+class Arm(Config):
+    """One arm of the ranker experiment."""
+
+    model: str
+    """Ranker that answers: its name in the model repository."""
+    share: float = Field(gt=0, le=1)
+    """Share of the users."""
+    canary: Canary | None = None
+    """Its next ranker, while that is tried."""
+
+    def __str__(self) -> str:
+        canary_text = f", {self.canary.share:.0%} of them {self.canary.model}" if self.canary else ""
+        return f"{self.model} ({self.share:.0%} of the users{canary_text})"
+
+    @property
+    def model_names(self) -> set[str]:
+        """Every ranker that answers the arm."""
+        return {self.model} | ({self.canary.model} if self.canary else set())
+
+
+class ExperimentPlan(Config):
+    """Who sees what."""
+
+    experiment: str
+    """Name of the ranker experiment."""
+    salt: str
+    """Change it to draw the arms anew."""
+    arms: dict[str, Arm] = Field(min_length=1)
+    """Arms of the ranker experiment."""
+    layers: dict[str, ExperimentLayer] = {}
+    """Other experiments on the same users."""
+    holdout: float = Field(default=0, ge=0, lt=1)
+    """Share of the users that see `control` in every experiment."""
+    champion: str | None = None
+    """Ranker that won its experiment, and the next ones must beat. None until one was promoted."""
+
+    @model_validator(mode="after")
+    def _require_consistent_plan(self) -> Self:
+        require_valid_shares(self.arm_shares)
+        require_distinct_names(self.experiment, self.layers)
+        if self.holdout:
+            require_control_arms(self.shares_by_experiment)
+        return self
+
+    @property
+    def shares_by_experiment(self) -> dict[str, dict[str, float]]:
+        """Experiment -> arm -> share, the ranker experiment first."""
+        layer_shares = {name: layer.shares for name, layer in self.layers.items()}
+        return {self.experiment: self.arm_shares} | layer_shares
+
+    @property
+    def model_names(self) -> set[str]:
+        """Every ranker in use."""
+        return set[str]().union(*(arm.model_names for arm in self.arms.values()))
+
+    @property
+    def arm_shares(self) -> dict[str, float]:
+        """Arm -> share."""
+        return {name: arm.share for name, arm in self.arms.items()}
+
+
+class Routes(ExperimentPlan):
+    """What the gateway goes by."""
+
+    revision: int = Field(ge=1)
+    """Grows by one with every change."""
+    created_at: AwareDatetime
+    note: str = ""
+    """Why it was written."""
+
+    def __str__(self) -> str:
+        arm_texts = (f"{name}: {arm}" for name, arm in self.arms.items())
+        return f"revision {self.revision} ({self.note}): {', '.join(arm_texts)}"
+
+    @property
+    def as_plan(self) -> ExperimentPlan:
+        """Without when and why."""
+        return ExperimentPlan.model_validate(self.model_dump(include=set(ExperimentPlan.model_fields)))
+
+
+def read_routes(state: Path) -> Routes:
+    """Reads the routes that hold now.
+
+    Raises:
+        UserError: nothing was deployed yet, or a key stands twice in the file.
+    """
+    routes_path = state / ROUTES_FILE
+    if not routes_path.is_file():
+        raise UserError(f"no ranker is deployed in {state} (no {ROUTES_FILE}); run the deploy step first.")
+    text = routes_path.read_text(encoding="utf-8")
+    check_json_keys(text, origin=f"'{routes_path}'")
+    return Routes.model_validate_json(text)
+
+
+def write_routes(state: Path, plan: ExperimentPlan, *, note: str) -> Routes:
+    """Puts a plan into effect and keeps it in the history."""
+    new_routes = Routes(
+        **plan.model_dump(include=set(ExperimentPlan.model_fields)),
+        revision=max(_list_revisions(state), default=0) + 1,
+        created_at=datetime.now(UTC),
+        note=note,
+    )
+    (state / _HISTORY_FOLDER).mkdir(parents=True, exist_ok=True)
+    # History first: a crash between the two writes leaves a revision that never held, not one that is lost.
+    write_text(_revision_path(state, new_routes.revision), new_routes.model_dump_json(indent=1))
+    write_text(state / ROUTES_FILE, new_routes.model_dump_json(indent=1))
+    return new_routes
+
+
+def read_previous_routes(state: Path) -> Routes:
+    """The newest routes of the history that differ from those of now.
+
+    Raises:
+        UserError: there are none.
+    """
+    current_routes = read_routes(state)
+    for revision in sorted(_list_revisions(state), reverse=True):
+        earlier = Routes.model_validate_json(_revision_path(state, revision).read_text(encoding="utf-8"))
+        if revision < current_routes.revision and earlier.as_plan != current_routes.as_plan:
+            return earlier
+    raise UserError(f"there is nothing to roll back to in {state}: no earlier routes differ")
+
+
+def _list_revisions(state: Path) -> list[int]:
+    return [int(path.stem) for path in (state / _HISTORY_FOLDER).glob("*.json") if path.stem.isdigit()]
+
+
+def _revision_path(state: Path, revision: int) -> Path:
+    return state / _HISTORY_FOLDER / f"{revision:06d}.json"

@@ -1,0 +1,1 @@
+"""The gateway: HTTP in front, and behind it what a ranking request goes through."""

@@ -1,0 +1,355 @@
+"""Answers a ranking request: arm, features, model, order, exposure.
+
+One deadline holds for all of it. A part that fails or is late is done without, and the answer says so.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, NamedTuple, Self, TypeVar
+
+import numpy as np
+
+from contracts.array_types import HalfArray
+from contracts.tables import EVENT_TYPES
+from feature_repo.online.feature_reader import FeatureReader, UserFeatures
+from feature_repo.online.history_writer import Behavior, HistoryWriter
+from feature_repo.online.item_cache import ItemFeatures, create_unknown_items
+from models.ranker.inputs.graph_feed import encode_request
+from models.ranker.inputs.item_encoder import EncodedItems
+from serving.config import GatewayConfig
+from serving.event_log.event_log import EventLog, EventLogFullError
+from serving.event_log.log_records import build_event_record, build_exposure_record
+from serving.experiments.arm_assignment import Assignment
+from serving.gateway.deployed_ranker import DeployedRanker, name_feature_service
+from serving.gateway.deployment_watcher import Deployment, DeploymentWatcher
+from serving.gateway.exploration import draw_page, order_by_score
+from serving.gateway.json_logs import bind_request_id
+from serving.gateway.messages import FALLBACK, PostedEvent, RankContext, RankRequest, RankResponse
+from serving.gateway.page_context import PageContext
+from serving.gateway.prometheus_metrics import (
+    DEGRADED_TOTAL,
+    EVENTS_TOTAL,
+    RANK_SECONDS,
+    RANKED_TOTAL,
+    STAGE_SECONDS,
+)
+from serving.gateway.ranked_answers import build_ranked_items, score_without_model
+from serving.gateway.recent_events import RecentEvents
+from serving.triton.triton_client import ModelOutputs, TritonError, TritonScorer
+
+BEHAVIOR_TYPES: Final = frozenset(EVENT_TYPES) - {"impression"}
+"""Events that stand in a history. A return does not: it says nothing of what the user wants next."""
+
+# The first read opens connections and the first call compiles: far slower than any request.
+_WARM_UP_S: Final = 10.0
+_WARM_UP_CONTEXT: Final = RankContext(query="warm-up")
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass
+class RequestFeatures:
+    """What the store holds for one request, and what is missing."""
+
+    user: UserFeatures
+    candidates: ItemFeatures
+    history: ItemFeatures
+    inferred: ItemFeatures
+    context_vector: HalfArray | None = None
+    """[D] what the page is about; None where it says nothing, or where that is not known."""
+    degraded: list[str] = field(default_factory=list)
+
+
+class RankingService:
+    """The gateway without HTTP."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        deployments: DeploymentWatcher,
+        features: FeatureReader,
+        scorer: TritonScorer,
+        log: EventLog,
+        histories: HistoryWriter | None = None,
+        page_context: PageContext | None = None,
+    ) -> None:
+        """Takes its parts ready-made.
+
+        Without `histories`, events only go to the log. Without `page_context`, only a seed item tells a
+        ranker what a page is about.
+        """
+        self._config = config
+        self._deployments = deployments
+        self._features = features
+        self._scorer = scorer
+        self._event_log = log
+        self._histories = histories
+        self._page_context = page_context
+        self._recent_events = RecentEvents()
+        self._prepared_deployment: Deployment | None = None
+
+    async def rank_candidates(
+        self, request: RankRequest, forced_arms: Mapping[str, str] | None = None
+    ) -> RankResponse:
+        """Ranks the candidates; the exposure is in the log when it returns.
+
+        Args:
+            request: user and candidates.
+            forced_arms: experiment -> arm to answer from, for debugging.
+
+        Raises:
+            UserError: `forced_arms` names an experiment or an arm that is not there.
+        """
+        request_id = bind_request_id(request.request_id)
+        with RANK_SECONDS.time():
+            deployment = self._follow_deployment()
+            assignment, ranker = deployment.choose_ranker(request.user_id, forced_arms)
+            answer = await self._answer_request(request, request_id, assignment, ranker)
+            answer = self._log_exposure(request, answer, ranker.spec.version)
+        RANKED_TOTAL.labels(answer.arm, answer.model_version).inc()
+        for reason in answer.degraded:
+            DEGRADED_TOTAL.labels(reason).inc()
+        return answer
+
+    async def log_posted_events(self, events: Sequence[PostedEvent]) -> None:
+        """Writes events to the log; they are on the disk when it returns, and soon in the users' histories.
+
+        One that this worker has taken before by its `event_id` is logged, but enters no history again.
+
+        Raises:
+            EventLogFullError: too much waits for the disk.
+            OSError: the disk refused.
+        """
+        now = datetime.now(UTC)
+        await self._event_log.write_and_sync("events", [build_event_record(event, now) for event in events])
+        # Only now: what the disk refused will be sent again.
+        new_events = self._recent_events.take_new(events)
+        for event in new_events:
+            EVENTS_TOTAL.labels(event.meant_type).inc()
+        if self._histories is not None:
+            self._histories.queue_behaviors(_extract_behaviors(new_events, now))
+
+    async def warm_up(self) -> None:
+        """Opens connections and fills caches, so that the first request is not the slow one."""
+        for ranker in self._follow_deployment().rankers.values():
+            warm_up_request = RankRequest(user_id="warm-up", candidates=["warm-up"], context=_WARM_UP_CONTEXT)
+            features = await self._read_features(warm_up_request, ranker, timeout_s=_WARM_UP_S)
+            try:
+                await self._run_model(warm_up_request, ranker, features, timeout_s=_WARM_UP_S)
+            except TritonError as error:
+                _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
+
+    def _follow_deployment(self) -> Deployment:
+        deployment = self._deployments.current_deployment()
+        if deployment is not self._prepared_deployment and self._page_context is not None:
+            self._page_context.prepare_spaces(
+                {
+                    ranker.spec.space
+                    for ranker in deployment.rankers.values()
+                    if ranker.reads_page_vector and ranker.spec.space is not None
+                }
+            )
+            self._prepared_deployment = deployment
+        return deployment
+
+    async def _answer_request(
+        self, request: RankRequest, request_id: str, assignment: Assignment, ranker: DeployedRanker
+    ) -> RankResponse:
+        deadline_s = self._config.deadline_ms / 1000
+        answer_by = time.monotonic() + deadline_s
+        with STAGE_SECONDS.labels("features").time():
+            feature_timeout_s = deadline_s * self._config.feature_share
+            features = await self._read_features(request, ranker, timeout_s=feature_timeout_s)
+        model_version = ranker.spec.version
+        try:
+            with STAGE_SECONDS.labels("model").time():
+                seconds_left = answer_by - time.monotonic()
+                outputs = await self._run_model(request, ranker, features, timeout_s=seconds_left)
+            page = draw_page(
+                outputs["score"], self._config.exploration, request_id=request_id, limit=request.limit
+            )
+        except TritonError as error:
+            _log.warning("no answer from the model %s: %s", ranker.spec.model_name, error)
+            features.degraded.append("model")
+            outputs = {"score": score_without_model(features.candidates, features.history)}
+            page = order_by_score(outputs["score"], limit=request.limit)
+            model_version = FALLBACK
+        needs_vector = ranker.vector_dim > 0
+        # Not validated: its parts come from here, and an answer has hundreds of items.
+        return RankResponse.model_construct(
+            request_id=request_id,
+            arm=assignment.arm,
+            layers=assignment.layers,
+            assignment=assignment.source,
+            model_version=model_version,
+            degraded=features.degraded,
+            items=build_ranked_items(features.candidates, outputs, page, needs_vector=needs_vector),
+        )
+
+    async def _read_features(
+        self, request: RankRequest, ranker: DeployedRanker, *, timeout_s: float
+    ) -> RequestFeatures:
+        """Reads the features; what fails or takes too long is left out."""
+        spec, dim, encode = ranker.spec, ranker.vector_dim, ranker.encoder.encode_codes
+        service = name_feature_service(spec)
+        read_items = partial(self._features.read_items, service=service, dim=dim, encode=encode)
+        read_by = time.monotonic() + timeout_s
+        page = _PageSubject.of_request(request.context, ranker)
+        # Beside the reads: a late encoder must not take their time.
+        encoding = asyncio.create_task(self._encode_page(read_by, page.text_without_seed, ranker))
+        # A seed item comes with the candidates: a read of its own would cost a round trip.
+        asked_ids = [*request.candidates, *page.seed_ids]
+        user_or_none, asked_items = await asyncio.gather(
+            _await_or_none(read_by, "features", self._features.read_user(request.user_id, service=service)),
+            _await_or_none(read_by, "features", read_items(asked_ids)),
+        )
+        stored_user = user_or_none or UserFeatures()
+        history_ids = stored_user.history_item_ids[: spec.fetched_length]
+        inferred_ids = stored_user.inferred_item_ids[: spec.inferred_length] if spec.features.inferred else []
+        behavior_ids = [*history_ids, *inferred_ids]
+        # History and inferred items come in one read: a second one would cost a round trip.
+        behavior_items = await _await_or_none(read_by, "features", read_items(behavior_ids))
+        is_store_failing = user_or_none is None or asked_items is None or behavior_items is None
+        behavior_items = behavior_items or create_unknown_items(behavior_ids, dim).encode_with(encode)
+        asked_items = asked_items or create_unknown_items(asked_ids, dim).encode_with(encode)
+        num_candidates = len(request.candidates)
+        context_vector = await encoding
+        if page.seed_ids:
+            # A seed item says more than the words beside it, here as in training.
+            context_vector = _find_vector(asked_items.slice_items(slice(num_candidates, None)))
+            if context_vector is None:
+                context_vector = await self._encode_page(read_by, page.text, ranker)
+        degraded = ["feature_store"] if is_store_failing else _flag_missing_parts(stored_user, ranker)
+        if page.is_said and context_vector is None:
+            degraded.append("no_context")
+        return RequestFeatures(
+            user=stored_user,
+            candidates=asked_items.slice_items(slice(0, num_candidates)),
+            history=behavior_items.slice_items(slice(0, len(history_ids))),
+            inferred=behavior_items.slice_items(slice(len(history_ids), None)),
+            context_vector=context_vector,
+            degraded=degraded,
+        )
+
+    async def _encode_page(
+        self, deadline: float, text: str | None, ranker: DeployedRanker
+    ) -> HalfArray | None:
+        if text is None or self._page_context is None or ranker.spec.space is None:
+            return None
+        with STAGE_SECONDS.labels("context").time():
+            encoding = self._page_context.encode_text(text, space=ranker.spec.space)
+            return await _await_or_none(deadline, "the page's context", encoding)
+
+    async def _run_model(
+        self, request: RankRequest, ranker: DeployedRanker, features: RequestFeatures, *, timeout_s: float
+    ) -> ModelOutputs:
+        spec, user = ranker.spec, features.user
+        now = request.context.timestamp or datetime.now(UTC)
+        feed = encode_request(
+            spec,
+            candidate_ids=request.candidates,
+            candidates=_as_encoded(features.candidates),
+            history=_as_encoded(features.history),
+            history_event_types=user.history_event_types,
+            history_ages_s=user.ages_at(now),
+            inferred=_as_encoded(features.inferred),
+            inferred_ids=user.inferred_item_ids if spec.features.inferred else [],
+            inferred_scores=user.inferred_scores if spec.features.inferred else [],
+            timestamp=now,
+            scene=request.context.scene,
+            context_vector=features.context_vector,
+        )
+        outputs = await self._scorer.score(spec.model_name, feed, ranker.output_names, timeout_s=timeout_s)
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            raise TritonError("an output is not finite")
+        return {name: values[0] for name, values in outputs.items()}
+
+    def _log_exposure(self, request: RankRequest, answer: RankResponse, routed_version: str) -> RankResponse:
+        """Logs what will be shown; an answer that could not be logged says so, and is counted."""
+        try:
+            with STAGE_SECONDS.labels("event_log").time():
+                exposure = build_exposure_record(request, answer, routed_version)
+                self._event_log.write_without_sync("exposures", [exposure])
+        except (EventLogFullError, OSError) as error:
+            _log.error("the exposure was not logged: %s", error)
+            return answer.model_copy(update={"degraded": [*answer.degraded, "event_log"]})
+        if self._event_log.is_sink_failing:
+            return answer.model_copy(update={"degraded": [*answer.degraded, "event_sink"]})
+        return answer
+
+
+class _PageSubject(NamedTuple):
+    """What a page says that it is about, as far as the ranker reads it."""
+
+    text: str | None
+    """A query says more than the category that it was asked in."""
+    seed_ids: list[str]
+    """At most one."""
+
+    @classmethod
+    def of_request(cls, context: RankContext, ranker: DeployedRanker) -> Self:
+        """Takes it from a request; nothing for a ranker that does not read it."""
+        if not ranker.reads_page_vector:
+            return cls(None, [])
+        return cls(
+            context.query or context.page_category, [context.seed_item_id] if context.seed_item_id else []
+        )
+
+    @property
+    def text_without_seed(self) -> str | None:
+        """The text where no seed item stands before it."""
+        return None if self.seed_ids else self.text
+
+    @property
+    def is_said(self) -> bool:
+        """Whether the page is about anything."""
+        return self.text is not None or bool(self.seed_ids)
+
+
+def _find_vector(items: ItemFeatures) -> HalfArray | None:
+    """The vector [D] of the first item that has one."""
+    rows = np.flatnonzero(items.has_vector)
+    return items.vectors[rows[0]] if len(rows) else None
+
+
+async def _await_or_none(deadline: float, what: str, result: Awaitable[_T]) -> _T | None:
+    """The result, or None where it failed or came too late."""
+    try:
+        async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            return await result
+    except TimeoutError:
+        _log.warning("%s did not come in time", what)
+    except Exception as error:
+        # Whatever a store may raise, the user gets a ranking.
+        _log.warning("%s could not be read: %s", what, error)
+    return None
+
+
+def _flag_missing_parts(user: UserFeatures, ranker: DeployedRanker) -> list[str]:
+    is_used = {"history": True, "inferred": ranker.spec.features.inferred}
+    return [f"no_{name}" for name in user.missing_parts if is_used[name]]
+
+
+def _as_encoded(items: ItemFeatures) -> EncodedItems:
+    return EncodedItems.from_codes(items.codes, items.vectors)
+
+
+def _extract_behaviors(events: Sequence[PostedEvent], now: datetime) -> list[Behavior]:
+    """What users did, and not only saw or took back; nothing lies in the future, whatever the sender's clock
+    says."""
+    return [
+        Behavior(
+            posted_event.user_id,
+            posted_event.item_id,
+            posted_event.meant_type,
+            min(posted_event.timestamp or now, now),
+        )
+        for posted_event in events
+        if posted_event.meant_type in BEHAVIOR_TYPES
+    ]

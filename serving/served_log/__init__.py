@@ -1,0 +1,1 @@
+"""The served log: what the gateway logged becomes data to learn from, day by day."""

@@ -1,0 +1,1 @@
+"""Triton: its model repository, its client and, on one machine, the server itself."""

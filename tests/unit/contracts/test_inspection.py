@@ -1,0 +1,129 @@
+"""A stranger's files: what they hold is guessed, and the written configuration reads them."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from contracts.dataset import read_dataset
+from contracts.errors import UserError
+from contracts.ingestion.config import DataConfig
+from contracts.ingestion.ingest import ingest_dataset
+from contracts.ingestion.inspection.inspect_files import inspect_files
+from reaseq.cli import main
+
+REPOSITORY = Path(__file__).parents[3]
+BENCH_DATA = Path(os.environ.get("REASEQ_BENCH_DATA", REPOSITORY.parent / "shared" / "data"))
+PRODUCTS = "sku,name,path,cost\n" + "".join(
+    f"sku-{n},mug {n},Home/{'Mugs' if n % 2 else 'Lamps'},{n}.5\n" for n in range(20)
+)
+EVENTS = "customer,sku,ts,what\n" + "".join(
+    f"c{n % 9},sku-{n * 7 % 20},{1_700_000_000 + 700 * n},{'purchase' if n % 5 == 0 else 'view'}\n"
+    for n in range(200)
+)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes texts, and returns their paths."""
+
+    def _write(**texts):
+        paths = []
+        for name, text in texts.items():
+            path = tmp_path / f"{name}.csv"
+            path.write_text(text)
+            paths.append(str(path))
+        return paths
+
+    return _write
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_catalogue_and_log_are_told_apart_and_mapped(files, tmp_path, is_reversed):
+    paths = files(products=PRODUCTS, events=EVENTS)
+    inspection = inspect_files(paths[::-1] if is_reversed else paths, read_all=True)
+
+    assert inspection.refusal == ""
+    assert inspection.data["items"] == {
+        "uri": paths[0],
+        "columns": {"item_id": "sku", "price": "cost", "title": "name", "category": "path"},
+        "category_separator": "/",
+    }
+    assert inspection.data["events"]["event_types"] == {"purchase": "order", "view": "click"}
+    ingest_dataset(DataConfig.model_validate(inspection.data), out=tmp_path / "out", is_told=False)
+    dataset = read_dataset(tmp_path / "out")
+    assert dataset.events["event_type"].value_counts().sort("event_type").rows() == [
+        ("click", 160),
+        ("order", 40),
+    ]
+    assert dataset.items["category"][0] == "Home > Lamps"
+
+
+def test_a_log_that_holds_titles_is_its_own_catalogue(files):
+    lines = [
+        f"{536365 + n // 3},{22000 + n % 30},THING {n % 30},{-1 if n % 50 == 49 else 2},"
+        f"{1 + n % 12}/{13 + n % 15}/2010 8:26,2.55,{'' if n % 8 == 7 else f'{17850 + n % 11}.0'}"
+        for n in range(400)
+    ]
+    header = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID"
+    (path,) = files(orders="\n".join([header, *lines]))
+    inspection = inspect_files([path], read_all=True)
+
+    assert inspection.refusal == ""
+    assert inspection.data["max_rejected_shares"] == {"events.user_id": 0.14}
+    assert inspection.data["events"]["columns"]["quantity"] == "Quantity"
+    assert inspection.summary.items.kept == 30
+    assert inspection.summary.events.rejected == {"user_id: missing": 50}
+
+
+def test_an_order_without_time_is_found(files):
+    events = "user_id,item_id,pos\n" + "".join(f"u{n % 9},sku-{n * 7 % 20},{n // 9}\n" for n in range(180))
+    data = inspect_files(files(products=PRODUCTS, events=events), read_all=True).data
+    assert data["events"]["order_column"] == "pos"
+    assert data["split"] == {"kind": "leave_last_out"}
+
+
+def test_what_cannot_be_guessed_is_asked_for(files):
+    with pytest.raises(UserError, match="no file names both users and items"):
+        inspect_files(files(products=PRODUCTS), read_all=True)
+    with pytest.raises(UserError, match="no column of times"):
+        inspect_files(files(products=PRODUCTS, events="customer,sku\nu1,sku-1\nu2,sku-2\n"), read_all=True)
+
+
+def test_the_command_writes_a_configuration_once(files, tmp_path, capsys):
+    written = tmp_path / "my-shop.yaml"
+    command = ["data", "inspect", *files(products=PRODUCTS, events=EVENTS), "--write", str(written)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "event type 'purchase' -> order" in printed
+    assert "events: 200 kept of 200 rows" in printed
+    DataConfig.model_validate(yaml.safe_load(written.read_text())["data"])
+    assert main(command) == 2, "what is there is not overwritten"
+
+
+def test_the_command_says_why_data_would_be_refused(files, capsys):
+    broken = EVENTS.replace("purchase", "login")
+    paths = files(products=PRODUCTS, events=broken)
+    assert main(["data", "inspect", *paths]) == 0, "an unknown type is ignored, and told"
+    assert "'login' -> ignore  (what is it?" in capsys.readouterr().out
+    other_items = PRODUCTS.replace("sku-", "item-")
+    assert main(["data", "inspect", *files(products=other_items, events=EVENTS)]) == 1
+    assert "would refuse this data" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not BENCH_DATA.is_dir(), reason=f"public data is not at {BENCH_DATA} (make data)")
+def test_real_logs_need_no_edit(tmp_path):
+    pairs = {
+        "scientific": ("items.parquet", "sequences.parquet"),
+        "electronics": ("items.parquet", "interactions.parquet"),
+        "fashion": ("mixtral_fashion_items.jsonl.gz", "amazon_fashion_interactions.parquet"),
+    }
+    for name, files_of_log in pairs.items():
+        paths = [str(BENCH_DATA / name / file) for file in files_of_log]
+        inspection = inspect_files(paths, read_all=False)
+        assert inspection.refusal == "", name
+        ingest_dataset(DataConfig.model_validate(inspection.data), out=tmp_path / name, is_told=False)
+        log = pl.read_parquet(paths[1])
+        assert len(read_dataset(tmp_path / name).events) > 0.98 * len(log)

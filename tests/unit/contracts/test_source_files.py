@@ -1,0 +1,176 @@
+"""Files as tools leave them: any dialect, encoding and format is read, or refused by name."""
+
+import bz2
+import gzip
+import json
+import lzma
+import zipfile
+
+import polars as pl
+import pytest
+
+from contracts.errors import UserError
+from contracts.ingestion.config import EventSourceConfig, ItemSourceConfig, SourceConfig
+from contracts.ingestion.sources.list_files import find_source_files, list_source_files
+from contracts.ingestion.sources.source_batches import OpenedSource
+
+ROWS = [{"item_id": str(100 + n), "title": f'Mug "{n}", 12" wide', "price": f"{n}.5"} for n in range(30)]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Writes bytes and reads the rows back."""
+
+    def _read(name, content, **options):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return _rows(SourceConfig(uri=str(path), **options), tmp_path)
+
+    return _read
+
+
+def _rows(source, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    opened = OpenedSource(source, scratch)
+    frames = [batch.frame for batch in opened.iterate_batches()]
+    rows = pl.concat(frames, how="diagonal_relaxed").to_dicts() if frames else []
+    return rows, opened
+
+
+def _csv(separator=",", quoted=True):
+    def cell(text):
+        return '"' + text.replace('"', '""') + '"' if quoted else text
+
+    lines = [separator.join(ROWS[0])] + [separator.join(cell(v) for v in row.values()) for row in ROWS]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators_and_quotes_are_found_out(read, separator):
+    assert read("items.csv", _csv(separator))[0] == ROWS
+
+
+@pytest.mark.parametrize("name", ["items.tsv", "items.csv"])
+def test_a_mark_that_encloses_nothing_swallows_no_line(read, name):
+    lines = ["item_id\ttitle", '1\t"Best mug', "2\tplain", '3\tgreat"', '4\t12" pan', '5\t"quoted" start']
+    rows, _ = read(name, "\n".join(lines))
+    assert [row["title"] for row in rows] == ['"Best mug', "plain", 'great"', '12" pan', '"quoted" start']
+
+
+def test_cells_may_hold_line_breaks(read):
+    rows, _ = read("items.csv", 'item_id,title\n1,"a\nb"\n2,"c, ""d"""\n')
+    assert [row["title"] for row in rows] == ["a\nb", 'c, "d"']
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "gb18030", "shift_jis"])
+def test_encodings_are_found_out(read, encoding):
+    title = {"gb18030": "不锈钢厨房用具套装家用", "shift_jis": "ステンレス製の鍋とフライパン"}.get(
+        encoding, "Krüge für Café"
+    )
+    content = "item_id,title\n" + "".join(f"{n},{title}\n" for n in range(40))
+    rows, opened = read("items.csv", content.encode(encoding))
+    assert {row["title"] for row in rows} == {title}
+    assert bool(opened.notes) is (encoding not in ("utf-8", "utf-8-sig", "utf-16"))
+
+
+def test_an_encoding_that_is_not_the_file_s_is_refused(read):
+    with pytest.raises(UserError, match=r"items\.csv.*encoding"):
+        read("items.csv", "item_id,title\n1,Café\n".encode("latin-1"), encoding="utf-8")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
+def test_compressed_files_are_read_and_cut_ones_refused(read, tmp_path, suffix):
+    text = _csv().encode()
+    if suffix == "zip":
+        with zipfile.ZipFile(tmp_path / "made.zip", "w") as archive:
+            archive.writestr("items.csv", text)
+        packed = (tmp_path / "made.zip").read_bytes()
+    else:
+        packed = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[suffix](text)
+    assert read(f"items.csv.{suffix}", packed)[0] == ROWS
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        read(f"items.csv.{suffix}", packed[: len(packed) // 2])
+
+
+def test_broken_lines_are_told_and_cost_no_other(read):
+    rows, opened = read("events.csv", "a,b\n1,2\n3\n4,5,6\n7,8\n")
+    assert rows == [{"a": "1", "b": "2"}, {"a": "7", "b": "8"}]
+    assert [(line.line, line.text) for line in opened.broken_lines] == [(3, "3"), (4, "4,5,6")]
+
+
+@pytest.mark.parametrize("kind", ["lines", "array"])
+def test_json_keeps_the_digits_of_numbers(read, kind):
+    values = [{"item_id": 12345678901234567890, "price": 17841.0}, {"item_id": "a", "tags": ["x", "y"]}]
+    text = json.dumps(values) if kind == "array" else "\n".join(map(json.dumps, values))
+    rows, _ = read("items.json", text)
+    assert rows[0]["item_id"] == "12345678901234567890"
+    assert rows[1] == {"item_id": "a", "price": None, "tags": '["x","y"]'}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("items.parquet", b"PAR1xx"),
+        ("items.jsonl", b'{"a": 1}\n{"a":'),
+        ("items.arrow", b"no arrow"),
+        ("items.csv", b""),
+        ("items.xlsx", b"PK"),
+        ("items.dat", b"x"),
+    ],
+)
+def test_an_unreadable_file_is_named(read, name, content):
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        read(name, content)
+
+
+def test_leftovers_copies_and_empty_files_are_left_out(tmp_path):
+    for name in (
+        "a.csv",
+        "copy of a.csv",
+        ".ipynb_checkpoints/a.csv",
+        "_temporary/0/b.csv",
+        "_SUCCESS",
+        ".a.csv.crc",
+        "a.csv~",
+    ):
+        (tmp_path / "log" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "log" / name).write_text("a,b\n1,2\n")
+    (tmp_path / "log" / "part-1.csv").write_text("")
+    for uri in (tmp_path / "log", tmp_path / "log" / "**" / "*.csv"):
+        found = find_source_files(str(uri))
+        assert [path.rsplit("/", 1)[1] for path in found.paths] == ["a.csv"]
+        assert (len(found.repeated), len(found.empty)) == (1, 1)
+
+
+def test_a_folder_of_empty_files_is_refused(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match="empty"):
+        find_source_files(str(tmp_path))
+
+
+@pytest.mark.parametrize("marker", ["_delta_log/0.json", "metadata/v1.metadata.json", ".hoodie/x"])
+def test_tables_with_a_log_of_their_own_are_refused(tmp_path, marker):
+    (tmp_path / marker).parent.mkdir()
+    (tmp_path / marker).write_text("{}")
+    (tmp_path / "part.parquet").write_text("x")
+    with pytest.raises(UserError, match="table: its log says which files count"):
+        list_source_files(str(tmp_path))
+
+
+def test_partitions_of_folders_are_columns(tmp_path):
+    for day in ("2025-03-01", "2025-03-02"):
+        folder = tmp_path / "log" / f"day={day}"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"user_id": ["u" + day]}).write_parquet(folder / "part.parquet")
+    rows, _ = _rows(EventSourceConfig(uri=str(tmp_path / "log")), tmp_path)
+    assert [row["day"] for row in rows] == ["2025-03-01", "2025-03-02"]
+
+
+def test_a_query_is_a_source(tmp_path):
+    pl.DataFrame({"sku": [1, 2, 3]}).write_parquet(tmp_path / "a.parquet")
+    uri = f"duckdb:create view v as from '{tmp_path / 'a.parquet'}'; select sku from v where sku > 1"
+    assert _rows(ItemSourceConfig(uri=uri), tmp_path)[0] == [{"sku": 2}, {"sku": 3}]
+    with pytest.raises(UserError, match="nowhere"):
+        _rows(ItemSourceConfig(uri="duckdb:select * from nowhere"), tmp_path)
