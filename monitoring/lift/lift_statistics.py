@@ -216,7 +216,8 @@ def _bound_ratio(challenger: RatioEstimate, control: RatioEstimate, quantile: fl
     # A metric is never negative, so its ratio lies above 0 where the data say nothing of a lower bound.
     low = constant / (linear + root) - 1 if constant > 0 else -1.0
     high = (linear + root) / quadratic - 1 if quadratic > 0 else None
-    return LiftInterval(value, low, high)
+    # Where the arms do not vary, rounding alone could put a bound on the wrong side of the value.
+    return LiftInterval(value, min(low, value), None if high is None else max(high, value))
 
 
 def _sequential_quantile(challenger: RatioEstimate, control: RatioEstimate, confidence: float) -> float:
