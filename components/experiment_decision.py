@@ -1,30 +1,34 @@
 """Glue of two rooms: serving says what shares it draws by, monitoring's decision changes what it serves."""
 
-import json
-import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+
+from pydantic import ValidationError
 
 from contracts.digests import digest_file
 from contracts.errors import UserError
 from monitoring.config import MonitoringConfig
+from monitoring.decision_obstacles import PlannedTest
 from monitoring.decision_rule import Decision
 from serving.deployment.routes import ROUTES_FILE, read_routes
+from serving.experiments.audit_log import append_audit_line
 from serving.experiments.champion import promote_arm, retire_arm
+from serving.experiments.experiment_record import read_running_record
+from serving.experiments.run_experiment import close_record
 
-DECISION_LOG: Final = "decisions.jsonl"
-"""Every decision of a monitor run, one JSON line each, in serving's folder; only ever appended to."""
 
-
-def take_served_shares(config: MonitoringConfig, *, state: Path) -> MonitoringConfig:
+def take_served_plan(config: MonitoringConfig, *, state: Path) -> MonitoringConfig:
     """The config with the shares that serving draws its arms by: one place says them.
 
+    An experiment that was started with a plan also names the metric that decides.
+
     Raises:
-        UserError: the config names other shares.
+        UserError: the config names other shares, or knows no such metric.
     """
     if not (state / ROUTES_FILE).is_file():
         return config
+    record = read_running_record(state)
+    if record is not None and record.deciding_metric != config.primary_metric:
+        config = decide_by_metric(config, record.deciding_metric)
     served_shares = read_routes(state).arm_shares
     if config.control_arm not in served_shares:
         return config
@@ -34,6 +38,24 @@ def take_served_shares(config: MonitoringConfig, *, state: Path) -> MonitoringCo
             f"{served_shares}; leave monitoring.arm_shares out, serving.shares say them"
         )
     return config.model_copy(update={"arm_shares": served_shares})
+
+
+def decide_by_metric(config: MonitoringConfig, metric: str) -> MonitoringConfig:
+    """The config with another metric that decides.
+
+    Raises:
+        UserError: there is no such metric.
+    """
+    try:
+        return MonitoringConfig.model_validate(config.model_dump() | {"primary_metric": metric})
+    except ValidationError as error:
+        raise UserError(f"'{metric}' cannot decide: {error.errors()[0]['msg']}") from None
+
+
+def find_planned_test(state: Path) -> PlannedTest | None:
+    """What was planned of the running experiment; None where none was started with a plan."""
+    record = read_running_record(state)
+    return None if record is None else PlannedTest(record.planned_days, record.planned_users, record.is_aa)
 
 
 def carry_out_decision(
@@ -57,7 +79,7 @@ def carry_out_decision(
     """
     is_acting = act and decision.arm is not None and decision.may_act
     entry = {
-        "time": datetime.now(UTC).isoformat(),
+        "event": "decision",
         "decision": decision.model_dump(),
         "told_to_act": act,
         "acted": False,
@@ -66,6 +88,9 @@ def carry_out_decision(
         "drift_report": digest_file(drift)[:12],
         "rule": config.model_dump(mode="json"),
     }
+    record = read_running_record(state)
+    if record is not None:
+        entry["experiment_id"] = record.experiment_id
     try:
         if is_acting:
             change_routes = {"promote": promote_arm, "rollback": retire_arm}[decision.action]
@@ -75,7 +100,10 @@ def carry_out_decision(
         entry["error"] = str(error)
         raise
     finally:
-        _append_line(state / DECISION_LOG, entry | {"routes_after": _read_revision(state)})
+        append_audit_line(state, entry | {"routes_after": _read_revision(state)})
+    if is_acting and record is not None:
+        outcome = f"{decision.action} {decision.arm}: {' '.join(decision.reasons)}"
+        close_record(state, record, closed_by="reaseq decide", outcome=outcome)
     return is_acting
 
 
@@ -88,15 +116,3 @@ def _are_equal_shares(first: dict[str, float], second: dict[str, float]) -> bool
 
 def _read_revision(state: Path) -> int | None:
     return read_routes(state).revision if (state / ROUTES_FILE).is_file() else None
-
-
-def _append_line(path: Path, entry: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    # One write of one line: runs that end together do not mix theirs.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

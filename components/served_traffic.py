@@ -64,17 +64,18 @@ def collect_traffic(
     Raises:
         UserError: no experiment is running, or nobody was routed to its rankers yet.
     """
-    routed_exposures = select_routed_exposures(
-        read_exposures(state / "events", only_drawn=True), read_routes(state)
-    )
+    routes = read_routes(state)
+    routed_exposures = select_routed_exposures(read_exposures(state / "events", only_drawn=True), routes)
     # An order that came without a price counts at the catalogue's.
     all_outcomes = read_outcomes(state / "events", items=read_dataset(dataset).items, repeats=repeats)
     routed_outcomes = all_outcomes.join(routed_exposures, on=["request_id", "item_id"], how="semi")
+    compared = select_compared_exposures(state, routes, routed_exposures)
     folders = FeatureFolders(dataset, item_embeddings, features)
     inputs = folders._asdict() | {"evaluation": evaluation}
     with create_artifact(out, kind="traffic", inputs=inputs) as artifact:
-        write_table(artifact.path / "exposures.parquet", EXPOSURES, routed_exposures)
-        write_table(artifact.path / "outcomes.parquet", OUTCOMES, routed_outcomes)
+        write_table(artifact.path / "exposures.parquet", EXPOSURES, compared)
+        compared_outcomes = routed_outcomes.join(compared, on=["request_id", "item_id"], how="semi")
+        write_table(artifact.path / "outcomes.parquet", OUTCOMES, compared_outcomes)
         artifact.metrics["orders_without_price"] = float(routed_outcomes["orders_without_price"].sum())
         artifact.metrics["orders_of_unknown_revenue"] = routed_outcomes["revenue"].null_count()
         window_tables, note = _build_windows(
@@ -167,6 +168,23 @@ def _keep_reference(references: Path, version: str, table: pl.DataFrame) -> None
     """Keeps a ranker's first days: a feature that breaks later would else be broken in both windows."""
     references.mkdir(parents=True, exist_ok=True)
     write_table(references / f"{name_model(version)}.parquet", SERVING_FEATURES, table)
+
+
+def select_compared_exposures(state: Path, routes: Routes, routed_exposures: pl.DataFrame) -> pl.DataFrame:
+    """What the arms are compared by: all that was routed to them or, once an experiment was started with a
+    plan, what was shown since. Its arms were drawn anew: earlier pages would put users into two arms.
+
+    Raises:
+        UserError: nothing was shown since.
+    """
+    if routes.experiment_id is None:
+        return routed_exposures
+    compared = read_exposures(state / "events", only_drawn=True, experiment_id=routes.experiment_id)
+    if compared.is_empty():
+        raise UserError(
+            f"nobody saw experiment {routes.experiment_id} yet; send requests to the gateway first"
+        )
+    return compared
 
 
 def select_routed_exposures(exposures: pl.DataFrame, routes: Routes) -> pl.DataFrame:

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from contracts.config import Config
 from contracts.errors import UserError
 from monitoring.config import LiftMetric, MonitoringConfig
+from monitoring.decision_obstacles import PlannedTest, list_obstacles, measure_hours
 from monitoring.lift.lift_statistics import LiftInterval
 
 Action = Literal["hold", "promote", "rollback"]
@@ -16,8 +16,6 @@ Action = Literal["hold", "promote", "rollback"]
 # Page views and click-through rate count the same clicks, orders and conversion the same orders. One of each
 # is enough to judge by.
 _GUARDRAILS: Final[tuple[LiftMetric, ...]] = ("ctr", "orders_per_user", "gmv_per_user")
-# From this share of orders without a price on, GMV is not known.
-_MOST_WITHOUT_REVENUE: Final = 0.05
 
 
 class _JudgedLift(NamedTuple):
@@ -45,8 +43,10 @@ class Decision(Config):
     """Label of the traffic it rests on."""
 
 
-def decide_by_lift_and_drift(drift: Path, lift: Path, config: MonitoringConfig) -> Decision:
-    """Decides from `drift.json` and `lift.json`.
+def decide_by_lift_and_drift(
+    drift: Path, lift: Path, config: MonitoringConfig, *, plan: PlannedTest | None = None
+) -> Decision:
+    """Decides from `drift.json` and `lift.json`; `plan` is what was planned before the test began.
 
     A rollback needs an arm that is worse than control by the primary metric or by more than the margin in a
     guardrail; a promotion an arm that is better by the primary metric, whose guardrails rule out a loss
@@ -58,10 +58,10 @@ def decide_by_lift_and_drift(drift: Path, lift: Path, config: MonitoringConfig) 
         UserError: a file is missing or is not a report.
     """
     drift_results, lift_results = _read_report(drift, "drifted"), _read_report(lift, "srm")
-    action, chosen_arm, reasons = _choose_action(lift_results, config)
+    action, chosen_arm, reasons = _choose_action(lift_results, config, plan)
     if drift_results["drifted"]:
         reasons = [*reasons, f"Inputs have drifted ({_name_drift_causes(drift_results)}): retrain."]
-    hours = _measure_hours(lift_results)
+    hours = measure_hours(lift_results)
     if hours == 0:
         reasons = [*reasons, "Every exposure has one time stamp: how long the arms ran is not known."]
     return Decision(
@@ -83,8 +83,10 @@ def _read_report(path: Path, required_key: str) -> dict[str, Any]:
     return content
 
 
-def _choose_action(results: dict[str, Any], config: MonitoringConfig) -> tuple[Action, str | None, list[str]]:
-    obstacles = list(_list_obstacles(results, config))
+def _choose_action(
+    results: dict[str, Any], config: MonitoringConfig, plan: PlannedTest | None
+) -> tuple[Action, str | None, list[str]]:
+    obstacles = list(list_obstacles(results, config, plan))
     if obstacles:
         return "hold", None, obstacles
     challengers = sorted({row["arm"] for row in results["rows"]} - {results["control"]})
@@ -104,80 +106,10 @@ def _choose_action(results: dict[str, Any], config: MonitoringConfig) -> tuple[A
     return "promote", best_arm, [reason, *_describe_left_out(results)]
 
 
-def _list_obstacles(results: dict[str, Any], config: MonitoringConfig) -> Iterator[str]:
-    """What forbids any judgement of the arms."""
-    users_per_arm: dict[str, int] = results["srm"]["users"]
-    if len(users_per_arm) < 2:
-        yield "There is no challenger arm to judge."
-        return
-    if results["srm"]["mismatch"]:
-        yield _describe_mismatch(results)
-    share_moved = results.get("share_in_several_arms", 0.0)
-    if share_moved > config.max_users_in_several_arms:
-        yield (
-            f"Mismatch: {share_moved:.1%} of the users saw several arms, more than "
-            f"{config.max_users_in_several_arms:.0%}: who is left is no fair sample, and no lift can be "
-            "believed. Does every request carry the user's own user_id?"
-        )
-    share_of_bots = results.get("bots", {}).get("share", 0.0)
-    if share_of_bots > config.max_bots:
-        yield (
-            f"{share_of_bots:.1%} of the users act like bots, more than {config.max_bots:.0%}: either the "
-            "rule (`monitoring.bots`) does not fit the shop, or the log is not of shoppers."
-        )
-    small_arms = {
-        arm_name: num_users
-        for arm_name, num_users in users_per_arm.items()
-        if num_users < config.min_users_per_arm
-    }
-    if small_arms:
-        yield f"Too few users: {small_arms}, needed {config.min_users_per_arm} in each arm."
-    hours = _measure_hours(results)
-    if hours is not None and 0 < hours < config.min_hours:
-        yield f"Too short: {hours:.1f} hours of traffic, needed {config.min_hours} (`monitoring.min_hours`)."
-    for arm, share in results.get("share_without_model", {}).items():
-        if share > config.max_share_without_model:
-            yield (
-                f"{arm}: its ranker did not score {share:.0%} of what was shown, so its lift says nothing "
-                "of the ranker. Mend the service first."
-            )
-    yield from _list_unknown_revenue(results)
-
-
-def _describe_mismatch(results: dict[str, Any]) -> str:
-    split = results["srm"]
-    numbers = f"p = {split['p_value']:.2g}, users {split['users']}"
-    if "intended" in split:
-        numbers += f", intended { ({arm: round(users) for arm, users in split['intended'].items()}) }"
-    return (
-        f"Sample-ratio mismatch ({numbers}): no lift can be believed. If the arms were meant to have other "
-        "shares, say so in `serving.shares`, or for tables of your own in `monitoring.arm_shares`."
-    )
-
-
-def _list_unknown_revenue(results: dict[str, Any]) -> Iterator[str]:
-    shares: dict[str, float] = results.get("orders_without_revenue", {})
-    has_gmv = any(
-        row["metric"] == "gmv_per_user" and row.get("value", {}).get("value") for row in results["rows"]
-    )
-    for arm, share in shares.items():
-        # A shop whose orders never have a price has no GMV; one whose orders sometimes have, an unknown one.
-        if has_gmv and share > _MOST_WITHOUT_REVENUE:
-            yield f"{arm}: {share:.0%} of its orders have no price, so its GMV is not known."
-
-
 def _describe_left_out(results: dict[str, Any]) -> Iterator[str]:
     bots: dict[str, int] = results.get("bots", {}).get("users", {})
     if bots and results.get("deciding_users") != "raw":
         yield f"Bots are left out: {bots}."
-
-
-def _measure_hours(results: dict[str, Any]) -> float | None:
-    """Hours between the first and the last exposure; None where the report does not say."""
-    if not results.get("first_exposure") or not results.get("last_exposure"):
-        return None
-    first, last = (datetime.fromisoformat(str(results[name])) for name in ("first_exposure", "last_exposure"))
-    return (last - first).total_seconds() / 3600
 
 
 def _judge_metrics(

@@ -19,7 +19,7 @@ VERBS = {
     "traffic": "send simulated A/B traffic through the gateway (embedded shop)",
     "report": "write the drift and lift reports and the decision",
     "decide": "apply the decision rule to the last reports; change nothing unless told to",
-    "experiment": "plan an experiment: users and days for a lift, told from the log",
+    "experiment": "plan, start, watch and end an experiment",
     "dashboard": "open the drift and lift dashboards in Evidently's UI",
     "lineage": "tell what made a served score, or where an item was shown",
     "canary": "let a new ranker answer a share of an arm's users",

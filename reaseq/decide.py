@@ -24,10 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_verb(arguments: argparse.Namespace) -> int:
     """Prints the decision with its reasons. With `--act`, changes the routes and writes the audit log."""
     run_config = load_run_config(arguments)
-    from components.experiment_decision import DECISION_LOG, carry_out_decision
+    from components.experiment_decision import carry_out_decision, find_planned_test, take_served_plan
     from contracts.errors import UserError
     from monitoring.decision_rule import decide_by_lift_and_drift
     from reaseq.local_runs import read_deployed_artifacts
+    from serving.experiments.audit_log import AUDIT_LOG
 
     folders = {"lift": arguments.lift, "drift": arguments.drift}
     if None in folders.values():
@@ -37,11 +38,14 @@ def run_verb(arguments: argparse.Namespace) -> int:
     if missing:
         raise UserError(f"there is no {' and no '.join(missing)} report yet; `reaseq report` makes them")
     reports = {name: folder / f"{name}.json" for name, folder in folders.items()}
-    decision = decide_by_lift_and_drift(reports["drift"], reports["lift"], run_config.monitoring)
+    state = run_config.home / "serving"
+    rule = take_served_plan(run_config.monitoring, state=state)
+    decision = decide_by_lift_and_drift(
+        reports["drift"], reports["lift"], rule, plan=find_planned_test(state)
+    )
     print(f"decision on {decision.traffic}: {decision.action} {decision.arm or ''}".rstrip())
     print("\n".join(f"  - {reason}" for reason in decision.reasons))
     if arguments.act:
-        state = run_config.home / "serving"
-        has_acted = carry_out_decision(decision, run_config.monitoring, **reports, act=True, state=state)
-        print(f"{'carried out' if has_acted else 'nothing to carry out'}; told in {state / DECISION_LOG}")
+        has_acted = carry_out_decision(decision, rule, **reports, act=True, state=state)
+        print(f"{'carried out' if has_acted else 'nothing to carry out'}; told in {state / AUDIT_LOG}")
     return 0

@@ -1,17 +1,25 @@
-"""`reaseq experiment`: how many users and days it takes to see a lift, told from the log."""
+"""`reaseq experiment`: plan an experiment from the log, start it, watch it, end it."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contracts.errors import UserError
 from reaseq.config_options import add_config_options, load_run_config
 
 if TYPE_CHECKING:
     from monitoring.lift.experiment_plan import MetricPlan
+    from pipelines.config import RunConfig
 
 EXAMPLES = {
     "reaseq experiment plan": "users and days for a lift of 3 %, per metric",
     "reaseq experiment plan --lift 0.01 --days 14 28": "a smaller lift, two and four weeks",
+    "reaseq experiment start --arm treatment=path/to/ranker --share treatment=0.1 --days 14": (
+        "a new ranker for a tenth of the users"
+    ),
+    "reaseq experiment start --aa --days 7": "the control's ranker in both arms: does the test itself hold?",
+    "reaseq experiment status": "how far it is, and whether the split is as intended",
+    "reaseq experiment stop --keep treatment": "the challenger answers everybody from now on",
 }
 
 
@@ -29,11 +37,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset", type=Path, metavar="DIR", help="dataset artifact (default: the run's)"
     )
     add_config_options(plan_action)
+    start_action = action_parsers.add_parser("start", help="route the arms, and write down the plan")
+    start_action.add_argument(
+        "--arm",
+        action="append",
+        default=[],
+        metavar="NAME=RANKER",
+        help="an arm's ranker: a folder, or the name of one that was deployed (default: the arms of now)",
+    )
+    start_action.add_argument(
+        "--share",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="an arm's share of the users; the control takes the rest (default: equal shares)",
+    )
+    start_action.add_argument("--aa", action="store_true", help="the control's ranker in both arms")
+    start_action.add_argument(
+        "--days", type=float, default=14.0, help="planned length (default: %(default)g)"
+    )
+    start_action.add_argument("--users", type=int, help="planned users, all arms together")
+    start_action.add_argument("--metric", help="the metric that decides (default: monitoring.primary_metric)")
+    _add_audit_options(start_action)
+    status_action = action_parsers.add_parser("status", help="print how far the experiment is")
+    add_config_options(status_action)
+    stop_action = action_parsers.add_parser("stop", help="end the experiment")
+    stop_action.add_argument(
+        "--keep", default="control", help="arm whose ranker answers from now on (default: %(default)s)"
+    )
+    _add_audit_options(stop_action)
+
+
+def _add_audit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--by", metavar="WHO", help="who does it (default: your account on this machine)")
+    parser.add_argument("--note", default="", help="why, for the audit log")
+    add_config_options(parser)
 
 
 def run_verb(arguments: argparse.Namespace) -> int:
-    """Prints a table per length, and what its columns mean."""
+    """Does what the action says."""
     run_config = load_run_config(arguments)
+    actions = {"plan": run_plan, "start": run_start, "status": run_status, "stop": run_stop}
+    return actions[arguments.action](arguments, run_config)
+
+
+def run_start(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
+    """Starts an experiment and prints its record."""
+    from components.experiment_decision import decide_by_metric
+    from serving.experiments.run_experiment import name_current_user, start_experiment
+
+    metric = arguments.metric or run_config.monitoring.primary_metric
+    decide_by_metric(run_config.monitoring, metric)
+    if arguments.days <= 0 or (arguments.users is not None and arguments.users < 1):
+        raise UserError("--days and --users must be above 0")
+    record = start_experiment(
+        dict(_parse_pair(text, "--arm", "NAME=RANKER") for text in arguments.arm),
+        run_config.serving,
+        state=run_config.home / "serving",
+        shares={arm: _parse_share(arm, share) for arm, share in _parse_shares(arguments.share)},
+        planned_days=arguments.days,
+        planned_users=arguments.users,
+        deciding_metric=metric,
+        started_by=arguments.by or name_current_user(),
+        is_aa=arguments.aa,
+        note=arguments.note,
+    )
+    print(f"started {record}")
+    return 0
+
+
+def run_stop(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
+    """Ends the running experiment and prints what was kept."""
+    from serving.experiments.run_experiment import name_current_user, stop_experiment
+
+    record = stop_experiment(
+        state=run_config.home / "serving",
+        keep=arguments.keep,
+        stopped_by=arguments.by or name_current_user(),
+        note=arguments.note,
+    )
+    print(f"stopped {record.experiment_id}: {record.outcome}")
+    return 0
+
+
+def run_status(_: argparse.Namespace, run_config: "RunConfig") -> int:
+    """Prints how far the experiment is. No lift: that is for the day that was planned."""
+    from reaseq.experiment_status import print_status
+
+    print_status(run_config)
+    return 0
+
+
+def _parse_shares(texts: list[str]) -> list[tuple[str, str]]:
+    return [_parse_pair(text, "--share", "NAME=SHARE") for text in texts]
+
+
+def _parse_share(arm: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"the share of '{arm}' is '{text}', which is no number; 0.1 means a tenth") from None
+
+
+def _parse_pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise UserError(f"{option} '{text}' is not written {form}")
+    return name, value
+
+
+def run_plan(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
+    """Prints a table per length, and what its columns mean."""
     from contracts.dataset import read_dataset
     from monitoring.lift.experiment_plan import plan_experiment
     from reaseq.local_runs import find_artifact

@@ -29,14 +29,15 @@ def decide(
     """
     from pathlib import Path
 
-    from components.experiment_decision import carry_out_decision
+    from components.experiment_decision import carry_out_decision, find_planned_test, take_served_plan
     from contracts.artifacts import write_text
     from monitoring.config import MonitoringConfig
     from monitoring.decision_rule import decide_by_lift_and_drift as run
 
     reports = {"drift": Path(drift.path) / "drift.json", "lift": Path(lift.path) / "lift.json"}
-    rule = MonitoringConfig.model_validate_json(config)
-    verdict = run(reports["drift"], reports["lift"], rule)
+    state = Path(workspace) / "serving"
+    rule = take_served_plan(MonitoringConfig.model_validate_json(config), state=state)
+    verdict = run(reports["drift"], reports["lift"], rule, plan=find_planned_test(state))
     write_text(Path(decision.path), verdict.model_dump_json(indent=1))
-    carry_out_decision(verdict, rule, **reports, act=act, state=Path(workspace) / "serving")
+    carry_out_decision(verdict, rule, **reports, act=act, state=state)
     return str(verdict.action)

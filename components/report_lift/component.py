@@ -24,7 +24,7 @@ def report_lift(
     """
     from pathlib import Path
 
-    from components.experiment_decision import take_served_shares
+    from components.experiment_decision import take_served_plan
     from components.step_support import log_lineage
     from monitoring.config import MonitoringConfig
     from monitoring.lift.lift_report import report_lift as run
@@ -32,7 +32,7 @@ def report_lift(
     run(
         Path(traffic.path) / "exposures.parquet",
         Path(traffic.path) / "outcomes.parquet",
-        take_served_shares(MonitoringConfig.model_validate_json(config), state=Path(workspace) / "serving"),
+        take_served_plan(MonitoringConfig.model_validate_json(config), state=Path(workspace) / "serving"),
         workspace=Path(workspace) / "monitoring",
         out=Path(lift.path),
     )

@@ -103,6 +103,9 @@ class Routes(ExperimentPlan):
     created_at: AwareDatetime
     note: str = ""
     """Why it was written."""
+    experiment_id: str | None = None
+    """The experiment that was started with these routes (`experiment_record.py`). Not of the plan: whatever
+    changes the routes otherwise, ends it."""
 
     def __str__(self) -> str:
         arm_texts = (f"{name}: {arm}" for name, arm in self.arms.items())
@@ -128,13 +131,14 @@ def read_routes(state: Path) -> Routes:
     return Routes.model_validate_json(text)
 
 
-def write_routes(state: Path, plan: ExperimentPlan, *, note: str) -> Routes:
+def write_routes(state: Path, plan: ExperimentPlan, *, note: str, experiment_id: str | None = None) -> Routes:
     """Puts a plan into effect and keeps it in the history."""
     new_routes = Routes(
         **plan.model_dump(include=set(ExperimentPlan.model_fields)),
         revision=max(_list_revisions(state), default=0) + 1,
         created_at=datetime.now(UTC),
         note=note,
+        experiment_id=experiment_id,
     )
     (state / _HISTORY_FOLDER).mkdir(parents=True, exist_ok=True)
     # History first: a crash between the two writes leaves a revision that never held, not one that is lost.

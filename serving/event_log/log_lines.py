@@ -19,6 +19,7 @@ EXPOSURE_LINE: Final = pl.Schema(
         "arm": pl.String(),
         "layers": pl.List(pl.String()),
         "assignment": pl.String(),
+        "experiment_id": pl.String(),
         "model_version": pl.String(),
         "routed_version": pl.String(),
         "item_ids": pl.List(pl.String()),

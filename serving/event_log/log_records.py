@@ -10,7 +10,9 @@ from contracts.tables import CONTEXT_COLUMNS
 from serving.gateway.messages import PostedEvent, RankRequest, RankResponse
 
 
-def build_exposure_record(request: RankRequest, answer: RankResponse, routed_version: str) -> dict[str, Any]:
+def build_exposure_record(
+    request: RankRequest, answer: RankResponse, routed_version: str, experiment_id: str | None = None
+) -> dict[str, Any]:
     """The line on what was shown.
 
     Args:
@@ -18,6 +20,7 @@ def build_exposure_record(request: RankRequest, answer: RankResponse, routed_ver
         answer: what was answered.
         routed_version: the ranker that was to answer; another one's name stands in an answer that it did not
             score.
+        experiment_id: the experiment that runs, if one was started.
     """
     answer_flags = list(answer.degraded)
     return {
@@ -27,6 +30,7 @@ def build_exposure_record(request: RankRequest, answer: RankResponse, routed_ver
         "arm": answer.arm,
         "layers": [f"{experiment}={arm}" for experiment, arm in answer.layers.items()],
         "assignment": answer.assignment,
+        **({} if experiment_id is None else {"experiment_id": experiment_id}),
         "model_version": answer.model_version,
         "routed_version": routed_version,
         "item_ids": [ranked_item["item_id"] for ranked_item in answer.items],

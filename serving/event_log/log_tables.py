@@ -21,7 +21,9 @@ _REPEATS: Final = RepeatRuleConfig()
 _log = logging.getLogger(__name__)
 
 
-def read_exposures(folder: Path, *, layer: str | None = None, only_drawn: bool = False) -> pl.DataFrame:
+def read_exposures(
+    folder: Path, *, layer: str | None = None, only_drawn: bool = False, experiment_id: str | None = None
+) -> pl.DataFrame:
     """Everything that was shown: contract EXPOSURES. A request id that came twice counts once, the first
     time.
 
@@ -30,11 +32,14 @@ def read_exposures(folder: Path, *, layer: str | None = None, only_drawn: bool =
         layer: take the arms of this layer instead of the ranker experiment's; exposures without one are left
             out.
         only_drawn: leave out what was forced or held out, which is no part of a comparison.
+        experiment_id: only what was shown in this experiment.
     """
     answers = _read_records(folder, "exposures")
     answers = answers.unique("request_id", keep="first", maintain_order=True)
     if only_drawn:
         answers = answers.filter(pl.col("assignment").fill_null("drawn") == "drawn")
+    if experiment_id is not None:
+        answers = answers.filter(pl.col("experiment_id") == experiment_id)
     if layer is not None:
         is_of_layer = pl.element().str.starts_with(f"{layer}=")
         layer_entry = pl.col("layers").list.eval(pl.element().filter(is_of_layer)).list.first()

@@ -111,7 +111,9 @@ class RankingService:
             deployment = self._follow_deployment()
             assignment, ranker = deployment.choose_ranker(request.user_id, forced_arms)
             answer = await self._answer_request(request, request_id, assignment, ranker)
-            answer = self._log_exposure(request, answer, ranker.spec.version)
+            answer = self._log_exposure(
+                request, answer, ranker.spec.version, experiment_id=deployment.routes.experiment_id
+            )
         RANKED_TOTAL.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
             DEGRADED_TOTAL.labels(reason).inc()
@@ -270,11 +272,13 @@ class RankingService:
             raise TritonError("an output is not finite")
         return {name: values[0] for name, values in outputs.items()}
 
-    def _log_exposure(self, request: RankRequest, answer: RankResponse, routed_version: str) -> RankResponse:
+    def _log_exposure(
+        self, request: RankRequest, answer: RankResponse, routed_version: str, *, experiment_id: str | None
+    ) -> RankResponse:
         """Logs what will be shown; an answer that could not be logged says so, and is counted."""
         try:
             with STAGE_SECONDS.labels("event_log").time():
-                exposure = build_exposure_record(request, answer, routed_version)
+                exposure = build_exposure_record(request, answer, routed_version, experiment_id)
                 self._event_log.write_without_sync("exposures", [exposure])
         except (EventLogFullError, OSError) as error:
             _log.error("the exposure was not logged: %s", error)

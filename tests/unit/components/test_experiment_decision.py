@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from components.experiment_decision import DECISION_LOG, carry_out_decision, take_served_shares
+from components.experiment_decision import carry_out_decision, take_served_plan
 from contracts.errors import UserError
 from monitoring.config import MonitoringConfig
 from monitoring.decision_rule import Decision
 from serving.deployment.routes import Arm, ExperimentPlan, read_routes, write_routes
+from serving.experiments.audit_log import AUDIT_LOG
 
 RULE = MonitoringConfig()
 
@@ -35,22 +36,22 @@ def decide(action, *, may_act=True):
 
 
 def read_log(state):
-    return [json.loads(line) for line in (state / DECISION_LOG).read_text().splitlines()]
+    return [json.loads(line) for line in (state / AUDIT_LOG).read_text().splitlines()]
 
 
 def test_the_shares_are_those_that_serving_draws_by(state, tmp_path):
-    assert take_served_shares(RULE, state=state).arm_shares == {"control": 0.9, "new": 0.1}
-    assert take_served_shares(RULE, state=tmp_path / "nothing-deployed") == RULE
+    assert take_served_plan(RULE, state=state).arm_shares == {"control": 0.9, "new": 0.1}
+    assert take_served_plan(RULE, state=tmp_path / "nothing-deployed") == RULE
 
 
 def test_the_same_shares_in_other_units_are_no_contradiction(state):
     same = MonitoringConfig(arm_shares={"control": 9, "new": 1})
-    assert take_served_shares(same, state=state).arm_shares == {"control": 0.9, "new": 0.1}
+    assert take_served_plan(same, state=state).arm_shares == {"control": 0.9, "new": 0.1}
 
 
 def test_shares_that_contradict_serving_are_refused(state):
     with pytest.raises(UserError, match=r"monitoring\.arm_shares .* serving\.shares"):
-        take_served_shares(MonitoringConfig(arm_shares={"control": 1, "new": 1}), state=state)
+        take_served_plan(MonitoringConfig(arm_shares={"control": 1, "new": 1}), state=state)
 
 
 def test_every_decision_is_appended_and_only_an_order_acts(state, reports):
