@@ -8,8 +8,8 @@ from pydantic import Field
 from contracts.config import Config
 
 _EVENT_TYPE: Final = pl.col("event_type")
-_MIN_USERS: Final = 100
-_MIN_BEHAVIORS: Final = 1000
+MIN_USERS: Final = 100
+MIN_BEHAVIORS: Final = 1000
 """Of fewer, a share of the history says nothing."""
 
 
@@ -47,15 +47,6 @@ def find_bots(events: pl.DataFrame, rule: BotRuleConfig) -> pl.Series:
         )
     )
     return user_days.filter(pl.sql_expr(mark_bot_days(rule)))["user_id"].unique()
-
-
-def find_dominant_users(events: pl.DataFrame, rule: BotRuleConfig) -> pl.Series:
-    """Users who hold so much of a history that they are no single shopper."""
-    behaviors = events.filter(_EVENT_TYPE != "impression")
-    counts = behaviors.group_by("user_id").agg(num_behaviors=pl.len())
-    if rule.max_share is None or len(counts) < _MIN_USERS or len(behaviors) < _MIN_BEHAVIORS:
-        return pl.Series("user_id", [], pl.String)
-    return counts.filter(pl.col("num_behaviors") > rule.max_share * len(behaviors))["user_id"]
 
 
 def mark_bot_days(rule: BotRuleConfig) -> str:

@@ -6,7 +6,8 @@ contract and rows that break it, each of the latter with every reason spelled ou
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -14,6 +15,8 @@ from contracts.errors import UserError
 
 UTC_TIME = pl.Datetime("us", "UTC")
 """The type of every time in every table: microseconds, UTC."""
+ONE_TICK: Final = timedelta(microseconds=1)
+"""The least that two such times differ by."""
 
 ColumnRule = Callable[[pl.Expr], pl.Expr]
 """Maps a column to a boolean expression that is true where the value keeps the rule."""

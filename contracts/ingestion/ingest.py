@@ -2,37 +2,65 @@
 
 import tempfile
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from contracts.artifacts import Artifact, create_artifact, write_json, write_table
-from contracts.dataset import EVENT_SORT_COLUMNS, Split, select_events_before
 from contracts.errors import UserError
-from contracts.ingestion.config import DataConfig, EventSourceConfig, SplitConfig
+from contracts.ingestion.config import DataConfig, EventSourceConfig
+from contracts.ingestion.divide_log import divide_log
 from contracts.ingestion.ingest_summary import SUMMARY_FILE, IngestSummary, TableSummary, describe_summary
 from contracts.ingestion.rows.column_evidence import (
+    Readings,
     SourceEvidence,
     collect_evidence,
     decide_readings,
     share_item_ids,
 )
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
-from contracts.ingestion.rows.rejections import QUARANTINE_SCHEMA
-from contracts.ingestion.rows.requests import explain_next_item, forget_requests
-from contracts.ingestion.rows.settle_history import quarantine_events, settle_history
-from contracts.ingestion.rows.table_rows import TableRows, read_table_rows
+from contracts.ingestion.rows.plausible_rows import quarantine_events, reject_implausible
+from contracts.ingestion.rows.quarantine import Quarantine, write_quarantine
+from contracts.ingestion.rows.requests import explain_next_item
+from contracts.ingestion.rows.settle_history import SettledHistory, settle_history
+from contracts.ingestion.rows.sorted_events import (
+    count_events,
+    find_times,
+    forget_requests,
+    write_sorted_events,
+)
+from contracts.ingestion.rows.table_rows import ReadRows, read_table_rows
+from contracts.ingestion.rows.user_partitions import UserPartitions
 from contracts.ingestion.sources.list_files import digest_data
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.progress import report_summary
 from contracts.served_log import read_served_events
+from contracts.table_schema import ONE_TICK
 from contracts.tables import EVENTS, ITEMS
 
 _MIN_ITEMS: Final = 2
 """There is nothing to rank below."""
-_TICK: Final = timedelta(microseconds=1)
+
+
+class _OpenedTables(NamedTuple):
+    """Catalogue and log of a user, and how their columns are to be read."""
+
+    items: OpenedSource
+    log: OpenedSource
+    item_readings: Readings
+    log_readings: Readings
+    log_evidence: SourceEvidence
+
+
+class _ReadLog(NamedTuple):
+    """The user's log and the served one, settled."""
+
+    partitions: UserPartitions
+    served_events: pl.DataFrame
+    history: SettledHistory
+    summary: TableSummary
+    notes: list[str]
 
 
 def ingest_dataset(
@@ -47,7 +75,8 @@ def ingest_dataset(
     """Reads, validates and divides the user's data; writes a dataset artifact.
 
     Rows that break a contract go to `quarantine.parquet` with their reasons; rows at or after the cut-off
-    are left out and counted (`rows_after_cutoff`). `summary.json` says what became of all rows.
+    are left out and counted (`rows_after_cutoff`). `summary.json` says what became of all rows. Memory does
+    not grow with the log: its rows wait on disk, and are settled a part of the users at a time.
 
     Args:
         config: the user's data.
@@ -61,136 +90,173 @@ def ingest_dataset(
         UserError: a file or column is missing, cells allow two readings, nothing is left, or too much of a
             table or of one class of its rows is lost.
     """
-    with tempfile.TemporaryDirectory(prefix="reaseq-ingest-") as scratch:
-        opened_items = OpenedSource(config.items, Path(scratch))
-        opened_log = OpenedSource(config.events, Path(scratch), max_rows=max_log_rows)
-        item_evidence = collect_evidence(opened_items, config.items, ITEMS)
-        log_evidence = collect_evidence(opened_log, config.events, EVENTS)
-        item_readings, log_readings = share_item_ids(
-            decide_readings(item_evidence, config.items), decide_readings(log_evidence, config.events)
-        )
-        items = read_table_rows(opened_items, config.items, ITEMS, item_readings)
-        log = read_table_rows(opened_log, config.events, EVENTS, log_readings)
-    catalogue, item_merges = _merge_items(items)
-    items.rejections.judge(config, items.first_broken_row)
-    if len(catalogue) < _MIN_ITEMS:
-        raise UserError(
-            f"the catalogue holds {len(catalogue)} usable item(s); ranking needs at least {_MIN_ITEMS}"
-        )
-    notes = [*opened_items.notes, *opened_log.notes, *_note_times(log_evidence, config.events)]
-    history = settle_history(log, catalogue, config, notes)
-    served_events = EVENTS.create_empty()
-    if served_log is not None and served_digest:
-        served_events = read_served_events(served_log, digest=served_digest, before=config.cutoff)
-        served_events = _leave_out_unlisted(served_events, catalogue, served_log, history.quarantine, notes)
-    all_events = _add_served_events(history.events, served_events)
-    cutoff = config.cutoff or _find_cutoff(all_events, served_events)
-    events = select_events_before(all_events, cutoff).sort(EVENT_SORT_COLUMNS)
-    if events.is_empty():
-        raise UserError(
-            f"no event before the cut-off {cutoff.isoformat()}; move data.cutoff or give an older log"
-        )
-    split = divide_log(events, config.split, cutoff)
-    if reason := explain_next_item(events, split, config.requests):
-        events = forget_requests(events)
-        notes.append(f"rankers learn from next-item lists, since {reason}")
-    summary = IngestSummary(
-        items=_summarize(items, opened_items, len(catalogue), merged=item_merges),
-        events=_summarize(
-            log,
-            opened_log,
-            len(history.events),
-            merged=history.merged,
-            left_out=history.left_out,
-            kept_by_type=dict(history.events["event_type"].value_counts(sort=True).iter_rows()),
-        ),
-        notes=tuple(notes),
-        first_event=str(events["timestamp"].min())[:16],
-        last_event=str(events["timestamp"].max())[:16],
-    )
-    with create_artifact(out, kind="dataset", inputs={}, config=config) as artifact:
-        write_table(artifact.path / "items.parquet", ITEMS, catalogue)
-        write_table(artifact.path / "events.parquet", EVENTS, events)
-        quarantine = pl.concat(
-            [pl.DataFrame(schema=QUARANTINE_SCHEMA), *items.quarantine, *log.quarantine, *history.quarantine]
-        )
-        quarantine.write_parquet(artifact.path / "quarantine.parquet")
-        write_json(artifact.path / "split.json", split.model_dump(mode="json"))
-        write_json(artifact.path / SUMMARY_FILE, summary.model_dump(mode="json"))
-        artifact.labels["data_digest"] = digest_data(config)
-        artifact.metrics |= _count_rows(catalogue, events, quarantine) | history.counts
-        artifact.metrics["rows_after_cutoff"] = len(all_events) - len(events)
-        artifact.metrics["cells_left_empty"] = sum(
-            cells.num_cells for table in (items, log) for cells in table.rejections.unreadable.values()
-        )
-        _describe_served_days(artifact, served_events.join(events, on=EVENTS.key, how="semi"), served_digest)
+    with tempfile.TemporaryDirectory(prefix="reaseq-ingest-") as folder:
+        scratch = Path(folder)
+        tables = _open_tables(config, scratch, max_log_rows)
+        lost_items = Quarantine(scratch / "lost_items", ITEMS.name)
+        lost_events = Quarantine(scratch / "lost_events", EVENTS.name)
+        catalogue, item_summary = _read_catalogue(tables, config, lost_items)
+        served_events, served_notes = EVENTS.create_empty(), list[str]()
+        if served_log is not None and served_digest:
+            served_events = read_served_events(served_log, digest=served_digest, before=config.cutoff)
+            served_events, served_notes = _leave_out_unlisted(
+                served_events, catalogue, served_log, lost_events
+            )
+        log = _read_log(tables, served_events, catalogue, config, lost_events, scratch)
+        with create_artifact(out, kind="dataset", inputs={}, config=config) as artifact:
+            write_table(artifact.path / "items.parquet", ITEMS, catalogue)
+            write_quarantine(artifact.path / "quarantine.parquet", lost_items, lost_events)
+            summary = IngestSummary(
+                items=item_summary,
+                events=log.summary,
+                notes=(*tables.items.notes, *log.notes, *served_notes),
+            )
+            summary = _write_events(artifact, log, config, summary, scratch)
+            write_json(artifact.path / SUMMARY_FILE, summary.model_dump(mode="json"))
+            artifact.labels["data_digest"] = digest_data(config)
+            if "served_days" in artifact.labels:
+                artifact.labels["served_digest"] = served_digest
+            artifact.metrics |= {
+                "items": len(catalogue),
+                "rows_quarantined": lost_items.num_rows + lost_events.num_rows,
+                "cells_left_empty": item_summary.cells_left_empty + log.summary.cells_left_empty,
+            }
     if is_told:
         report_summary(describe_summary(summary, str(out / "quarantine.parquet")))
 
 
-def divide_log(events: pl.DataFrame, config: SplitConfig, cutoff: datetime) -> Split:
-    """Finds the moments that divide the log (behaviors decide, not impressions).
+def _open_tables(config: DataConfig, scratch: Path, max_log_rows: int | None) -> _OpenedTables:
+    items = OpenedSource(config.items, scratch)
+    log = OpenedSource(config.events, scratch, max_rows=max_log_rows)
+    item_evidence = collect_evidence(items, config.items, ITEMS)
+    log_evidence = collect_evidence(log, config.events, EVENTS)
+    item_readings, log_readings = share_item_ids(
+        decide_readings(item_evidence, config.items), decide_readings(log_evidence, config.events)
+    )
+    return _OpenedTables(items, log, item_readings, log_readings, log_evidence)
+
+
+def _read_catalogue(
+    tables: _OpenedTables, config: DataConfig, quarantine: Quarantine
+) -> tuple[pl.DataFrame, TableSummary]:
+    """The catalogue with each item once, its first row, and what became of its rows."""
+    frames = [ITEMS.create_empty()]
+    read = read_table_rows(
+        tables.items,
+        config.items,
+        ITEMS,
+        tables.item_readings,
+        keep_rows=lambda rows: frames.append(rows.select(ITEMS.schema.names())),
+        quarantine=quarantine,
+    )
+    rows = pl.concat(frames, how="vertical_relaxed")
+    catalogue = rows.unique("item_id", keep="first", maintain_order=True)
+    read.rejections.judge(config, quarantine.first_row)
+    if len(catalogue) < _MIN_ITEMS:
+        raise UserError(
+            f"the catalogue holds {len(catalogue)} usable item(s); ranking needs at least {_MIN_ITEMS}"
+        )
+    num_merged = len(rows) - len(catalogue)
+    merged = {"item again, its first row counts": num_merged} if num_merged else {}
+    return catalogue, _summarize(read, tables.items, len(catalogue), merged=merged)
+
+
+def _read_log(
+    tables: _OpenedTables,
+    served_events: pl.DataFrame,
+    catalogue: pl.DataFrame,
+    config: DataConfig,
+    quarantine: Quarantine,
+    scratch: Path,
+) -> _ReadLog:
+    partitions = UserPartitions(scratch / "log", num_rows=tables.log_evidence.num_rows)
+    read = read_table_rows(
+        tables.log,
+        config.events,
+        EVENTS,
+        tables.log_readings,
+        keep_rows=partitions.add_rows,
+        quarantine=quarantine,
+    )
+    partitions.write_buffer()
+    reject_implausible(partitions, catalogue, config, read.rejections, quarantine, scratch)
+    history = settle_history(partitions, served_events, catalogue, config, quarantine, scratch)
+    ignored = {f"type '{name}', ignored by the config": count for name, count in read.ignored.items()}
+    summary = _summarize(
+        read,
+        tables.log,
+        sum(history.kept_by_type.values()),
+        merged=history.merged,
+        left_out={**ignored, **history.left_out},
+    )
+    summary = summary.model_copy(
+        update={
+            "rejected_by_type": read.rejections.list_lost_by_type(),
+            "kept_by_type": history.kept_by_type,
+        }
+    )
+    notes = [*tables.log.notes, *_note_times(tables.log_evidence, config.events), *history.notes]
+    return _ReadLog(partitions, served_events, history, summary, notes)
+
+
+def _write_events(
+    artifact: Artifact, log: _ReadLog, config: DataConfig, summary: IngestSummary, scratch: Path
+) -> IngestSummary:
+    """Writes the events before the cut-off and how they are divided; returns the summary with what is known
+    now.
 
     Raises:
-        UserError: the behaviors are too few or too close in time to be divided.
+        UserError: no event is left, or they cannot be divided.
     """
-    behavior_times = events.filter(pl.col("event_type") != "impression")["timestamp"].sort()
-    if config.kind == "leave_last_out":
-        last_time = _find_last_time(events)
-        return Split(train_end=last_time - timedelta(days=1), validation_end=last_time, cutoff=cutoff)
-    num_behaviors = len(behavior_times)
-    if num_behaviors < 3:
+    last_time = log.history.last_time
+    if last_time is None:
+        raise UserError("the log holds no usable event; see the messages on data.events")
+    cutoff = config.cutoff or last_time + ONE_TICK
+    path = artifact.path / "events.parquet"
+    num_events = log.partitions.count_rows()
+    write_sorted_events(log.partitions.files, path, before=cutoff, scratch=scratch)
+    counts = count_events(path)
+    if not counts["events"]:
         raise UserError(
-            f"{num_behaviors} behavior(s) (click, cart or order) in the log; at least 3 are needed "
-            "to divide it"
+            f"no event before the cut-off {cutoff.isoformat()}; move data.cutoff or give an older log"
         )
-    train_end = behavior_times[int(num_behaviors * config.train)]
-    validation_row = int(num_behaviors * (config.train + config.validation))
-    validation_end = behavior_times[min(validation_row, num_behaviors - 1)]
-    if not behavior_times[0] < train_end < validation_end < cutoff:
-        raise UserError(
-            f"the log cannot be divided in time at {train_end} and {validation_end}: too many events share "
-            "one moment; for logs with an order but no time use data.events.order_column and "
-            "data.split.kind: leave_last_out"
-        )
-    return Split(train_end=train_end, validation_end=validation_end, cutoff=cutoff)
-
-
-def _add_served_events(history: pl.DataFrame, served_events: pl.DataFrame) -> pl.DataFrame:
-    """The history and what was served. An event that both hold is taken from the served log, which knows its
-    request."""
-    if served_events.is_empty():
-        return history
-    all_events = pl.concat([served_events, history])
-    return all_events.unique(EVENTS.key, keep="first", maintain_order=True)
+    split = divide_log(path, config.split, cutoff)
+    notes = list(summary.notes)
+    if reason := explain_next_item(path, split, config.requests, scratch):
+        forget_requests(path, scratch)
+        notes.append(f"rankers learn from next-item lists, since {reason}")
+    write_json(artifact.path / "split.json", split.model_dump(mode="json"))
+    _describe_served_days(artifact, log.served_events.filter(pl.col("timestamp") < cutoff))
+    artifact.metrics |= {
+        **log.history.counts,
+        **counts,
+        "rows_after_cutoff": num_events - counts["events"],
+    }
+    first_time, last_time = find_times(path, [0, counts["events"] - 1])
+    return summary.model_copy(
+        update={
+            "notes": tuple(notes),
+            "first_event": str(first_time)[:16],
+            "last_event": str(last_time)[:16],
+        }
+    )
 
 
 def _leave_out_unlisted(
-    served_events: pl.DataFrame,
-    catalogue: pl.DataFrame,
-    served_log: Path,
-    quarantine: list[pl.DataFrame],
-    notes: list[str],
-) -> pl.DataFrame:
-    """Served events without those of items that are gone, which go to quarantine and are told."""
+    served_events: pl.DataFrame, catalogue: pl.DataFrame, served_log: Path, quarantine: Quarantine
+) -> tuple[pl.DataFrame, list[str]]:
+    """Served events without those of items that are gone, which go to quarantine, and what to say of it."""
     is_listed = served_events["item_id"].is_in(catalogue["item_id"].implode())
-    if not is_listed.all():
-        gone = served_events.filter(~is_listed).with_columns(pl.lit(str(served_log)).alias(FILE_COLUMN))
-        quarantine.append(quarantine_events(gone, "item_id: not in the catalogue"))
-        notes.append(f"{len(gone):,} served events are of items that the catalogue no longer holds")
-    return served_events.filter(is_listed)
+    if is_listed.all():
+        return served_events, []
+    gone = served_events.filter(~is_listed).with_columns(pl.lit(str(served_log)).alias(FILE_COLUMN))
+    quarantine_events(gone, "item_id: not in the catalogue", quarantine)
+    return served_events.filter(is_listed), [
+        f"{len(gone):,} served events are of items that the catalogue no longer holds"
+    ]
 
 
-def _find_cutoff(events: pl.DataFrame, served_events: pl.DataFrame) -> datetime:
-    """Just after the last event, served pages aside: what was shown last nobody could react to yet.
-
-    So a single page that was asked for by hand, long after a log's own time, does not move the cut-off there.
-    """
-    served_pages = served_events.filter(pl.col("event_type") == "impression")
-    return _find_last_time(events.join(served_pages, on=EVENTS.key, how="anti")) + _TICK
-
-
-def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame, served_digest: str) -> None:
+def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame) -> None:
     """Says which served days whoever learns from this dataset learns from."""
     if served_events.is_empty():
         return
@@ -199,24 +265,8 @@ def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame, serve
         "served_first_day": str(days[0]),
         "served_last_day": str(days[-1]),
         "served_days": str(len(days)),
-        "served_digest": served_digest,
     }
     artifact.metrics["served_events"] = len(served_events)
-
-
-def _find_last_time(events: pl.DataFrame) -> datetime:
-    last_time = events["timestamp"].max()
-    if not isinstance(last_time, datetime):
-        raise UserError("the log holds no usable event; see the messages on data.events")
-    return last_time
-
-
-def _merge_items(items: TableRows) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The catalogue with each item once, its first row."""
-    rows = items.rows.select(ITEMS.schema.names())
-    catalogue = rows.unique("item_id", keep="first", maintain_order=True)
-    num_merged = len(rows) - len(catalogue)
-    return catalogue, {"item again, its first row counts": num_merged} if num_merged else {}
 
 
 def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str]:
@@ -229,13 +279,12 @@ def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str
 
 
 def _summarize(
-    table: TableRows,
+    read: ReadRows,
     opened: OpenedSource,
     num_kept: int,
     *,
     merged: Mapping[str, int],
     left_out: Mapping[str, int] = {},
-    kept_by_type: Mapping[str, int] = {},
 ) -> TableSummary:
     files = opened.files
     file_notes = {
@@ -244,30 +293,16 @@ def _summarize(
     }
     return TableSummary(
         files=len(files.paths),
-        rows=table.rejections.num_rows,
+        rows=read.rejections.num_rows,
         kept=num_kept,
-        rejected=table.rejections.reason_counts,
-        rejected_rows=table.rejections.num_rejected,
-        rejected_by_type=table.rejections.list_lost_by_type()
-        if table.rejections.table_name == EVENTS.name
-        else {},
+        rejected=read.rejections.reason_counts,
+        rejected_rows=read.rejections.num_rejected,
         left_empty={
             name: f"{cells.num_cells:,} of {cells.num_filled:,} cells left empty, such as '{cells.example}'"
-            for name, cells in table.rejections.unreadable.items()
+            for name, cells in read.rejections.unreadable.items()
             if cells.num_cells
         },
+        cells_left_empty=sum(cells.num_cells for cells in read.rejections.unreadable.values()),
         merged=merged,
-        kept_by_type=kept_by_type,
         left_out={**left_out, **{name: count for name, count in file_notes.items() if count}},
     )
-
-
-def _count_rows(items: pl.DataFrame, events: pl.DataFrame, quarantine: pl.DataFrame) -> dict[str, float]:
-    behaviors = events.filter(pl.col("event_type") != "impression")
-    return {
-        "items": len(items),
-        "events": len(events),
-        "behaviors": len(behaviors),
-        "users": behaviors["user_id"].n_unique(),
-        "rows_quarantined": len(quarantine),
-    }

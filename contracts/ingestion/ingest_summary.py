@@ -23,6 +23,8 @@ class TableSummary(Config):
     """Event type -> rows in quarantine."""
     left_empty: Mapping[str, str] = {}
     """Optional column -> cells that could not be read and were left empty, with an example."""
+    cells_left_empty: int = 0
+    """Of all columns."""
     merged: Mapping[str, int] = {}
     """What was the same row again -> rows."""
     left_out: Mapping[str, int] = {}

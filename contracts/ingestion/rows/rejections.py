@@ -13,9 +13,6 @@ from contracts.ingestion.config import DataConfig
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, NormalizedRows, UnreadableCells
 from contracts.ingestion.sources.source_batches import BrokenLine
 
-QUARANTINE_SCHEMA: Final = pl.Schema(
-    {"table": pl.String(), "reasons": pl.List(pl.String()), "row": pl.String(), "file": pl.String()}
-)
 _MIN_CLASS_ROWS: Final = {"event_type": 2, "day": 20, "file": 10, "arm": 20}
 """Of fewer rows the loss of most says nothing."""
 _MIN_FILLED_CELLS: Final = 5
@@ -178,29 +175,3 @@ class RejectionCount:
     def _list_reasons(self) -> str:
         largest = sorted(self.reason_counts.items(), key=lambda item: -item[1])[:5]
         return "; ".join(f"{count:,} x {reason}" for reason, count in largest)
-
-
-def build_quarantine(rows: pl.Series, reasons: pl.Series, table_name: str, files: pl.Series) -> pl.DataFrame:
-    """Rows as JSON texts with their reasons, in the quarantine's columns."""
-    return pl.DataFrame(
-        {
-            "table": pl.Series([table_name]).new_from_index(0, len(rows)),
-            "reasons": reasons,
-            "row": rows,
-            "file": files,
-        },
-        schema=QUARANTINE_SCHEMA,
-    )
-
-
-def describe_broken_lines(lines: Sequence[BrokenLine], table_name: str) -> pl.DataFrame:
-    """Lines that are no rows, in the quarantine's columns."""
-    return pl.DataFrame(
-        {
-            "table": [table_name] * len(lines),
-            "reasons": [[f"line {line.line}: {line.reason}"] for line in lines],
-            "row": [line.text for line in lines],
-            "file": [line.file for line in lines],
-        },
-        schema=QUARANTINE_SCHEMA,
-    )

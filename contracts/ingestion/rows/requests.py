@@ -5,12 +5,14 @@ was done on its page: so its own outcomes are in nobody's history of it.
 """
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import polars as pl
 
 from contracts.dataset import Split
 from contracts.ingestion.config import RequestRuleConfig
+from contracts.ingestion.rows.whole_log import open_log
 from contracts.tables import CONTEXT_COLUMNS
 
 _IS_IMPRESSION: Final = pl.col("event_type") == "impression"
@@ -18,6 +20,24 @@ _FLUSH_DELAY: Final = timedelta(minutes=2)
 """A click may stand so long before an impression that was sent late."""
 _OF_PAGE: Final = ("position", "arm", *CONTEXT_COLUMNS)
 _ROW: Final = "__row"
+_COUNT_LINKED: Final = """
+WITH pages AS (
+    SELECT request_id, min(timestamp) AS shown_at FROM log
+    WHERE event_type = 'impression' AND request_id IS NOT NULL GROUP BY request_id
+),
+behaviors AS (
+    SELECT * FROM log
+    WHERE event_type <> 'impression' AND timestamp >= (SELECT min(shown_at) FROM pages)
+)
+SELECT
+    (SELECT count(*) FROM pages),
+    count(*),
+    count(*) FILTER (request_id IN (SELECT request_id FROM pages)),
+    count(*) FILTER (request_id IS NOT NULL AND timestamp < $1),
+    count(*) FILTER (request_id IS NOT NULL AND timestamp >= $1 AND timestamp < $2),
+    count(*) FILTER (request_id IS NOT NULL AND timestamp >= $2)
+FROM behaviors
+"""
 
 
 class SettledRequests(NamedTuple):
@@ -28,19 +48,17 @@ class SettledRequests(NamedTuple):
     """What was found, by name."""
 
 
-def settle_requests(events: pl.DataFrame, rule: RequestRuleConfig) -> SettledRequests:
+def settle_requests(events: pl.DataFrame, shared_ids: pl.Series, rule: RequestRuleConfig) -> SettledRequests:
     """Makes each request one user's and one moment's, and finds the request of clicks and orders.
 
     Args:
-        events: EVENTS' columns, perhaps more.
+        events: all rows of some users of a log that says what was shown: EVENTS' columns, perhaps more.
+        shared_ids: request ids that several users of the log have.
         rule: how far what belongs together may lie apart.
     """
     counts: dict[str, int] = {}
-    if not events.select((_IS_IMPRESSION & pl.col("request_id").is_not_null()).any()).item():
-        return SettledRequests(events, counts)
     window = timedelta(minutes=rule.window_minutes)
-    events = events.with_row_index(_ROW)
-    events, counts["request_ids_of_several_users"] = _divide_by_user(events)
+    events = _divide_by_user(events.with_row_index(_ROW), shared_ids)
     events, counts["request_ids_used_again"] = _divide_by_time(events, window)
     events, linked = _link_outcomes(events, window)
     events, counts["requests_told_after_their_outcomes"] = _move_impressions(events)
@@ -51,49 +69,42 @@ def settle_requests(events: pl.DataFrame, rule: RequestRuleConfig) -> SettledReq
     return SettledRequests(events.sort(_ROW).drop(_ROW), counts)
 
 
-def explain_next_item(events: pl.DataFrame, split: Split, rule: RequestRuleConfig) -> str:
+def explain_next_item(events_file: Path, split: Split, rule: RequestRuleConfig, scratch: Path) -> str:
     """Says why rankers cannot learn from the requests of a log; empty where they can.
 
     Too few behaviors belong to a request, counted from the first request on; or a part of the split holds no
     request with an outcome.
+
+    Args:
+        events_file: contract EVENTS.
+        split: its parts.
+        rule: the share of behaviors that must belong to a request.
+        scratch: folder for what does not fit into memory.
     """
-    shown = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null())
-    if shown.is_empty():
+    with open_log(str(events_file), scratch) as connection:
+        ends = [split.train_end, split.validation_end]
+        ((num_pages, num_behaviors, num_linked, *nums_in_parts),) = connection.execute(
+            _COUNT_LINKED, ends
+        ).fetchall()
+    if not num_pages:
         return ""
-    behaviors = events.filter(~_IS_IMPRESSION & (pl.col("timestamp") >= shown["timestamp"].min()))
-    num_linked = behaviors["request_id"].is_in(shown["request_id"].unique().implode()).sum()
-    share = num_linked / max(len(behaviors), 1)
+    share = num_linked / max(num_behaviors, 1)
     if share < rule.min_share:
         return (
             f"only {share:.1%} of the behaviors since the first request belong to one "
             f"(data.requests.min_share = {rule.min_share:g})"
         )
-    linked_times = behaviors.filter(pl.col("request_id").is_not_null())["timestamp"]
-    parts = {
-        "training": linked_times < split.train_end,
-        "validation": (linked_times >= split.train_end) & (linked_times < split.validation_end),
-        "test": linked_times >= split.validation_end,
-    }
-    empty_parts = [name for name, is_inside in parts.items() if not is_inside.any()]
-    if empty_parts:
+    parts = zip(("training", "validation", "test"), nums_in_parts, strict=True)
+    if empty_parts := [name for name, num_inside in parts if not num_inside]:
         return f"no request with an outcome lies in the {' and '.join(empty_parts)} part of the log"
     return ""
 
 
-def forget_requests(events: pl.DataFrame) -> pl.DataFrame:
-    """Events of a log whose requests are not learnt from."""
-    return events.with_columns(request_id=pl.lit(None, pl.String))
-
-
-def _divide_by_user(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _divide_by_user(events: pl.DataFrame, shared_ids: pl.Series) -> pl.DataFrame:
     """Ids that several users share are each user's own."""
-    users = events.drop_nulls("request_id").group_by("request_id").agg(pl.col("user_id").n_unique())
-    shared = users.filter(pl.col("user_id") > 1)["request_id"]
-    is_shared = pl.col("request_id").is_in(shared.implode())
+    is_shared = pl.col("request_id").is_in(shared_ids.implode())
     own_id = pl.col("user_id") + "/" + pl.col("request_id")
-    return events.with_columns(request_id=pl.when(is_shared).then(own_id).otherwise("request_id")), len(
-        shared
-    )
+    return events.with_columns(request_id=pl.when(is_shared).then(own_id).otherwise("request_id"))
 
 
 def _divide_by_time(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFrame, int]:

@@ -1,0 +1,134 @@
+"""Refuses what only the whole log shows to be wrong: clocks that were not set, guests, unlisted items."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from contracts.errors import UserError
+from contracts.ingestion.config import DataConfig
+from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, ORDER_COLUMN, write_rows_as_json
+from contracts.ingestion.rows.quarantine import Quarantine
+from contracts.ingestion.rows.rejections import RejectionCount
+from contracts.ingestion.rows.user_partitions import UserPartitions
+from contracts.ingestion.rows.whole_log import NO_ROWS, LogStatistics, count_log
+from contracts.table_schema import UTC_TIME
+
+_ORDER_ORIGIN: Final = pl.datetime(2000, 1, 1, time_zone="UTC", time_unit="us")
+"""Time given to the last event of each user in a log that holds an order but no time."""
+_LEAST_OUTLYING: Final = timedelta(days=400)
+"""A time is far from all others only beyond this, and beyond five times the span of the middle 98 %."""
+_MIN_TIMES: Final = 20
+"""Of fewer times none is far from the others."""
+_ZERO_GUEST: Final = "0"
+_MIN_GUEST_SHARE: Final = 0.01
+_MANY_TIMES_THE_MEAN: Final = 10
+
+
+def reject_implausible(
+    log: UserPartitions,
+    catalogue: pl.DataFrame,
+    config: DataConfig,
+    rejections: RejectionCount,
+    quarantine: Quarantine,
+    scratch: Path,
+) -> None:
+    """Takes implausible rows out of the partitions, and judges all that was lost of the log.
+
+    Args:
+        log: kept rows of the log.
+        catalogue: the items.
+        config: the user's data.
+        rejections: what was lost so far.
+        quarantine: where lost rows go.
+        scratch: folder for what does not fit into memory.
+
+    Raises:
+        UserError: too much is lost.
+    """
+    statistics = count_log(log.files, scratch) if log.has_rows else NO_ROWS
+    is_ordered = config.events.order_column is not None
+    rules: dict[str, pl.Expr] = {}
+    # Times that are made of an order say nothing: a long history is no wrong clock.
+    if not is_ordered and statistics.num_rows >= _MIN_TIMES:
+        rules["timestamp: far from all others"] = _mark_outlying_times(statistics)
+    if _has_zero_guest(statistics):
+        reason = "user_id: 0 holds so much of the log that it stands for guests"
+        rules[reason] = pl.col("user_id") == _ZERO_GUEST
+    rules["item_id: not in the catalogue"] = ~pl.col("item_id").is_in(catalogue["item_id"].implode())
+    unlisted: Counter[str] = Counter()
+    for number, events in log.iterate_partitions():
+        kept = events
+        if is_ordered:
+            kept = kept.with_columns(timestamp=_derive_time_from_order()).drop(ORDER_COLUMN)
+        for reason, rule in rules.items():
+            is_broken = kept.select(rule.fill_null(False)).to_series()
+            if is_broken.any():
+                broken_rows = kept.filter(is_broken)
+                rejections.reject_more(broken_rows, reason)
+                quarantine_events(broken_rows, reason, quarantine)
+                if reason.startswith("item_id"):
+                    unlisted.update(dict(broken_rows["item_id"].value_counts().iter_rows()))
+                kept = kept.filter(~is_broken)
+        if is_ordered or len(kept) < len(events):
+            log.replace_rows(number, kept)
+    if unlisted.total() > 0.5 * max(rejections.num_rows, 1) and config.max_lost_share < 1:
+        _explain_unlisted(unlisted, catalogue, rejections.num_rows)
+    rejections.judge(config, quarantine.first_row)
+
+
+def quarantine_events(rows: pl.DataFrame, reason: str, quarantine: Quarantine) -> None:
+    """Sends events to quarantine for one reason."""
+    reasons = pl.Series([[reason]], dtype=pl.List(pl.String)).new_from_index(0, len(rows))
+    filled = rows.select(column.name for column in rows.drop(FILE_COLUMN) if column.null_count() < len(rows))
+    quarantine.add_rows(write_rows_as_json(filled), reasons, rows[FILE_COLUMN])
+
+
+def _derive_time_from_order() -> pl.Expr:
+    """An order without time becomes one day per step, counted back from a common end, so that the last events
+    of all users fall into the same part of the split."""
+    steps_to_end = pl.col(ORDER_COLUMN).rank("ordinal", descending=True).over("user_id")
+    return (_ORDER_ORIGIN - pl.duration(days=steps_to_end.cast(pl.Int64) - 1)).cast(UTC_TIME)
+
+
+def _mark_outlying_times(statistics: LogStatistics) -> pl.Expr:
+    """Times so far from all others that a clock was wrong."""
+    low = datetime.combine(statistics.find_day(0.01), time(), tzinfo=UTC)
+    high = datetime.combine(statistics.find_day(0.99), time.max, tzinfo=UTC)
+    reach = max(5 * (high - low), _LEAST_OUTLYING)
+    return (pl.col("timestamp") - low < -reach) | (pl.col("timestamp") - high > reach)
+
+
+def _has_zero_guest(statistics: LogStatistics) -> bool:
+    """Whether the user id 0 stands for everybody who did not log in."""
+    mean = statistics.num_rows / max(statistics.num_users, 1)
+    return statistics.num_of_user_zero > max(
+        _MANY_TIMES_THE_MEAN * mean, _MIN_GUEST_SHARE * statistics.num_rows
+    )
+
+
+def _explain_unlisted(unlisted: Counter[str], catalogue: pl.DataFrame, num_rows: int) -> None:
+    """Says why most events name no item of the catalogue, where the ids themselves tell.
+
+    Raises:
+        UserError: the ids would be those of the catalogue but for how they are written.
+    """
+    theirs = pl.DataFrame({"id": list(unlisted), "num_rows": list(unlisted.values())})
+    ours = catalogue["item_id"]
+    repairs: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+        "leading zeros": lambda ids: ids.str.strip_chars_start("0"),
+        "upper and lower case": lambda ids: ids.str.to_lowercase(),
+        "what stands around the digits": lambda ids: ids.str.extract(r"(\d+)"),
+    }
+    for difference, repair in repairs.items():
+        our_ids = ours.to_frame("id").select(repair(pl.col("id"))).to_series().drop_nulls()
+        is_found = repair(pl.col("id")).is_in(our_ids.implode())
+        if theirs.filter(is_found)["num_rows"].sum() > unlisted.total() / 2:
+            raise UserError(
+                f"{unlisted.total():,} of {num_rows:,} events name no item of the catalogue, "
+                f"but would without {difference}: the log holds '{theirs['id'][0]}', the catalogue "
+                f"'{ours[0]}'. Write the ids of both alike"
+            )

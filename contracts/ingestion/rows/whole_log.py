@@ -1,0 +1,106 @@
+"""What only a look at the whole log shows. DuckDB answers: it leaves to disk what memory does not hold."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import duckdb
+import polars as pl
+
+from contracts.bots import MIN_BEHAVIORS, MIN_USERS, BotRuleConfig
+from contracts.order_returns import RETURN_TYPES
+
+_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {"memory_limit": "512MB"}
+"""What sorting and counting may take. Beyond that DuckDB writes to `temp_directory`."""
+
+
+class LogStatistics(NamedTuple):
+    """Counts of all rows of a log."""
+
+    num_rows: int
+    num_users: int
+    num_of_user_zero: int
+    """Rows of the user id 0."""
+    rows_a_day: dict[date, int]
+    """UTC day -> rows, in the order of the days."""
+
+    def find_day(self, share: float) -> date:
+        """The day before whose end such a share of the rows lies."""
+        days, counts = list(self.rows_a_day), pl.Series(list(self.rows_a_day.values()))
+        wanted_row = round(share * (self.num_rows - 1))
+        return days[int((counts.cum_sum() <= wanted_row).sum())]
+
+
+class RequestStatistics(NamedTuple):
+    """What the requests of a log are."""
+
+    has_pages: bool
+    """Whether the log says what was shown in a request."""
+    shared_ids: pl.Series
+    """Request ids that several users have."""
+
+
+NO_ROWS: Final = LogStatistics(0, 0, 0, {})
+NO_REQUESTS: Final = RequestStatistics(False, pl.Series("request_id", [], pl.String))
+
+
+@contextmanager
+def open_log(files: str, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Opens Parquet files with EVENTS' columns as the view `log`, within a bounded part of the memory.
+
+    Args:
+        files: a path, or a pattern of paths.
+        scratch: folder for what does not fit into memory.
+    """
+    settings = {**_SETTINGS, "temp_directory": str(scratch / "duckdb")}
+    with duckdb.connect(config=settings) as connection:
+        # Without it, times come back in the machine's own zone.
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.read_parquet(files).create_view("log")
+        yield connection
+
+
+def count_log(files: str, scratch: Path) -> LogStatistics:
+    """Counts the rows of a log (see `open_log`)."""
+    with open_log(files, scratch) as connection:
+        (counts,) = connection.sql(
+            "SELECT sum(num_rows), count(*), sum(num_rows) FILTER (user_id = '0') "
+            "FROM (SELECT user_id, count(*) AS num_rows FROM log GROUP BY user_id)"
+        ).fetchall()
+        days = connection.sql(
+            "SELECT CAST(timestamp AS DATE) AS day, count(*) FROM log WHERE timestamp IS NOT NULL "
+            "GROUP BY day ORDER BY day"
+        ).fetchall()
+    num_rows, num_users, num_of_zero = (int(count or 0) for count in counts)
+    return LogStatistics(num_rows, num_users, num_of_zero, dict(days))
+
+
+def study_requests(files: str, scratch: Path) -> RequestStatistics:
+    """Finds out what the request ids of a log name (see `open_log`)."""
+    with open_log(files, scratch) as connection:
+        connection.execute(
+            "CREATE TABLE requests AS SELECT request_id, bool_or(event_type = 'impression') AS is_page, "
+            "min(user_id) <> max(user_id) AS is_shared FROM log "
+            "WHERE request_id IS NOT NULL AND NOT list_contains($1, event_type) GROUP BY request_id",
+            [list(RETURN_TYPES)],
+        )
+        ((has_pages,),) = connection.sql("SELECT bool_or(is_page) FROM requests").fetchall()
+        shared = connection.sql("SELECT request_id FROM requests WHERE is_shared ORDER BY request_id").pl()
+    return RequestStatistics(bool(has_pages), shared["request_id"])
+
+
+def find_dominant_users(files: str, rule: BotRuleConfig, scratch: Path) -> list[str]:
+    """Users who hold so much of a log (see `open_log`) that they are no single shopper."""
+    if rule.max_share is None:
+        return []
+    with open_log(files, scratch) as connection:
+        users = connection.execute(
+            "SELECT user_id FROM ("
+            "SELECT user_id, count(*) AS num_behaviors, sum(count(*)) OVER () AS num_all, "
+            "count(*) OVER () AS num_users FROM log WHERE NOT list_contains($1, event_type) GROUP BY user_id"
+            ") WHERE num_users >= $2 AND num_all >= $3 AND num_behaviors > $4 * num_all ORDER BY user_id",
+            [["impression", *RETURN_TYPES], MIN_USERS, MIN_BEHAVIORS, rule.max_share],
+        ).fetchall()
+    return [user_id for (user_id,) in users]
