@@ -9,7 +9,8 @@ from components.decide.component import decide
 from components.publish_dashboard.component import publish_dashboard
 from components.report_drift.component import report_drift
 from components.report_lift.component import report_lift
-from pipelines.step_settings import disable_caching, mount_workspace
+from pipelines.data_steps import find_what_is_deployed
+from pipelines.step_settings import disable_caching, import_artifact, mount_workspace
 
 
 class Reports(NamedTuple):
@@ -23,10 +24,6 @@ class Reports(NamedTuple):
 
 @dsl.pipeline(name="monitor", description="Drift and lift of what is in service; hold, promote or roll back.")
 def monitor(
-    dataset_uri: str,
-    item_embeddings_uri: str,
-    features_uri: str,
-    evaluation_uri: str,
     monitoring_config: str,
     event_log_config: str,
     act: bool,
@@ -35,18 +32,15 @@ def monitor(
     """Collect, compare, decide, show.
 
     Args:
-        dataset_uri: dataset of the deployed run.
-        item_embeddings_uri: item embeddings of that run.
-        features_uri: offline feature tables of that run.
-        evaluation_uri: evaluation of that run.
         monitoring_config: JSON of `MonitoringConfig`.
         event_log_config: JSON of `EventLogConfig`.
         act: carry the decision out; else it is only written down.
         workspace: folder (a mounted volume on a cluster) that outlives the steps.
     """
-    uris = (dataset_uri, item_embeddings_uri, features_uri, evaluation_uri)
+    deployed = find_what_is_deployed(workspace)
     dataset, item_embeddings, features, evaluation = (
-        dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, reimport=False).output for uri in uris
+        import_artifact(deployed[f"{name}_uri"])
+        for name in ("dataset", "item_embeddings", "features", "evaluation")
     )
     collect_task = collect_traffic(
         items=dataset,

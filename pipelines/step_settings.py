@@ -1,5 +1,7 @@
 """Settings that several tasks of the DAGs share."""
 
+from typing import Any
+
 from kfp import dsl, kubernetes
 
 WORKSPACE_CLAIM = "reaseq-state"
@@ -23,6 +25,11 @@ def pass_secrets(task: dsl.PipelineTask) -> dsl.PipelineTask:
         task, secret_name=SECRET_NAME, secret_key_to_env={key: key for key in SECRET_KEYS}, optional=True
     )
     return task
+
+
+def import_artifact(uri: Any, artifact_class: type[dsl.Artifact] = dsl.Dataset) -> Any:
+    """The artifact at an address that only the run knows; to the cache the same address is the same one."""
+    return dsl.importer(artifact_uri=uri, artifact_class=artifact_class, reimport=False).output
 
 
 def disable_caching(task: dsl.PipelineTask) -> dsl.PipelineTask:

@@ -39,7 +39,6 @@ class Artifacts(NamedTuple):
 )
 def train_and_deploy(
     data_config: str,
-    data_digest: str,
     served_log_config: str,
     event_log_config: str,
     knowledge_config: str,
@@ -61,7 +60,6 @@ def train_and_deploy(
 
     Args:
         data_config: JSON of `DataConfig`; the other `*_config` likewise, each of its room.
-        data_digest: digest of the user's files, so that the cache knows when they changed.
         served_log_config: see `data_config`.
         event_log_config: see `data_config`.
         knowledge_config: see `data_config`.
@@ -80,15 +78,14 @@ def train_and_deploy(
         deploy: put the ranker into service when the gate lets it pass.
     """
     step_arguments = {"workspace": workspace, "code_version": code_version}
-    dataset = collect_and_ingest(
+    dataset, dataset_uri = collect_and_ingest(
         data_config=data_config,
-        data_digest=data_digest,
         served_log_config=served_log_config,
         event_log_config=event_log_config,
         workspace=workspace,
         code_version=code_version,
     )
-    knowledge = distill_in_shards(
+    knowledge, knowledge_uri = distill_in_shards(
         distill_knowledge,
         dataset=dataset,
         config=knowledge_config,
@@ -113,13 +110,14 @@ def train_and_deploy(
         shards=user_shards,
         **step_arguments,
     )
-    features = build_features(
+    features_task = build_features(
         dataset=dataset,
         item_embeddings=item_embeddings,
         inferred_behaviors=inferred_behaviors,
         config=feature_config,
         code_version=code_version,
-    ).outputs["features"]
+    )
+    features = features_task.outputs["features"]
     training_set = build_training_set(
         dataset=dataset,
         features=features,
@@ -145,13 +143,21 @@ def train_and_deploy(
     mount_workspace(gate_task)  # the champion's folder lies there
     is_promoted = gate_task.outputs["promote"]
     with dsl.If(deploy == True, name="deploy"), dsl.If(is_promoted == True, name="promoted"):  # noqa: E712
-        store_task = materialize_features(features=features, config=feature_config, workspace=workspace)
+        store_task = materialize_features(
+            features=features, config=feature_config, deployment="", workspace=workspace
+        )
         disable_caching(pass_secrets(mount_workspace(store_task)))
         deploy_task = deploy_ranker(
             challenger=rankers["challenger"],
             control=rankers["baseline"],
             champion=champion,
             config=serving_config,
+            dataset_uri=dataset_uri,
+            knowledge_uri=knowledge_uri,
+            item_embeddings_uri=embed_task.outputs["Output"],
+            behavior_model_uri=behavior_task.outputs["Output"],
+            features_uri=features_task.outputs["Output"],
+            evaluation_uri=gate_task.outputs["evaluation_uri"],
             workspace=workspace,
         )
         disable_caching(pass_secrets(mount_workspace(deploy_task))).after(store_task)

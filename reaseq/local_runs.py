@@ -39,7 +39,7 @@ def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str,
     """
     former_artifacts = {} if pipeline == _TRAINING else read_deployed_artifacts(config)
     package_path = COMPILED_FOLDER / f"{pipeline}.yaml"
-    run_arguments = build_local_arguments(package_path, config, artifacts=former_artifacts, choices=choices)
+    run_arguments = build_local_arguments(package_path, config, choices=choices)
     new_artifacts = run_package(package_path, run_arguments, home=config.home)
     if pipeline != _TRAINING or (choices.get("deploy") and is_promoted(new_artifacts["evaluation"])):
         artifact_paths = {name: str(folder) for name, folder in (former_artifacts | new_artifacts).items()}

@@ -14,11 +14,8 @@ EXAMPLES = {
     ),
     "reaseq submit --host https://kubeflow.example/pipeline --namespace me --wait": "train and deploy",
     "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline refresh_users "
-    "--schedule '0 30 3 * * *' --artifact item_embeddings=s3://bucket/embeddings "
-    "--artifact behavior_model=s3://bucket/model": "each night: what users did since",
+    "--schedule '0 30 3 * * *'": "each night: what users did since",
 }
-SCHEDULED_TIME = "[[ScheduledTime]]"
-"""Kubeflow's placeholder in the parameters of a recurring run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--package", type=Path, help="compiled package (default: the one compiled with this version)"
     )
-    parser.add_argument("--data-version", help="names the state of data that only the cluster can read")
     parser.add_argument("--schedule", metavar="CRON", help="six fields, seconds first, UTC: '0 30 3 * * *'")
-    parser.add_argument(
-        "--artifact",
-        action="append",
-        default=[],
-        metavar="NAME=URI",
-        help="artifact of an earlier run that the pipeline goes on from (may be given several times)",
-    )
     parser.add_argument("--act", action="store_true", help="let `monitor` carry its decision out")
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
     parser.add_argument("--wait", action="store_true", help="return when the run has ended")
@@ -61,8 +50,6 @@ def run_verb(arguments: argparse.Namespace) -> int:
     run_parameters = build_cluster_arguments(
         package_path,
         run_config,
-        data_version=arguments.data_version,
-        artifacts=dict(_parse_artifact(text) for text in arguments.artifact),
         choices={"deploy": arguments.deploy, "act": arguments.act},
     )
     pipeline_name = arguments.pipeline.replace("_", "-")
@@ -74,9 +61,6 @@ def run_verb(arguments: argparse.Namespace) -> int:
         "pipeline_name": pipeline_name,
     }
     if arguments.schedule:
-        if "data_digest" in run_parameters:
-            # Each scheduled run reads the data anew: Kubeflow puts its time here, so no cached step is taken.
-            run_parameters["data_digest"] = SCHEDULED_TIME
         print(
             schedule_pipeline(
                 package_path, run_parameters, schedule_name=run_name, cron=arguments.schedule, **destination
@@ -89,12 +73,3 @@ def run_verb(arguments: argparse.Namespace) -> int:
     )
     print(f"{submitted_run.state}: {submitted_run.url}")
     return 0
-
-
-def _parse_artifact(text: str) -> tuple[str, str]:
-    artifact_name, separator, artifact_uri = text.partition("=")
-    if not separator or not artifact_name or not artifact_uri:
-        raise UserError(
-            f"'{text}' is not an artifact; write NAME=URI, as in item_embeddings=s3://bucket/path"
-        )
-    return artifact_name, artifact_uri

@@ -14,7 +14,7 @@ def build_features(
     code_version: str,
     features: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Writes the tables that Feast reads: items, user behaviors after every event, inferred behaviors.
 
     Args:
@@ -25,6 +25,9 @@ def build_features(
         code_version: version of the library; part of the cache key.
         features: offline feature tables.
         metrics: row counts.
+
+    Returns:
+        Address of the artifact `features`, for the record of the deployment.
     """
     from pathlib import Path
 
@@ -40,3 +43,4 @@ def build_features(
         out=Path(features.path),
     )
     log_lineage(features, metrics)
+    return features.uri

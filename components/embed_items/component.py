@@ -14,7 +14,7 @@ def embed_items(
     code_version: str,
     item_embeddings: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Embeds every item and gives it a collision-free semantic id in a named space.
 
     Args:
@@ -25,6 +25,9 @@ def embed_items(
         code_version: version of the library; part of the cache key.
         item_embeddings: embedding table, space description and code books.
         metrics: reconstruction error, code use, collisions.
+
+    Returns:
+        Address of the artifact `item_embeddings`, for the record of the deployment.
     """
     from pathlib import Path
 
@@ -40,3 +43,4 @@ def embed_items(
         cache=Path(workspace) / "vector_cache",
     )
     log_lineage(item_embeddings, metrics)
+    return item_embeddings.uri

@@ -15,7 +15,7 @@ def embed_new_items(
     code_version: str,
     item_embeddings: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Embeds every item with the projection and the code books of a space that models already use.
 
     Args:
@@ -27,6 +27,9 @@ def embed_new_items(
         code_version: version of the library; part of the cache key.
         item_embeddings: embedding table in the same space; known items keep their semantic ids.
         metrics: reconstruction error, new items.
+
+    Returns:
+        Address of the artifact `item_embeddings`, for the record of the deployment.
     """
     from pathlib import Path
 
@@ -43,3 +46,4 @@ def embed_new_items(
         cache=Path(workspace) / "vector_cache",
     )
     log_lineage(item_embeddings, metrics)
+    return item_embeddings.uri

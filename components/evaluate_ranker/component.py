@@ -19,7 +19,7 @@ def evaluate_ranker(
     code_version: str,
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-) -> NamedTuple("Decision", [("promote", bool)]):  # type: ignore[valid-type]
+) -> NamedTuple("Decision", [("promote", bool), ("evaluation_uri", str)]):  # type: ignore[valid-type]
     """Compares challenger, ids-only baseline and champion on the test part; the gate's rule is in the report.
 
     Args:
@@ -55,4 +55,4 @@ def evaluate_ranker(
     )
     log_lineage(evaluation, metrics)
     decision = json.loads((out / "decision.json").read_text(encoding="utf-8"))
-    return namedtuple("Decision", ["promote"])(decision["promote"])
+    return namedtuple("Decision", ["promote", "evaluation_uri"])(decision["promote"], evaluation.uri)

@@ -14,7 +14,7 @@ def ingest(
     code_version: str,
     dataset: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Reads, validates and divides history and served log; broken rows are quarantined with their reasons.
 
     Args:
@@ -25,6 +25,9 @@ def ingest(
         code_version: version of the library; part of the cache key.
         dataset: catalogue, log, split and quarantine.
         metrics: rows accepted and quarantined.
+
+    Returns:
+        Address of the artifact `dataset`, for the record of the deployment.
     """
     from pathlib import Path
 
@@ -40,3 +43,4 @@ def ingest(
         served_digest=served_digest,
     )
     log_lineage(dataset, metrics)
+    return dataset.uri

@@ -16,7 +16,7 @@ def merge_knowledge(
     code_version: str,
     knowledge: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Makes one knowledge artifact of all shards, the same as one worker makes, and applies the gates to it.
 
     Args:
@@ -27,6 +27,9 @@ def merge_knowledge(
         code_version: version of the library; part of the cache key.
         knowledge: knowledge table, traces, ledger and quarantine of the whole catalogue.
         metrics: those of the shards taken together.
+
+    Returns:
+        Address of the artifact `knowledge`, for the record of the deployment.
     """
     from pathlib import Path
 
@@ -42,3 +45,4 @@ def merge_knowledge(
         out=Path(knowledge.path),
     )
     log_lineage(knowledge, metrics)
+    return knowledge.uri

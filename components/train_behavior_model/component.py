@@ -15,7 +15,7 @@ def train_behavior_model(
     code_version: str,
     behavior_model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
+) -> str:
     """Trains on behaviors before the training end only; resumes from its checkpoint after a kill.
 
     Args:
@@ -27,6 +27,9 @@ def train_behavior_model(
         code_version: version of the library; part of the cache key.
         behavior_model: weights and description.
         metrics: loss and recall on held-out behaviors.
+
+    Returns:
+        Address of the artifact `behavior_model`, for the record of the deployment.
     """
     from pathlib import Path
 
@@ -43,3 +46,4 @@ def train_behavior_model(
         knowledge=Path(knowledge.path),
     )
     log_lineage(behavior_model, metrics)
+    return behavior_model.uri

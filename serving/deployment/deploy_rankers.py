@@ -19,6 +19,7 @@ from feature_repo.online.materialize_features import read_history_length
 from feature_repo.online.query_encoders import locate_query_encoder
 from models.ranker.inputs.ranker_spec import GOLDEN_FILE, RankerSpec, measure_parity_gap
 from serving.config import ServingConfig, TritonConfig
+from serving.deployment.deployment_records import DeployedArtifacts, record_deployment
 from serving.deployment.routes import (
     Arm,
     ExperimentPlan,
@@ -39,7 +40,13 @@ _LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost")
 _log = logging.getLogger(__name__)
 
 
-def deploy_rankers(arms: dict[str, Path], config: ServingConfig, *, state: Path) -> dict[str, float]:
+def deploy_rankers(
+    arms: dict[str, Path],
+    config: ServingConfig,
+    *,
+    state: Path,
+    artifacts: DeployedArtifacts | None = None,
+) -> dict[str, float]:
     """Puts one ranker per arm into service.
 
     Where Triton is not running on this machine, one is started for the checks and stopped again; the next
@@ -49,6 +56,8 @@ def deploy_rankers(arms: dict[str, Path], config: ServingConfig, *, state: Path)
         arms: arm -> ranker artifact.
         config: serving settings; the feature store is taken from beside `state`.
         state: folder of the model repository and the routes.
+        artifacts: what the rankers work with, for refreshes and the monitor; none where a test or a
+            benchmark deploys bare rankers.
 
     Returns:
         `revision` of the routes, number of `arms`, and `parity_max_difference`.
@@ -75,6 +84,10 @@ def deploy_rankers(arms: dict[str, Path], config: ServingConfig, *, state: Path)
             load_and_check_parity(model_name, triton_control, config.rankers_folder)
             for model_name in model_names.values()
         ]
+        if artifacts is not None:
+            # The record before the routes: routes without a record would send refreshes to the former one.
+            new_rankers = [path for path in arms.values() if path.resolve().parent != config.rankers_folder]
+            record_deployment(new_rankers, artifacts, state=state)
         new_routes = write_routes(state, new_plan, note="deploy")
         unload_unused_models(triton_control, state)
     return {"revision": new_routes.revision, "arms": len(arms), "parity_max_difference": max(parity_gaps)}

@@ -1,6 +1,7 @@
 """The files that a source names: which count, which are left aside, and their digest."""
 
 import glob
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +23,11 @@ _FORMAT_OF_SUFFIX: Final[dict[str, SourceFormat]] = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
 }
 _LEFTOVER_SUFFIXES: Final = (".crc", ".tmp", ".temp", ".bak", ".swp", ".part", ".crdownload", ".inprogress")
+_VERSION_KEYS: Final = (
+    *("ETag", "etag", "md5Hash", "content_md5", "generation", "VersionId", "checksum"),
+    *("mtime", "LastModified", "last_modified", "updated", "modified"),
+)
+"""What the stores of fsspec call that which changes with a file's content."""
 _TABLE_FORMATS: Final = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
 
 
@@ -102,8 +108,8 @@ def detect_format(path: str) -> SourceFormat:
 def digest_data(config: DataConfig) -> str:
     """Digests the user's data, so that caches know when it changed.
 
-    The content counts for local files and queries. For a remote file it is what the store says: etag, size,
-    time.
+    The content counts for local files and queries. For a remote file it is what the store says: etag, time,
+    size. Where it says neither etag nor time, the content counts as well: size alone would hide a change.
 
     Raises:
         UserError: a source names no file, or its query fails.
@@ -143,8 +149,11 @@ def _describe_file_state(path: str) -> object:
         return digest_file(Path(path))
     file_system, inner_path = fsspec.core.url_to_fs(path)
     object_info = file_system.info(inner_path)
-    state_keys = ("name", "size", "ETag", "etag", "mtime", "LastModified")
-    return {key: str(object_info[key]) for key in state_keys if key in object_info}
+    marks = {key: str(object_info[key]) for key in _VERSION_KEYS if object_info.get(key) is not None}
+    if not marks:
+        with file_system.open(inner_path, "rb") as stream:
+            marks = {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return marks | {"name": str(object_info["name"]), "size": str(object_info.get("size"))}
 
 
 def _find_repeated(paths: Sequence[str]) -> list[str]:

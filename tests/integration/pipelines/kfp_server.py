@@ -104,6 +104,27 @@ class Cluster:
             raise RefusedError(400, "cron must have six fields")
         return store(self.recurring_runs, "recurring_run_id", body)
 
+    def trigger(self, recurring_run_id: str) -> Json:
+        """Creates the run that a schedule is due for. Macros in its parameters stay as they are: with a pinned
+        pipeline version the real scheduler expands none."""
+        schedule = self.recurring_runs[recurring_run_id]
+        names = (
+            "experiment_id",
+            "display_name",
+            "pipeline_spec",
+            "pipeline_version_reference",
+            "runtime_config",
+        )
+        return self.create_run({name: schedule[name] for name in names if name in schedule})
+
+    def read_spec(self, run: Json) -> Json:
+        """The pipeline specification of a run, whether it came with it or was uploaded."""
+        spec = (
+            run.get("pipeline_spec")
+            or (self.versions[run["pipeline_version_reference"]["pipeline_version_id"]]["pipeline_spec"])
+        )
+        return dict(spec.get("pipeline_spec", spec))
+
     def delete_recurring_run(self, recurring_run_id: str) -> Json:
         if self.recurring_runs.pop(recurring_run_id, None) is None:
             raise RefusedError(404, f"recurring run {recurring_run_id} not found")

@@ -5,13 +5,15 @@ import gzip
 import json
 import lzma
 import zipfile
+from unittest.mock import patch
 
+import fsspec
 import polars as pl
 import pytest
 
 from contracts.errors import UserError
-from contracts.ingestion.config import EventSourceConfig, ItemSourceConfig, SourceConfig
-from contracts.ingestion.sources.list_files import find_source_files, list_source_files
+from contracts.ingestion.config import DataConfig, EventSourceConfig, ItemSourceConfig, SourceConfig
+from contracts.ingestion.sources.list_files import digest_data, find_source_files, list_source_files
 from contracts.ingestion.sources.source_batches import OpenedSource
 
 ROWS = [{"item_id": str(100 + n), "title": f'Mug "{n}", 12" wide', "price": f"{n}.5"} for n in range(30)]
@@ -174,3 +176,19 @@ def test_a_query_is_a_source(tmp_path):
     assert _rows(ItemSourceConfig(uri=uri), tmp_path)[0] == [{"sku": 2}, {"sku": 3}]
     with pytest.raises(UserError, match="nowhere"):
         _rows(ItemSourceConfig(uri="duckdb:select * from nowhere"), tmp_path)
+
+
+@pytest.mark.parametrize("said", [{"ETag": "1"}, {"updated": "2026-01-01"}, {}])
+def test_a_store_that_tells_no_version_is_digested_by_content(said):
+    store = fsspec.filesystem("memory")
+    config = DataConfig(items={"uri": "memory://shop/i.csv"}, events={"uri": "memory://shop/e.csv"})
+    digests = []
+    for content in (b"a,b\n1,2\n", b"a,b\n3,4\n"):
+        for name in ("i", "e"):
+            store.pipe_file(f"/shop/{name}.csv", content)
+        with patch.object(
+            type(store), "info", lambda _, path, **__: {"name": path, "size": 8, "type": "file"} | said
+        ):
+            digests.append(digest_data(config))
+    # The same version of the store is believed; without one, a change of equal size is seen.
+    assert (digests[0] == digests[1]) == bool(said)

@@ -13,7 +13,7 @@ from pipelines.run_data import describe_shop_data
 
 def test_every_ranker_of_a_run_that_searches_is_valid(tmp_path: Path) -> None:
     run_config = load_config(None, ["features.history_length=500", "ranker.search_length=500"])
-    run_arguments = _build_arguments(run_config, describe_shop_data(tmp_path), "digest", tmp_path, {}, {})
+    run_arguments = _build_arguments(run_config, describe_shop_data(tmp_path), tmp_path, {})
     assert RankerConfig.model_validate_json(run_arguments["ranker_config"]).search_length == 500
     assert RankerConfig.model_validate_json(run_arguments["baseline_config"]).search_length == 0
 

@@ -20,7 +20,10 @@ SIDE_EFFECTS = {
     "find-champion",
     "simulate-shop",
     "decide",
-    "apply-decision",
+    "digest-sources",
+    "find-deployment",
+    "record-refresh",
+    "collect-traffic",
 }
 
 

@@ -81,8 +81,6 @@ def test_the_resolved_configuration_is_printed(capsys):
         (["promote", "--set", "workspace={}"], "deploy"),
         (["canary", "somewhere", "--share", "0.1", "--set", "workspace={}"], "deploy"),
         (["submit", "--host", "http://x", "--schedule", "* * * * * *", "--wait"], "--wait"),
-        (["submit", "--host", "http://x", "--pipeline", "refresh_users"], "item_embeddings_uri"),
-        (["submit", "--host", "http://x", "--artifact", "item_embeddings"], "NAME=URI"),
     ],
 )
 def test_a_users_error_is_one_clean_message(tmp_path, capsys, argv, message):

@@ -1,0 +1,1 @@
+"""The `digest_sources` component."""
