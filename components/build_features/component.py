@@ -43,4 +43,4 @@ def build_features(
         out=Path(features.path),
     )
     log_lineage(features, metrics)
-    return features.uri
+    return str(features.uri)

@@ -46,4 +46,4 @@ def embed_new_items(
         cache=Path(workspace) / "vector_cache",
     )
     log_lineage(item_embeddings, metrics)
-    return item_embeddings.uri
+    return str(item_embeddings.uri)

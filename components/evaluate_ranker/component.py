@@ -55,4 +55,5 @@ def evaluate_ranker(
     )
     log_lineage(evaluation, metrics)
     decision = json.loads((out / "decision.json").read_text(encoding="utf-8"))
-    return namedtuple("Decision", ["promote", "evaluation_uri"])(decision["promote"], evaluation.uri)
+    values = {"promote": decision["promote"], "evaluation_uri": evaluation.uri}
+    return namedtuple("Decision", values)(**values)

@@ -43,4 +43,4 @@ def ingest(
         served_digest=served_digest,
     )
     log_lineage(dataset, metrics)
-    return dataset.uri
+    return str(dataset.uri)

@@ -45,4 +45,4 @@ def merge_knowledge(
         out=Path(knowledge.path),
     )
     log_lineage(knowledge, metrics)
-    return knowledge.uri
+    return str(knowledge.uri)

@@ -46,4 +46,4 @@ def train_behavior_model(
         knowledge=Path(knowledge.path),
     )
     log_lineage(behavior_model, metrics)
-    return behavior_model.uri
+    return str(behavior_model.uri)

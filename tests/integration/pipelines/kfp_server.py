@@ -105,17 +105,14 @@ class Cluster:
         return store(self.recurring_runs, "recurring_run_id", body)
 
     def trigger(self, recurring_run_id: str) -> Json:
-        """Creates the run that a schedule is due for. Macros in its parameters stay as they are: with a pinned
-        pipeline version the real scheduler expands none."""
+        """Creates the run that a schedule is due for.
+
+        Macros in its parameters stay as they are: with a pinned version the real scheduler expands none.
+        """
+        taken = {"experiment_id", "display_name", "runtime_config"}
+        taken |= {"pipeline_spec", "pipeline_version_reference"}
         schedule = self.recurring_runs[recurring_run_id]
-        names = (
-            "experiment_id",
-            "display_name",
-            "pipeline_spec",
-            "pipeline_version_reference",
-            "runtime_config",
-        )
-        return self.create_run({name: schedule[name] for name in names if name in schedule})
+        return self.create_run({name: value for name, value in schedule.items() if name in taken})
 
     def read_spec(self, run: Json) -> Json:
         """The pipeline specification of a run, whether it came with it or was uploaded."""

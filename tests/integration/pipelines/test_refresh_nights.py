@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from kfp_driver import Driver, Inputs
 from kfp_server import Cluster, serve_cluster
 
@@ -145,12 +146,16 @@ def host(cluster: Cluster) -> Iterator[str]:
 
 def schedule(shop: Shop, host: str, pipeline: str, tmp_path: Path) -> None:
     config = tmp_path / "shop.yaml"
-    config.write_text(
-        "data: {items: {uri: %s}, events: {uri: %s, event_type: click, time_unit: s}}\n"
-        "features: {online_store: redis}\n"
-        "serving: {triton: {host: triton}}\n"
-        % (f"{WORKSPACE_MOUNT}/data/items.parquet", f"{WORKSPACE_MOUNT}/data/events.parquet")
-    )
+    sources = {name: f"{WORKSPACE_MOUNT}/data/{name}.parquet" for name in ("items", "events")}
+    settings = {
+        "data": {
+            "items": {"uri": sources["items"]},
+            "events": {"uri": sources["events"], "event_type": "click", "time_unit": "s"},
+        },
+        "features": {"online_store": "redis"},
+        "serving": {"triton": {"host": "triton"}},
+    }
+    config.write_text(yaml.safe_dump(settings))
     words = ["submit", "--host", host, "--config", str(config), "--pipeline", pipeline]
     assert main([*words, "--schedule", "0 30 3 * * *"]) == 0
     if not (shop.workspace / "data").exists():

@@ -76,7 +76,7 @@ def test_a_canary_by_hand_goes_with_the_newest_deployment_of_its_space(deploymen
     deployments.record("one", "a")
     deployments.record("other", "b", space="other-space")
     deployments.route("by-hand")
-    with pytest.raises(UserError, match="no deployment record.*train_and_deploy"):
+    with pytest.raises(UserError, match=r"no deployment record.*train_and_deploy"):
         find_deployment(deployments.state)
     rankers = deployments.state / "rankers"
     shutil.copytree(deployments.make_ranker("by-hand"), rankers / name_model("by-hand"))
@@ -100,7 +100,7 @@ def test_work_for_a_replaced_deployment_is_refused(deployments: Deployments) -> 
     require_in_service("000001", state=deployments.state)
     deployments.record("two", "b")
     deployments.route("b")
-    with pytest.raises(UserError, match="000001.*no longer in service"):
+    with pytest.raises(UserError, match=r"000001.*no longer in service"):
         require_in_service("000001", state=deployments.state)
 
 
