@@ -15,8 +15,15 @@ _MAX_FAULTS_TOLD: Final = 3
 def parse_teacher_answer(agent: Agent[AgentAnswer], response: TeacherResponse) -> Outcome[AgentAnswer]:
     """Reads a response as the agent's answer."""
     if response.error:
-        return Outcome(None, fault=_escape_surrogates(response.error))
+        return Outcome(
+            None,
+            fault=_escape_surrogates(response.error),
+            raw_answer=_escape_surrogates(response.text),
+            is_answered=False,
+        )
     raw_answer = _escape_surrogates(response.text) or "(empty)"
+    if not response.text.strip() and not response.truncated:
+        return Outcome(None, fault="the answer is empty", raw_answer=raw_answer)
     # The flag decides before the text: what was cut off may parse all the same.
     if response.truncated:
         return Outcome(None, fault="the answer was cut off at the token limit", raw_answer=raw_answer)

@@ -28,6 +28,8 @@ class Outcome(Generic[AgentAnswer]):
     """Why there is no valid answer."""
     raw_answer: str = ""
     """The last answer as it came, for the quarantine. It is empty when none came."""
+    is_answered: bool = True
+    """The teacher gave an answer, valid or not. Else it has tried all that it could, and a repair is idle."""
 
 
 Conversation = Generator[tuple[Question[Any], ...], tuple[Outcome[Any], ...], Result]

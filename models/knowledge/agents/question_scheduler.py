@@ -194,12 +194,11 @@ class QuestionScheduler:
         """Settles a request by its response, or asks for the one repair."""
         outcome = parse_teacher_answer(pending.agent, response)
         account = self._ledger.accounts[pending.agent.name]
-        # No text means that no answer came at all: the teacher has retried that already.
-        if outcome.answer is None and outcome.raw_answer and not pending.request.attempt:
+        if outcome.answer is None and outcome.is_answered and not pending.request.attempt:
             account.repaired += 1
             self._ask_for_repair(pending, outcome)
             return
-        if outcome.answer is None and not outcome.raw_answer:
+        if outcome.answer is None and not outcome.is_answered and pending.first_answer:
             outcome = replace(outcome, raw_answer=pending.first_answer)  # the repair got no answer at all
         account.invalid += outcome.answer is None
         if pending.agent.is_shared and outcome.answer is not None:

@@ -73,11 +73,3 @@ def _make_repair_message(complaint: str) -> dict[str, str]:
     """The message that asks for a repair."""
     fault = f"Your last answer was not valid ({complaint}). Answer again, with valid JSON only."
     return {"role": "user", "content": fault}
-
-
-def extract_json_object(text: str) -> str:
-    """The JSON object in an unconstrained answer, without thoughts, remarks and code fences around it."""
-    # Thinking models may write JSON in their thoughts too; only what follows them counts.
-    visible_answer = text.rpartition("</think>")[2]
-    json_start, json_end = visible_answer.find("{"), visible_answer.rfind("}")
-    return visible_answer[json_start : json_end + 1] if 0 <= json_start < json_end else visible_answer.strip()

@@ -1,46 +1,46 @@
 """A teacher behind any OpenAI-compatible server: a vLLM deployment, a gateway, a hosted model."""
 
 import asyncio
-import os
-import random
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
-from httpx import ConnectTimeout
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import AsyncOpenAI
 
-from contracts.errors import UserError
 from models.knowledge.config import OpenAITeacherConfig
-from models.knowledge.teachers.chat_messages import ChatPrompt, extract_json_object, make_chat_prompt
+from models.knowledge.teachers.chat_messages import ChatPrompt, make_chat_prompt
+from models.knowledge.teachers.chat_server import ChatServer
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
 
-_REFUSED = {401: "the key was refused", 403: "the key may not use this model", 404: "no such model or path"}
-"""Answers that all further requests would get too."""
+_MAX_REFUSED_IN_A_ROW: Final = 20
+"""Requests without an answer, none with one between them: then the server is looked at, not the products."""
+_HOPELESS_AT_FIRST: Final = (401, 404)
+"""What is told of the key or the model, not of a product, where nothing was answered yet."""
 _REMEDY = (
     "Set teacher.structured_output to what the server knows: response_format (the standard), "
     "structured_outputs (vLLM), or none (answers are then only checked afterwards, and more are lost)."
 )
-_MAX_ERROR_CHARS = 300
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
-"""Between looks whether a lost server is back."""
 
 
 class OpenAICompatibleTeacher:
     """Asks a chat-completions server, several requests at once.
 
-    The client library retries timeouts, lost connections and HTTP 408, 409, 429 and 5xx with backoff and
-    jitter, and waits as long as the server's `Retry-After` says. A server that answered before and cannot be
-    reached any more is waited for, each request until its deadline.
+    Timeouts, lost connections, HTTP 408, 409, 425, 429 and 5xx, and what is no chat completion are tried
+    again with backoff and jitter, or after as long as the server's `Retry-After` says. A server that answered
+    before and cannot be reached any more is waited for, each request until its deadline.
+
+    What fails then costs its own request. Only a server that answers nobody ends the run: the first requests
+    get nothing, or many in a row and a harmless one after them.
     """
 
     def __init__(self, config: OpenAITeacherConfig) -> None:
         self._config = config
-        self._api_key = _read_api_key(config.api_key_env)
+        self._server = ChatServer(config)
         self._is_tried = config.structured_output == "none"
-        self._was_reached = False
+        self._num_answered = 0
+        self._num_refused_in_a_row = 0
         self.name = f"openai-{config.model}"
         sampling_fields = {"temperature", "seed", "max_tokens", "structured_output", "extra_body"}
         self.sampling: dict[str, Any] = config.model_dump(include=sampling_fields)
@@ -60,7 +60,7 @@ class OpenAICompatibleTeacher:
         request_queue = enumerate(feed)
         pending_tasks: set[asyncio.Task[TeacherResponse]] = set()
         with asyncio.Runner() as runner:  # cancels what is in flight when nobody wants the rest
-            client = self._make_openai_client()
+            client = self._server.make_client()
             while done_tasks := runner.run(self._await_next_answers(client, request_queue, pending_tasks)):
                 # What was answered is handed on before a fault of another request ends the run.
                 for task in sorted(done_tasks, key=lambda task: task.exception() is not None):
@@ -84,138 +84,45 @@ class OpenAICompatibleTeacher:
         return done_tasks
 
     async def _try_schema_once(self, client: AsyncOpenAI) -> None:
-        if not self._is_tried:
-            check_schema_trial(await self._request_answer(client, 0, SCHEMA_TRIAL), remedy=_REMEDY)
-            self._is_tried = True
+        if self._is_tried:
+            return
+        answer = await self._server.ask_chat(client, SCHEMA_TRIAL)
+        if answer.error and answer.status >= 400:
+            raise self._server.explain_refusal(answer.error, answer.status)
+        trial_response = TeacherResponse(0, answer.text, truncated=answer.is_truncated, error=answer.error)
+        check_schema_trial(trial_response, remedy=_REMEDY)
+        self._is_tried = True
 
     async def _request_answer(self, client: AsyncOpenAI, number: int, chat: ChatPrompt) -> TeacherResponse:
         start = time.perf_counter()
-        try:
-            completion = await self._await_completion(client, chat)
-        except (APITimeoutError, TimeoutError):
-            fault = "the teacher took too long"
-        except APIStatusError as error:
-            self._was_reached = True
-            fault = self._explain_http_status(error)
-        except UserError:  # a ValueError, too: a lost server must stop the run, not make its items invalid
-            raise
-        except (APIError, ValueError) as error:
-            fault = f"the teacher's answer is no chat completion: {error}"[:_MAX_ERROR_CHARS]
+        answer = await self._server.ask_chat(client, chat)
+        if answer.error:
+            await self._suspect_server(client, answer.error, answer.status)
         else:
-            self._was_reached = True
-            return self._read_chat_completion(number, completion, time.perf_counter() - start)
-        return TeacherResponse(number, "", seconds=time.perf_counter() - start, error=fault)
-
-    async def _await_completion(self, client: AsyncOpenAI, chat: ChatPrompt) -> Any:
-        """The server's answer; a lost server is waited for until the deadline.
-
-        Raises:
-            UserError: the server cannot be reached.
-            TimeoutError: the deadline came while the server was at work.
-        """
-        lost_error: APIConnectionError | None = None
-        pause_s = _FIRST_PAUSE_S
-        try:
-            async with asyncio.timeout(self._config.deadline_s):
-                while True:
-                    try:
-                        return await client.chat.completions.create(**self._build_request_arguments(chat))
-                    except APIConnectionError as error:
-                        if isinstance(error, APITimeoutError) and not isinstance(
-                            error.__cause__, ConnectTimeout
-                        ):
-                            raise
-                        lost_error = error
-                    if not self._was_reached:
-                        raise self._explain_lost_server(lost_error)
-                    # Jitter: else all requests come back at once.
-                    await _pause_for(pause_s * random.uniform(0.5, 1))  # noqa: S311
-                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                    lost_error = None
-        except TimeoutError:
-            if lost_error:
-                raise self._explain_lost_server(lost_error) from lost_error
-            raise
-
-    def _explain_lost_server(self, error: APIConnectionError) -> UserError:
-        url = self._config.base_url
-        if not self._was_reached:
-            return UserError(f"teacher.base_url: cannot reach {url} ({error}); is it up?")
-        return UserError(
-            f"teacher.base_url: {url} could not be reached any more for a request's deadline_s of "
-            f"{self._config.deadline_s:g} s ({error}). All answers so far are cached; run again when it is "
-            "up."
-        )
-
-    def _read_chat_completion(self, number: int, completion: Any, seconds: float) -> TeacherResponse:
-        if not getattr(completion, "choices", None):  # gateways report faults of their own with HTTP 200
-            return TeacherResponse(
-                number, "", seconds=seconds, error="the teacher's answer is no chat completion"
-            )
-        choice, usage = completion.choices[0], completion.usage
-        answer_text = choice.message.content or ""
+            self._num_answered += 1
+            self._num_refused_in_a_row = 0
         return TeacherResponse(
             number,
-            extract_json_object(answer_text) if self._config.structured_output == "none" else answer_text,
-            tokens_in=usage.prompt_tokens if usage else 0,
-            tokens_out=usage.completion_tokens if usage else 0,
-            seconds=seconds,
-            truncated=choice.finish_reason == "length",
+            answer.text,
+            tokens_in=answer.tokens_in,
+            tokens_out=answer.tokens_out,
+            seconds=time.perf_counter() - start,
+            truncated=answer.is_truncated,
+            error=answer.error,
         )
 
-    def _explain_http_status(self, error: APIStatusError) -> str:
-        """What is wrong with one request.
+    async def _suspect_server(self, client: AsyncOpenAI, error: str, status: int) -> None:
+        """Tells a server that refuses one product from one that refuses everything.
 
         Raises:
-            UserError: the same would be wrong with all.
+            UserError: it refuses everything.
         """
-        if error.status_code in _REFUSED:
-            raise UserError(
-                f"teacher: {self._config.base_url} answered HTTP {error.status_code} for model "
-                f"'{self._config.model}': {_REFUSED[error.status_code]}; see teacher.model and "
-                "teacher.api_key_env"
-            ) from error
-        return f"HTTP {error.status_code} from the teacher: {error.message}"[:_MAX_ERROR_CHARS]
-
-    def _build_request_arguments(self, chat: ChatPrompt) -> dict[str, Any]:
-        # As a field that the client does not know: else it walks through the whole schema for every request.
-        schema_fields: dict[str, Any] = {}
-        if self._config.structured_output == "response_format":
-            schema = {"name": chat.name, "schema": chat.schema, "strict": True}
-            schema_fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif self._config.structured_output == "structured_outputs":
-            schema_fields["structured_outputs"] = {"json": chat.schema}
-        return {
-            "model": self._config.model,
-            "messages": chat.messages,
-            "temperature": self._config.temperature,
-            "seed": chat.derive_sampling_seed(self._config.seed),
-            "max_tokens": chat.limit_answer_tokens(self._config.max_tokens),
-            "extra_body": self._config.extra_body | schema_fields,
-        }
-
-    def _make_openai_client(self) -> AsyncOpenAI:
-        return AsyncOpenAI(
-            base_url=self._config.base_url,
-            api_key=self._api_key,
-            timeout=self._config.timeout_s,
-            max_retries=self._config.max_retries,
-        )
-
-
-async def _pause_for(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
-def _read_api_key(variable: str | None) -> str:
-    """The key in the environment variable. Without one a placeholder: the client insists on a key.
-
-    Raises:
-        UserError: the variable is not set.
-    """
-    if variable is None:
-        return "none"
-    api_key = os.environ.get(variable, "")
-    if not api_key:
-        raise UserError(f"teacher.api_key_env: the environment variable {variable} is not set")
-    return api_key
+        if status in _HOPELESS_AT_FIRST and not self._num_answered:
+            raise self._server.explain_refusal(error, status)
+        self._num_refused_in_a_row += 1
+        if self._num_refused_in_a_row < _MAX_REFUSED_IN_A_ROW:
+            return
+        self._num_refused_in_a_row = 0
+        # Products that stand side by side may all be refused, knives say: then a harmless chat is answered.
+        if not self._num_answered or not await self._server.is_answering(client):
+            raise self._server.explain_refusal(error, status)

@@ -42,6 +42,13 @@ def check_schema_trial(response: TeacherResponse, *, remedy: str) -> None:
             return
     except ValueError:
         pass
+    if response.truncated and not response.text.lstrip().startswith(tuple("{[")):
+        raise UserError(
+            "teacher: the trial request was cut off at the token limit before its answer began: the model "
+            "thinks first. Raise teacher.max_tokens or switch thinking off (extra_body: "
+            "{chat_template_kwargs: {enable_thinking: false}}). If it does not think, it ignores schemas. "
+            + remedy
+        )
     raise UserError(
         "teacher: the answer's JSON schema was ignored: a trial request that allows one answer only got "
         f"{response.text[:_MAX_SHOWN_CHARS]!r}. {remedy}"

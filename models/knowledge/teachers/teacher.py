@@ -28,7 +28,7 @@ class TeacherResponse(NamedTuple):
 
     number: int
     text: str
-    """The answer as it came: JSON if all is well."""
+    """The answer as it came: JSON if all is well. With an `error`, what came instead, for the quarantine."""
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0

@@ -13,7 +13,8 @@ from typing import Any
 
 from contracts.errors import UserError
 from models.knowledge.config import TransformersTeacherConfig
-from models.knowledge.teachers.chat_messages import extract_json_object, make_chat_prompt
+from models.knowledge.teachers.chat_messages import make_chat_prompt
+from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
 
@@ -54,7 +55,9 @@ class TransformersTeacher:
             batch_numbers = fitting_numbers[start : start + self._config.batch_size]
             batch_limit = max(answer_limits[number] for number in batch_numbers)
             batch_prompts = [prompts[number] for number in batch_numbers]
-            yield from self._generate_batch(batch_numbers, batch_prompts, batch_limit)
+            for response in self._generate_batch(batch_numbers, batch_prompts, batch_limit):
+                expected_keys = chats[response.number].schema["required"]
+                yield response._replace(text=extract_json_object(response.text, expected_keys))
 
     def _tokenize_messages(self, messages: list[dict[str, str]]) -> list[int]:
         template_kwargs = dict(self._config.chat_template_kwargs)
@@ -96,9 +99,7 @@ class TransformersTeacher:
         end_places = [place for place, token in enumerate(answer_ids) if token in self._end_tokens]
         kept_ids = answer_ids[: end_places[0] + 1] if end_places else answer_ids
         text = self._tokenizer.decode(kept_ids, skip_special_tokens=True)
-        return TeacherResponse(
-            number, extract_json_object(text), tokens_in, len(kept_ids), seconds, truncated=not end_places
-        )
+        return TeacherResponse(number, text, tokens_in, len(kept_ids), seconds, truncated=not end_places)
 
     @cached_property
     def _tokenizer(self) -> Any:

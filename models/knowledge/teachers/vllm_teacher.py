@@ -17,6 +17,7 @@ from contracts.errors import UserError
 from models.knowledge.config import VllmTeacherConfig
 from models.knowledge.teachers.chat_messages import ChatPrompt, make_chat_prompt
 from models.knowledge.teachers.child_processes import kill_children_with_parent
+from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
@@ -135,7 +136,7 @@ def _enqueue_chat(llm: Any, chat: ChatPrompt, config: VllmTeacherConfig) -> str:
     """Hands a chat to the engine and returns the id that its answer will carry.
 
     Raises:
-        _RefusedError: the request itself is at fault, being longer than the context, say.
+        _RequestRefusedError: the request itself is at fault, being longer than the context, say.
     """
     from vllm import SamplingParams
     from vllm.exceptions import VLLMClientError
@@ -164,7 +165,7 @@ def _read_engine_output(number: int, output: Any, seconds: float) -> TeacherResp
     completion = output.outputs[0]
     return TeacherResponse(
         number,
-        completion.text,
+        extract_json_object(completion.text),  # a thinking model may think first where `engine_args` let it
         tokens_in=len(output.prompt_token_ids),
         tokens_out=len(completion.token_ids),
         seconds=seconds,

@@ -3,16 +3,14 @@
 import json
 import socket
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from scripted_chat_server import CUT_OFF, asked, config, given, keep_to_schema, obedient, serve
 
 from contracts.artifacts import create_artifact, read_lineage, read_table, write_json, write_table
 from contracts.errors import UserError
@@ -20,149 +18,13 @@ from contracts.tables import EVENTS, ITEMS, KNOWLEDGE
 from models.knowledge.agents.agent_roles import PLANNER, CategoryBrief
 from models.knowledge.config import KnowledgeConfig, OpenAITeacherConfig
 from models.knowledge.distillation.distill_knowledge import distill_knowledge
-from models.knowledge.teachers import openai_teacher as openai_compatible
+from models.knowledge.teachers import chat_server
 from models.knowledge.teachers.openai_teacher import OpenAICompatibleTeacher
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
 
 pytestmark = pytest.mark.integration
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-Script = Callable[[dict[str, Any], int], "tuple[int, Any]"]
-
-
-class Chat(ThreadingHTTPServer):
-    """Answers by a script of (request body, how often its agent was asked) -> (HTTP status, content)."""
-
-    daemon_threads = True
-
-    def __init__(self, script: Script, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.script = script
-        self.trial: Script = keep_to_schema
-        self.retry_after_ms = "1"
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.counts: Counter[str] = Counter()
-        self.in_flight = self.peak = 0
-        self.lock = threading.Lock()
-        self.release = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Chat
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        agent = asked(body)
-        with self.server.lock:
-            self.server.bodies.append(body)
-            self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-            count = self.server.counts[agent]
-            self.server.counts[agent] += 1
-            self.server.in_flight += 1
-            self.server.peak = max(self.server.peak, self.server.in_flight)
-        status, content = (self.server.trial if agent == "schema_trial" else self.server.script)(body, count)
-        with self.server.lock:
-            self.server.in_flight -= 1
-        reason = "length" if content == CUT_OFF else "stop"
-        choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": content}}
-        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        answer = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [choice],
-            "usage": usage,
-        }
-        if isinstance(content, bytes):
-            text = content
-        else:
-            text = json.dumps(answer if status == 200 else {"error": {"message": "scripted"}}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.send_header("Retry-After-Ms", self.server.retry_after_ms)
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-def asked(body: dict[str, Any]) -> str:
-    """The agent that asks; `schema_trial` for the trial request."""
-    if "response_format" in body:
-        return str(body["response_format"]["json_schema"]["name"])
-    return "schema_trial" if len(body["messages"]) == 1 else "planner"
-
-
-def keep_to_schema(body: dict[str, Any], count: int) -> tuple[int, str]:
-    """The trial's answer by a server that knows schemas."""
-    sent = (
-        body.get("response_format", {}).get("json_schema", {}).get("schema")
-        or body["structured_outputs"]["json"]
-    )
-    return 200, json.dumps({"code": sent["properties"]["code"]["enum"][0]})
-
-
-CUT_OFF = '{"reasoning": "cut o'
-
-
-@contextmanager
-def serve(script: Script, port: int = 0) -> Iterator[Chat]:
-    server = Chat(script, port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.release.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def given(body: dict[str, Any]) -> dict[str, Any]:
-    """The agent's input, read back from the prompt."""
-    data: dict[str, Any] = json.loads(body["messages"][1]["content"].split("\n")[1])
-    return data
-
-
-def obedient(body: dict[str, Any], count: int) -> tuple[int, str]:
-    """A model that answers each agent validly."""
-    agent = asked(body)
-    if agent == "planner":
-        return 200, json.dumps({"reasoning": "r", "product_kind": "mug", "focus": ["size"], "pitfalls": []})
-    if agent == "critic":
-        objection = {"facet": "demands", "number": 1, "problem": "too general", "remedy": "drop"}
-        return 200, json.dumps({"reasoning": "r", "objections": [objection]})
-    if agent == "editor":
-        return 200, json.dumps({"reasoning": "r", "record": given(body)["record"]})
-    title = given(body)["product"]["title"]
-    claims = [
-        {"text": f"drink from {title}", "evidence": title, "source": "catalogue", "confidence": 0.9},
-        {"text": "be happy", "evidence": "why not", "source": "reasoning", "confidence": 0.2},
-        {"text": "hold gold", "evidence": "made of gold", "source": "catalogue", "confidence": 0.9},
-    ]
-    properties = body["response_format"]["json_schema"]["schema"]["properties"]
-    findings = {name: claims if name in ("demands", "attributes") else [] for name in properties}
-    return 200, json.dumps(
-        {
-            **findings,
-            "reasoning": "r",
-            "recognized": True,
-            **({"summary": "A mug."} if "summary" in properties else {}),
-        }
-    )
-
-
-def config(server: Chat, **options: Any) -> OpenAITeacherConfig:
-    return OpenAITeacherConfig(kind="openai", base_url=server.url, model="m", **options)
 
 
 def ask(teacher: OpenAICompatibleTeacher, categories: list[str], attempt: int = 0) -> list[TeacherResponse]:
@@ -262,7 +124,7 @@ def test_a_server_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
             if len(pauses) == 3:
                 back.enter_context(serve(obedient, port))
 
-        monkeypatch.setattr(openai_compatible, "_pause_for", pause)
+        monkeypatch.setattr(chat_server, "_pause_for", pause)
         with serve(obedient) as server:
             port = server.server_address[1]
             teacher = OpenAICompatibleTeacher(config(server, concurrency=1, max_retries=0))
@@ -279,14 +141,19 @@ def test_a_server_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_server_that_stays_away_stops_the_run_and_loses_no_answer(tmp_path: Path) -> None:
+    is_gone = threading.Event()
+
     def hangs_up(body: dict[str, Any], count: int) -> tuple[int, str]:
         if asked(body) == "critic":
+            is_gone.set()
+        if is_gone.is_set():
             raise ConnectionError
-        return obedient(body, count)
+        return keep_to_schema(body, count) if asked(body) == "schema_trial" else obedient(body, count)
 
     dataset = write_dataset(tmp_path / "dataset", ["Red Mug"])
     with serve(hangs_up) as server:
         server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
+        server.trial = hangs_up
         knowledge = KnowledgeConfig(teacher=config(server, max_retries=0, deadline_s=0.3))
         with pytest.raises(
             UserError, match=r"not be reached any more .* 0\.3 s .* answers so far are cached"

@@ -28,7 +28,8 @@ from models.knowledge.config import (
 from models.knowledge.distillation.product_text import Product, clean_catalogue_text
 from models.knowledge.teachers import handbook_teacher as handbook
 from models.knowledge.teachers.build_teacher import build_teacher
-from models.knowledge.teachers.chat_messages import extract_json_object, make_chat_prompt
+from models.knowledge.teachers.chat_messages import make_chat_prompt
+from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model, identify_source_code
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
