@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 _MAX_SCANNED_CHARS: Final = 100_000
 """The answer comes last, so only the end of a longer text is looked at: bounds the work."""
@@ -24,13 +24,13 @@ def extract_json_object(text: str, expected_keys: Collection[str] = ()) -> str:
         return text
     # Thinking models may write JSON in their thoughts, too: what follows them comes first.
     for searched_text in dict.fromkeys((_cut_off_thoughts(text), text)):
-        objects: list[tuple[str, dict[str, Any]]] = list(_find_json_objects(searched_text))
-        for slice_text, found_object in reversed(objects):
-            if expected_keys and found_object.keys() >= set(expected_keys):
-                return slice_text
+        objects = list(_find_json_objects(searched_text))
+        for found_object in reversed(objects):
+            if expected_keys and found_object.keys >= set(expected_keys):
+                return found_object.text
         # An object that lacks a key may still be the whole answer: then its fault can be named.
-        if objects and searched_text.find("{") == searched_text.find(objects[0][0]):
-            return objects[0][0]
+        if objects and searched_text.find("{") == searched_text.find(objects[0].text):
+            return objects[0].text
     return text
 
 
@@ -49,7 +49,12 @@ def _cut_off_thoughts(text: str) -> str:
     return text[max(ends) :] if ends else text
 
 
-def _find_json_objects(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+class _FoundObject(NamedTuple):
+    text: str
+    keys: frozenset[str]
+
+
+def _find_json_objects(text: str) -> Iterator[_FoundObject]:
     """All JSON objects that are not inside of another one, in their order."""
     start = text.find("{", max(0, len(text) - _MAX_SCANNED_CHARS))
     while start >= 0:
@@ -58,5 +63,5 @@ def _find_json_objects(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         except (ValueError, RecursionError):
             end = start + 1
         else:
-            yield text[start:end], found_object
+            yield _FoundObject(text[start:end], frozenset(found_object))
         start = text.find("{", end)
