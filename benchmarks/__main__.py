@@ -130,9 +130,18 @@ def load_monitoring_parts() -> dict[str, Measure]:
 def load_data_parts() -> dict[str, Measure]:
     """Data as it comes: messy exports, public cases, the cost of ingestion."""
     from benchmarks.data.ingest_cost import measure_ingestion
-    from benchmarks.data.messy_exports import measure_cases, measure_generated_exports
+    from benchmarks.data.messy_exports import (
+        measure_cases,
+        measure_damaged_exports,
+        measure_generated_exports,
+    )
 
-    return {"cases": measure_cases, "messy": measure_generated_exports, "ingest": measure_ingestion}
+    return {
+        "cases": measure_cases,
+        "messy": measure_generated_exports,
+        "damaged": measure_damaged_exports,
+        "ingest": measure_ingestion,
+    }
 
 
 def load_demo_parts() -> dict[str, Measure]:

@@ -3,9 +3,10 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import yaml
@@ -17,6 +18,7 @@ from contracts.dataset import Dataset, read_dataset
 from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.ingest import ingest_dataset
+from tests.unit.contracts.broken_files import break_files
 from tests.unit.contracts.messy_logs import sort_events, write_messy_log
 
 _NUM_LOGS: Final = 10_000
@@ -36,20 +38,48 @@ def measure_generated_exports(*, quick: bool) -> Iterator[Row]:
         yield make_row(f"data.fuzz.{name}", counts[outcome], unit="exports", better="lower", data=data)
 
 
+def measure_damaged_exports(*, quick: bool) -> Iterator[Row]:
+    """Rows of exports whose bytes were damaged; `quick`: a hundredth of them."""
+    num_logs = _NUM_LOGS // 100 if quick else _NUM_LOGS
+    outcomes = run_on_all_cores(judge_damaged_export, range(num_logs))
+    print(f"{num_logs:,} damaged exports: {Counter(outcomes)}", flush=True)
+    data = f"{num_logs:,} generated exports with damaged bytes (tests/unit/contracts/broken_files.py)"
+    num_crashed = outcomes.count(_CRASHED)
+    yield make_row("data.damaged.uncaught", num_crashed, unit="exports", better="lower", data=data)
+
+
 def judge_export(seed: int) -> str:
     """What becomes of one generated export."""
     with tempfile.TemporaryDirectory() as folder:
         messy = write_messy_log(seed, Path(folder))
-        try:
-            ingest_dataset(DataConfig.model_validate(messy.data), out=Path(folder) / "out", is_told=False)
-        except UserError:
-            return _REFUSED
-        except BaseException:
-            return _CRASHED
+        outcome = _try_ingestion(messy.data, Path(folder))
+        if outcome != _RIGHT:
+            return outcome
         dataset = read_dataset(Path(folder) / "out")
     events = dataset.events.with_columns(pl.col("price").round(2))
     is_right = sort_events(events.to_dicts()) == messy.events
     return _RIGHT if is_right else _SILENT
+
+
+def judge_damaged_export(seed: int) -> str:
+    """What becomes of one generated export with damaged bytes. What they say then nobody knows."""
+    with tempfile.TemporaryDirectory() as folder:
+        messy = write_messy_log(seed, Path(folder))
+        damage = break_files(Path(folder), seed)
+        outcome = _try_ingestion(messy.data, Path(folder))
+    if outcome == _CRASHED:
+        print(f"seed {seed} crashes a library: {damage}", flush=True)
+    return outcome
+
+
+def _try_ingestion(data: dict[str, Any], folder: Path) -> str:
+    try:
+        ingest_dataset(DataConfig.model_validate(data), out=folder / "out", is_told=False)
+    except UserError:
+        return _REFUSED
+    except BaseException:
+        return _CRASHED
+    return _RIGHT
 
 
 def _has(*, events: int, items: int = 40, users: int = 60, orders: int | None = None) -> Expectation:

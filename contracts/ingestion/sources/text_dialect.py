@@ -13,6 +13,7 @@ from typing import IO, Final, NamedTuple, cast
 import duckdb
 import fsspec
 import polars as pl
+import pyarrow  # type: ignore[import-untyped]
 
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
@@ -216,7 +217,8 @@ def _unpack(path: str, scratch: Path) -> Path:
     try:
         with _open_compressed(path, suffix) as packed, plain_path.open("wb") as plain:
             shutil.copyfileobj(packed, plain, _BLOCK_BYTES)
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, ValueError) as error:
+    # Each codec has errors of its own: zlib.error, LZMAError, BadZipFile, a password that is missing ...
+    except Exception as error:
         raise UserError(
             f"'{path}' cannot be unpacked: {error}. It may be cut off; export it again"
         ) from error
@@ -231,7 +233,7 @@ def _open_compressed(path: str, suffix: str) -> IO[bytes]:
             raise ValueError(f"it holds {len(names)} files, not one")
         return archive.open(names[0])
     if suffix == ".zst":
-        return cast(IO[bytes], fsspec.open(path, "rb", compression="zstd").open())
+        return cast(IO[bytes], pyarrow.input_stream(path, compression="zstd"))
     if suffix == ".gz":
         return cast(IO[bytes], gzip.open(path, "rb"))
     return cast(IO[bytes], bz2.open(path, "rb") if suffix == ".bz2" else lzma.open(path, "rb"))
