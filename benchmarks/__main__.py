@@ -112,8 +112,8 @@ def load_monitoring_parts() -> dict[str, Measure]:
     """Lift, plans and decisions on experiments whose truth is known."""
     from benchmarks.monitoring.drift import measure_drift
     from benchmarks.monitoring.large_log import measure_large_log
-    from benchmarks.monitoring.lift_levels import measure_levels, measure_peeking
-    from benchmarks.monitoring.planned_power import measure_cuped, measure_power
+    from benchmarks.monitoring.lift_levels import measure_cuped_levels, measure_levels, measure_peeking
+    from benchmarks.monitoring.planned_power import measure_cuped, measure_mismatch, measure_power
     from benchmarks.monitoring.planted_worlds import measure_decisions
 
     return {
@@ -121,6 +121,8 @@ def load_monitoring_parts() -> dict[str, Measure]:
         "peeking": measure_peeking,
         "power": measure_power,
         "cuped": measure_cuped,
+        "cuped_levels": measure_cuped_levels,
+        "mismatch": measure_mismatch,
         "decisions": measure_decisions,
         "drift": measure_drift,
         "large_log": measure_large_log,

@@ -9,11 +9,11 @@ import polars as pl
 from components.experiment_decision import take_served_plan
 from contracts.artifacts import write_table
 from contracts.event_repeats import RepeatRuleConfig
-from contracts.tables import EXPOSURES, OUTCOMES
+from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import PlannedTest, is_complete, measure_hours
 from monitoring.lift.lift_report import measure_lift
-from serving.event_log.log_tables import read_exposures, read_outcomes
+from serving.event_log.log_tables import read_events, read_exposures, read_outcomes
 from serving.experiments.experiment_record import ExperimentRecord
 
 
@@ -67,7 +67,9 @@ def measure_progress(
         paths = Path(folder) / "exposures.parquet", Path(folder) / "outcomes.parquet"
         write_table(paths[0], EXPOSURES, exposures)
         write_table(paths[1], OUTCOMES, own_outcomes)
-        _, results = measure_lift(*paths, take_served_plan(config, state=state))
+        events = Path(folder) / "events.parquet"
+        write_table(events, EVENTS, read_events(state / "events", repeats))
+        _, results = measure_lift(*paths, take_served_plan(config, state=state), events=events)
     plan = PlannedTest(record.planned_days, record.planned_users, record.is_aa)
     split = results["srm"]
     return ExperimentProgress(

@@ -6,12 +6,13 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from components.traffic_events import gather_events
 from contracts.artifacts import create_artifact, read_table, write_table, write_text
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
 from contracts.event_repeats import RepeatRuleConfig
 from contracts.table_schema import UTC_TIME
-from contracts.tables import EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
+from contracts.tables import EVENTS, EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
 from models.ranker.evaluation.drift_reference import REFERENCE_FILE
 from models.ranker.inputs.ranker_spec import name_model
 from monitoring.config import MonitoringConfig
@@ -47,6 +48,8 @@ def collect_traffic(
 ) -> None:
     """Writes `exposures`, `outcomes`, and the serving features `reference` and `current` (Parquet).
 
+    Beside them `events` has what the experiment's users did meanwhile, and `history` what was done before.
+
     `reference.json` says what the reference is (`ReferenceNote`): the first days of the rankers in service
     or, before there are any, the top places of the evaluation's lists.
 
@@ -76,6 +79,16 @@ def collect_traffic(
         write_table(artifact.path / "exposures.parquet", EXPOSURES, compared)
         compared_outcomes = routed_outcomes.join(compared, on=["request_id", "item_id"], how="semi")
         write_table(artifact.path / "outcomes.parquet", OUTCOMES, compared_outcomes)
+        events = gather_events(
+            compared,
+            read_dataset(dataset).events,
+            read_dataset(dataset).items,
+            event_log=state / "events",
+            repeats=repeats,
+            history_days=config.history_days,
+        )
+        write_table(artifact.path / "events.parquet", EVENTS, events.meanwhile)
+        write_table(artifact.path / "history.parquet", EVENTS, events.before)
         artifact.metrics["orders_without_price"] = float(routed_outcomes["orders_without_price"].sum())
         artifact.metrics["orders_of_unknown_revenue"] = routed_outcomes["revenue"].null_count()
         window_tables, note = _build_windows(

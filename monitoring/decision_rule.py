@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from contracts.config import Config
 from contracts.errors import UserError
-from monitoring.config import LiftMetric, MonitoringConfig
+from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import PlannedTest, list_obstacles, measure_hours
 from monitoring.lift.lift_statistics import LiftInterval
 
@@ -15,15 +15,22 @@ Action = Literal["hold", "promote", "rollback"]
 
 # Page views and click-through rate count the same clicks, orders and conversion the same orders. One of each
 # is enough to judge by.
-_GUARDRAILS: Final[tuple[LiftMetric, ...]] = ("ctr", "orders_per_user", "gmv_per_user")
+_GUARDRAILS: Final = ("ctr", "orders_per_user", "gmv_per_user")
 
 
 class _JudgedLift(NamedTuple):
     """What the rule reads of one metric of one arm."""
 
     interval: LiftInterval
+    """Turned round where less is better: above 0 is good."""
     without_top_user: LiftInterval
     detectable: float | None
+    is_falling: bool
+    """Less is better."""
+
+    def __str__(self) -> str:
+        measured = _turn_round(self.interval) if self.is_falling else self.interval
+        return _format_lift(measured)
 
 
 class Decision(Config):
@@ -101,8 +108,9 @@ def _choose_action(
     if not winners:
         return "hold", None, [doubt for arm in challengers for doubt in doubts[arm]]
     best_arm = max(winners, key=lambda arm: lifts[arm][config.primary_metric].interval.low or 0.0)
-    lift_text = _format_lift(lifts[best_arm][config.primary_metric].interval)
-    reason = f"{best_arm}: {config.primary_metric} {lift_text}; the guardrails hold."
+    reason = (
+        f"{best_arm}: {config.primary_metric} {lifts[best_arm][config.primary_metric]}; the guardrails hold."
+    )
     return "promote", best_arm, [reason, *_describe_left_out(results)]
 
 
@@ -112,21 +120,30 @@ def _describe_left_out(results: dict[str, Any]) -> Iterator[str]:
         yield f"Bots are left out: {bots}."
 
 
-def _judge_metrics(
-    results: dict[str, Any], arm: str, config: MonitoringConfig
-) -> dict[LiftMetric, _JudgedLift]:
+def _judge_metrics(results: dict[str, Any], arm: str, config: MonitoringConfig) -> dict[str, _JudgedLift]:
     """Metric -> lift of `arm`, of the primary metric and the guardrails that the shop has."""
-    judged: dict[LiftMetric, _JudgedLift] = {}
+    judged: dict[str, _JudgedLift] = {}
+    own_guardrails = {metric.name for metric in config.metrics if metric.role == "guardrail"}
     for row in results["rows"]:
-        is_primary = row["metric"] == config.primary_metric
-        if row["arm"] != arm or not (is_primary or row["metric"] in _GUARDRAILS):
+        metric = row["metric"]
+        is_primary = metric == config.primary_metric
+        if row["arm"] != arm or not (is_primary or metric in _GUARDRAILS or metric in own_guardrails):
             continue
-        if not is_primary and not row.get("is_measured", True):
+        if not row.get("is_measured", True):
             continue
         interval = LiftInterval(**row.get("deciding", row["relative"]))
         without_top_user = LiftInterval(**row["without_top_user"]) if "without_top_user" in row else interval
-        judged[row["metric"]] = _JudgedLift(interval, without_top_user, row.get("detectable"))
+        is_falling = metric in config.falling_metrics
+        if is_falling:
+            interval, without_top_user = _turn_round(interval), _turn_round(without_top_user)
+        judged[metric] = _JudgedLift(interval, without_top_user, row.get("detectable"), is_falling)
     return judged
+
+
+def _turn_round(lift: LiftInterval) -> LiftInterval:
+    """The lift of a metric of which less is better: what was above 0 is below."""
+    value, low, high = (None if bound is None else -bound for bound in lift)
+    return LiftInterval(value, high, low)
 
 
 def _lowest_good_lift(metric: str, config: MonitoringConfig) -> float:
@@ -134,32 +151,44 @@ def _lowest_good_lift(metric: str, config: MonitoringConfig) -> float:
     return 0.0 if metric == config.primary_metric else -config.guardrail_margin
 
 
-def _describe_harms(
-    arm: str, lifts: dict[LiftMetric, _JudgedLift], config: MonitoringConfig
-) -> Iterator[str]:
+def _name_bound(lift: _JudgedLift, lowest_good: float, *, is_met: bool) -> str:
+    """`surely below -10%`, or `not surely above -10%`; the other way round where less is better."""
+    if lift.is_falling:
+        return f"{'not surely below' if is_met else 'surely above'} {-lowest_good:+.0%}"
+    return f"{'not surely above' if is_met else 'surely below'} {lowest_good:+.0%}"
+
+
+def _describe_harms(arm: str, lifts: dict[str, _JudgedLift], config: MonitoringConfig) -> Iterator[str]:
     for metric, lift in lifts.items():
         lowest_good = _lowest_good_lift(metric, config)
         highs = (lift.interval.high, lift.without_top_user.high)
         if all(high is not None and high < lowest_good for high in highs):
-            yield f"{arm}: {metric} {_format_lift(lift.interval)} is surely below {lowest_good:+.0%}."
+            yield f"{arm}: {metric} {lift} is {_name_bound(lift, lowest_good, is_met=False)}."
 
 
-def _describe_doubts(
-    arm: str, lifts: dict[LiftMetric, _JudgedLift], config: MonitoringConfig
-) -> Iterator[str]:
+def _describe_doubts(arm: str, lifts: dict[str, _JudgedLift], config: MonitoringConfig) -> Iterator[str]:
     for metric, lift in lifts.items():
         lowest_good = _lowest_good_lift(metric, config)
-        lift_text = _format_lift(lift.interval)
         detectable = "" if lift.detectable is None else f" The test could have seen {lift.detectable:.1%}."
         if lift.interval.low is None or lift.interval.low <= lowest_good:
-            yield f"{arm}: {metric} {lift_text} is not surely above {lowest_good:+.0%}.{detectable}"
+            yield f"{arm}: {metric} {lift} is {_name_bound(lift, lowest_good, is_met=True)}.{detectable}"
+        elif metric == config.primary_metric and lift.interval.value is None:
+            yield (
+                f"{arm}: {metric} of the control is nothing at all. Look at its service and its log before "
+                "you believe a lift."
+            )
         elif lift.without_top_user.low is None or lift.without_top_user.low <= lowest_good:
-            yield f"{arm}: {metric} {lift_text} rests on one user."
+            yield f"{arm}: {metric} {lift} rests on one user."
         elif metric == config.primary_metric and (lift.detectable or 0.0) > config.largest_detectable_lift:
             yield (
-                f"{arm}: {metric} {lift_text}, but the test was too small to tell "
+                f"{arm}: {metric} {lift}, but the test was too small to tell "
                 f"{config.largest_detectable_lift:.0%} from nothing: what it sees is luck.{detectable}"
             )
+    if config.primary_metric not in lifts:
+        yield (
+            f"{arm}: nobody in any arm did what {config.primary_metric} counts, so it cannot decide; name "
+            "another `monitoring.primary_metric`."
+        )
 
 
 def _format_lift(lift: LiftInterval) -> str:

@@ -189,7 +189,11 @@ def print_plans(plans: "list[MetricPlan]", *, lift: float) -> None:
                 for plan in own_plans
             ],
         )
+    from monitoring.lift.lift_statistics import plan_sample_ratio_users
+
+    split_users = plan_sample_ratio_users({"control": 0.5, "treatment": 0.5}, arm="treatment", lost=0.01)
     print(
         "\nA lift is seen in 80 of 100 tests of a fixed length (`monitoring.decide_by=fixed_horizon`).\n"
-        "Looking all the time (`sequential`, the default) takes more than twice as many users."
+        "Looking all the time (`sequential`, the default) takes more than twice as many users.\n"
+        f"An arm that loses 1 % of its users on the way is found out with {split_users:,} users in all."
     )

@@ -62,9 +62,10 @@ def print_experiment(lift_report: Path, truth_file: Path) -> None:
     )
     for arm in sorted({arm for arm, _ in values} - {control}):
         rows = []
-        told_metrics = [metric for metric in _METRIC_NAMES if (arm, metric) in values]
+        titles = results.get("titles", {})
+        told_metrics = [metric for metric in {**_METRIC_NAMES, **titles} if (arm, metric) in values]
         for metric in told_metrics:
-            name, column = _METRIC_NAMES[metric]
+            name, column = _METRIC_NAMES.get(metric) or (titles[metric], "")
             ours, theirs = values[arm, metric], values[control, metric]
             # Reports of older versions tell no other interval.
             lift = ours.get("deciding", ours["relative"])
@@ -88,6 +89,10 @@ def print_experiment(lift_report: Path, truth_file: Path) -> None:
         )
         header = ("metric", control, arm, f"measured change [{shares} interval]", "so", "true change a page")
         print_table(header, rows)
+    without_price = {arm: count for arm, count in results.get("orders_without_price", {}).items() if count}
+    if without_price:
+        counts = ", ".join(f"{arm} {count:,}" for arm, count in without_price.items())
+        print(f"orders that came without a price, and count at the catalogue's: {counts}")
     if page_worth:
         print(
             "true change: what the shown pages were worth by the simulation's own probabilities, without luck"

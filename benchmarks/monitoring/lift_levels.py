@@ -6,11 +6,18 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from benchmarks.monitoring.simulated_users import REVENUES, World, draw_experiment
+from benchmarks.monitoring.simulated_users import (
+    REVENUES,
+    Revenue,
+    World,
+    draw_experiment,
+    draw_lasting_users,
+)
 from benchmarks.shared.measured_process import run_on_all_cores
 from benchmarks.shared.results import Row, make_row
 from monitoring.config import LiftMetric, MonitoringConfig
-from monitoring.lift.arm_comparison import estimate_lift
+from monitoring.lift.deciding_lift import ArmUsers, estimate_cuped_lift, estimate_lift
+from monitoring.lift.history_adjustment import build_covariates
 from monitoring.lift.lift_statistics import LiftInterval
 from monitoring.lift.outlier_users import UserValues, find_caps, read_metric
 
@@ -79,6 +86,53 @@ def measure_peeking(*, quick: bool) -> Iterable[Row]:
         better="lower",
         data=f"{_DATA}; {num_tests} tests, {len(_LOOKS)} looks from 100 to 6,000 users an arm",
     )
+
+
+def measure_cuped_levels(*, quick: bool) -> Iterable[Row]:
+    """False positives of CUPED in A/A tests of users whose taste lasts; some have no history."""
+    num_tests = 100 if quick else 1_000
+    cells = [(revenue, share) for revenue in REVENUES for share in (1.0, 0.5)]
+    counts = run_on_all_cores(
+        count_cuped_alarms, *zip(*cells, strict=True), [num_tests] * len(cells), range(len(cells))
+    )
+    shares = {
+        (cell, name): count / num_tests
+        for cell, row in zip(cells, counts, strict=True)
+        for name, count in row.items()
+    }
+    for (cell, name), share in shares.items():
+        print(f"A/A with CUPED {name}, {cell}: {share:.3f}", flush=True)
+    yield make_row(
+        "monitoring.aa.cuped.false_positives",
+        max(shares.values(), key=lambda share: abs(share - 0.05)),
+        sd=float(np.std(list(shares.values()), ddof=1)),
+        unit="share of A/A tests, the cell furthest from .05",
+        better="lower",
+        data="simulated users whose taste lasts, three kinds of revenue, all or half of them with a history; "
+        f"{num_tests} tests of {2 * _USERS_PER_ARM} users a cell, three metrics",
+    )
+
+
+def count_cuped_alarms(
+    revenue: Revenue, share_with_history: float, num_tests: int, seed: int
+) -> dict[str, int]:
+    """Metric -> A/A tests that the fixed-horizon CUPED interval calls."""
+    rng = np.random.default_rng([seed, num_tests, 3])
+    alarms = dict.fromkeys(METRICS, 0)
+    rule = RULE.model_copy(update={"decide_by": "fixed_horizon"})
+    for _ in range(num_tests):
+        history, users = draw_lasting_users(rng, 2 * _USERS_PER_ARM, revenue, share_with_history)
+        caps = find_caps(users, rule)
+        for name, metric in METRICS.items():
+            values = read_metric(users, metric, caps)
+            covariates = build_covariates(users, history, metric, rule)
+            arms = [
+                ArmUsers(UserValues(values.numerator[part], values.denominator[part]), covariates[part])
+                for part in (slice(None, _USERS_PER_ARM), slice(_USERS_PER_ARM, None))
+            ]
+            lift, _ = estimate_cuped_lift(*arms, rule, confidence=rule.confidence)
+            alarms[name] += excludes(lift, 0.0)
+    return alarms
 
 
 def count_covered(world: World, num_tests: int, seed: int) -> dict[str, float]:

@@ -9,15 +9,22 @@ from benchmarks.monitoring.simulated_users import World, draw_arm, draw_experime
 from benchmarks.shared.measured_process import run_on_all_cores
 from benchmarks.shared.results import Row, make_row
 from monitoring.config import LiftMetric, MonitoringConfig
-from monitoring.lift.arm_comparison import estimate_lift
+from monitoring.lift.deciding_lift import estimate_lift
 from monitoring.lift.experiment_plan import cap_lift, plan_users
-from monitoring.lift.lift_statistics import POWER
+from monitoring.lift.lift_statistics import (
+    MISMATCH_ALPHA,
+    POWER,
+    compute_sample_ratio_p_value,
+    plan_sample_ratio_users,
+)
 from monitoring.lift.outlier_users import UserValues, find_cap, find_caps, read_metric
 
 RULE: Final = MonitoringConfig()
 _PILOT_USERS: Final = 200_000
 _GMV_LIFT: Final = 0.025
 _ORDER_LIFT: Final = 0.03
+_LOST: Final = 0.01
+_THREE_ARMS: Final = {"control": 0.4, "treatment": 0.3, "other": 0.3}
 
 
 def measure_power(*, quick: bool) -> Iterable[Row]:
@@ -62,6 +69,32 @@ def measure_cuped(*, quick: bool) -> Iterable[Row]:
         unit="times fewer users for +3 % page views per user with CUPED",
         data=f"simulated users whose visits and taste last; {num_users:,} users, two weeks each",
         seeds=[0, 1, 2],
+    )
+
+
+def measure_mismatch(*, quick: bool) -> Iterable[Row]:
+    """Power by which a split is found out that loses 1 % of an arm's users, with the users planned for it."""
+    num_tests = 2_000 if quick else 20_000
+    rng = np.random.default_rng(17)
+    powers = []
+    for shares in ({"control": 0.5, "treatment": 0.5}, {"control": 0.9, "treatment": 0.1}, _THREE_ARMS):
+        num_users = plan_sample_ratio_users(shares, arm="treatment", lost=_LOST)
+        kept = np.array([share * (1 - _LOST * (arm == "treatment")) for arm, share in shares.items()])
+        counts = rng.multinomial(num_users, kept / kept.sum(), size=num_tests)
+        p_values = [
+            compute_sample_ratio_p_value(dict(zip(shares, row, strict=True)), shares)
+            for row in counts.tolist()
+        ]
+        powers.append(float(np.mean(np.array(p_values) < MISMATCH_ALPHA)))
+        print(f"mismatch {shares}: found in {powers[-1]:.3f} with {num_users:,} users", flush=True)
+    yield make_row(
+        "monitoring.mismatch.power_error",
+        100 * max(abs(power - POWER) for power in powers),
+        sd=100 * float(np.std(powers, ddof=1)),
+        unit="points between promised and measured power of the sample-ratio check, worst of 3 splits",
+        better="lower",
+        data="splits 50/50, 90/10 and 40/30/30 that lose 1 % of an arm's users; planned for 80 %, "
+        f"{num_tests} tests each",
     )
 
 

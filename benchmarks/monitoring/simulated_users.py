@@ -10,6 +10,8 @@ from typing import Final, Literal, NamedTuple, get_args
 import numpy as np
 import polars as pl
 
+from contracts.array_types import DoubleArray, IntArray
+
 Revenue = Literal["normal", "zero_inflated", "lognormal"]
 REVENUES: Final[tuple[Revenue, ...]] = get_args(Revenue)
 _ORDER_RATES: Final[dict[Revenue, float]] = {"normal": 0.5, "zero_inflated": 0.1, "lognormal": 0.3}
@@ -66,6 +68,41 @@ def draw_experiment(rng: np.random.Generator, users_per_arm: int, world: World) 
         draw_arm(rng, users_per_arm, world, is_challenger=is_challenger) for is_challenger in (False, True)
     ]
     return pl.concat(arms)
+
+
+def draw_lasting_users(
+    rng: np.random.Generator, num_users: int, revenue: Revenue, share_with_history: float
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """User totals before an experiment and in it, of users who keep their taste and pace.
+
+    The first has no rows of users without a history.
+    """
+    pace = rng.gamma(1.5, 2.0, num_users)
+    taste = rng.beta(2, 2 / _CLICK_RATE - 2, num_users)
+    before, during = (
+        _draw_totals(rng, 10 * (1 + rng.poisson(pace)), taste, revenue).with_columns(
+            user=pl.int_range(num_users)
+        )
+        for _ in range(2)
+    )
+    return before.filter(pl.Series(rng.random(num_users) < share_with_history)), during
+
+
+def _draw_totals(
+    rng: np.random.Generator, impressions: IntArray, click_rate: DoubleArray, revenue: Revenue
+) -> pl.DataFrame:
+    clicks = rng.binomial(impressions, click_rate)
+    orders = rng.binomial(clicks, _ORDER_RATES[revenue])
+    return pl.DataFrame(
+        {
+            "impressions": impressions.astype(float),
+            "clicks": clicks.astype(float),
+            "orders": orders.astype(float),
+            "gmv": _draw_amounts(rng, orders, revenue),
+            "converted": (orders > 0).astype(float),
+            "users": np.ones(len(impressions)),
+        }
+    )
 
 
 def _draw_amounts(rng: np.random.Generator, orders: np.ndarray, revenue: Revenue) -> np.ndarray:

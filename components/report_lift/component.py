@@ -29,11 +29,13 @@ def report_lift(
     from monitoring.config import MonitoringConfig
     from monitoring.lift.lift_report import report_lift as run
 
+    tables = {name: Path(traffic.path) / f"{name}.parquet" for name in ("events", "history")}
     run(
         Path(traffic.path) / "exposures.parquet",
         Path(traffic.path) / "outcomes.parquet",
         take_served_plan(MonitoringConfig.model_validate_json(config), state=Path(workspace) / "serving"),
         workspace=Path(workspace) / "monitoring",
         out=Path(lift.path),
+        **tables,
     )
     log_lineage(lift, metrics)

@@ -11,6 +11,7 @@ import polars as pl
 
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
+from monitoring.config import METRIC_TITLES
 
 QUALITY_TITLES: Final = {
     "calibration": "Clicks over promised clicks",
@@ -42,8 +43,10 @@ class Interval:
 class LiftLine:
     """One metric of one arm against the control."""
 
-    metric: str
+    title: str
+    """The metric's name."""
     arm: str
+    """With a note where it is another estimate than the one that decides."""
     users: int
     relative: Interval
 
@@ -68,6 +71,10 @@ class DashboardContent:
     """Tab -> line -> day -> value; tabs Lift, Drift, Quality, Service."""
     lineage: list[tuple[str, str, str]]
     """Artifact, digest, names and versions."""
+    slices: list[LiftLine] = field(default_factory=list)
+    """Of parts of the traffic; the part stands where else the arm does. Nothing is decided by them."""
+    notes: list[str] = field(default_factory=list)
+    """What one should know of the lifts, one sentence each."""
     moments: dict[date, datetime] = field(default_factory=dict)
     """Day -> its time stamp."""
 
@@ -107,6 +114,8 @@ def gather_content(traffic: Path, drift: Path, lift: Path, decision: Path) -> Da
         drift_text=_describe_windows(drift_results),
         series=series,
         lineage=list(_list_lineage(traffic)),
+        slices=list(_list_slices(lift_results)),
+        notes=list(_list_notes(lift_results)),
     )
     content.moments.update({day: datetime.combine(day, time(23, 59, 59), UTC) for day in content.days})
     return content
@@ -139,8 +148,46 @@ def _read_interval(row: Mapping[str, Any]) -> Interval:
 def _list_lifts(lift_results: Mapping[str, Any]) -> Iterator[LiftLine]:
     for row in lift_results.get("rows", []):
         interval = _read_interval(row)
-        if row.get("arm") != lift_results.get("control") and interval.value is not None:
-            yield LiftLine(str(row["metric"]), str(row["arm"]), int(row.get("users") or 0), interval)
+        if row.get("arm") == lift_results.get("control") or interval.value is None:
+            continue
+        title, users = _name_metric(lift_results, row), int(row.get("users") or 0)
+        yield LiftLine(title, str(row["arm"]), users, interval)
+        cuped = row.get("cuped") or {}
+        if cuped.get("value") is not None and not row.get("is_decided_by_cuped"):
+            adjusted = Interval(cuped["value"], cuped.get("low"), cuped.get("high"))
+            yield LiftLine(title, f"{row['arm']}, with CUPED", users, adjusted)
+
+
+def _list_slices(lift_results: Mapping[str, Any]) -> Iterator[LiftLine]:
+    """The click-through rate of each slice: the metric that says something soonest."""
+    for row in lift_results.get("by_slice") or []:
+        interval = _read_interval(row)
+        if row.get("metric") == "ctr" and interval.value is not None:
+            part = f"{row['kind'].replace('_', ' ')} {row['slice']}: {row['arm']}"
+            yield LiftLine(_name_metric(lift_results, row), part, int(row.get("users") or 0), interval)
+
+
+def _list_notes(lift_results: Mapping[str, Any]) -> Iterator[str]:
+    without_price = {
+        arm: count for arm, count in (lift_results.get("orders_without_price") or {}).items() if count
+    }
+    if without_price:
+        counts = ", ".join(f"{arm} {count:,}" for arm, count in without_price.items())
+        yield f"Orders that came without a price, and count at the catalogue's: {counts}."
+    if lift_results.get("share_with_history") is not None:
+        decides = (
+            "decides" if lift_results.get("cuped") == "decides" else "stands beside, and decides nothing"
+        )
+        yield (
+            f"{lift_results['share_with_history']:.0%} of the users have a history from before. "
+            f"What they did then explains a part of what they do now (CUPED); that estimate {decides}."
+        )
+
+
+def _name_metric(lift_results: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    metric = str(row["metric"])
+    titles = METRIC_TITLES | (lift_results.get("titles") or {})
+    return str(titles.get(metric, metric))
 
 
 def _list_lift_series(lift_results: Mapping[str, Any]) -> dict[str, dict[date, float]]:

@@ -12,8 +12,6 @@ from evidently.core.metric_types import SingleValue, SingleValueCalculation, Sin
 from evidently.core.report import Context
 from evidently.legacy.renderers.html_widgets import plotly_figure, table_data
 
-from monitoring.config import METRIC_TITLES
-
 
 class Overview(SingleValueMetric):  # type: ignore[misc]  # Evidently ships no types we follow
     """Number of days, with all that was decided and measured over them."""
@@ -22,7 +20,7 @@ class Overview(SingleValueMetric):  # type: ignore[misc]  # Evidently ships no t
     action: str
     sentences: list[str]
     lifts: list[list[Any]]
-    """Metric, arm, relative lift, its lower and its upper bound."""
+    """Metric's name, arm, relative lift, its lower and its upper bound."""
     lineage: list[list[str]]
     """What, digest, names and versions."""
 
@@ -47,7 +45,7 @@ class OverviewCalculation(SingleValueCalculation[Overview]):  # type: ignore[mis
             ),
             *(
                 plotly_figure(
-                    title=f"{METRIC_TITLES.get(metric, metric)}: lift over control",
+                    title=f"{metric}: lift over control",
                     figure=_draw_forest([row for row in self.metric.lifts if row[0] == metric]),
                 )
                 for metric in metrics

@@ -12,7 +12,6 @@ from evidently.sdk.models import DashboardPanelPlot, PanelMetric
 from evidently.sdk.panels import bar_plot_panel, line_plot_panel, text_panel
 
 from contracts.artifacts import create_artifact, write_text
-from monitoring.config import METRIC_TITLES
 from monitoring.dashboard.dashboard_content import (
     DashboardContent,
     format_interval,
@@ -107,18 +106,16 @@ def list_panels(content: DashboardContent) -> dict[str, list[DashboardPanelPlot]
 
 def _describe_lifts(content: DashboardContent) -> str:
     """The lifts in words; the UI's panels draw lines over time only."""
-    texts = [
-        f"{METRIC_TITLES.get(line.metric, line.metric)}, {line.arm}: {format_interval(line.relative)}"
-        for line in content.lifts
-    ]
-    return "; ".join(texts) + ". Forest plots are in the newest overview under Reports."
+    texts = [f"{line.title}, {line.arm}: {format_interval(line.relative)}" for line in content.lifts]
+    notes = "".join(f" {note}" for note in content.notes)
+    return "; ".join(texts) + f".{notes} Forest plots are in the newest overview under Reports."
 
 
 def _build_overview(content: DashboardContent) -> Snapshot:
     table = pd.DataFrame({"subject": ["overview"], "value": [float(len(content.days))]})
     lifts = [
         [
-            escape(line.metric),
+            escape(line.title),
             escape(line.arm),
             line.relative.value,
             line.relative.low,
@@ -129,7 +126,7 @@ def _build_overview(content: DashboardContent) -> Snapshot:
     overview = Overview(
         label=content.label,
         action=escape(content.action),
-        sentences=[escape(sentence) for sentence in (*content.reasons, *content.findings)],
+        sentences=[escape(sentence) for sentence in (*content.reasons, *content.findings, *content.notes)],
         lifts=lifts,
         lineage=[[escape(cell) for cell in row] for row in content.lineage],
         tests=[],

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from monitoring.config import METRIC_TITLES
-from monitoring.dashboard.dashboard_content import DashboardContent
+from monitoring.dashboard.dashboard_content import DashboardContent, LiftLine
 from monitoring.dashboard.svg_charts import draw_forest, draw_lines
 
 _STYLE: Final = """
@@ -45,19 +44,26 @@ def _render_decision(content: DashboardContent) -> str:
 
 
 def _render_lift(content: DashboardContent) -> str:
-    charts = []
-    for metric in dict.fromkeys(line.metric for line in content.lifts):
-        title = METRIC_TITLES.get(metric, metric)
-        rows = [
-            (f"{line.arm} ({line.users:,} users)", line.relative)
-            for line in content.lifts
-            if line.metric == metric
-        ]
-        charts.append(_render_figure(f"{title}: lift over control", draw_forest(rows, title=title)))
+    charts = [
+        _render_figure(f"{title}: lift over control", _draw_forest(content.lifts, title))
+        for title in dict.fromkeys(line.title for line in content.lifts)
+    ]
+    charts += [
+        _render_figure(f"{title} by slice (decides nothing)", _draw_forest(content.slices, title))
+        for title in dict.fromkeys(line.title for line in content.slices)
+    ]
     by_day = content.series["Lift"]
     if by_day:
         charts.append(_render_figure("Lift by day", draw_lines(by_day, title="Lift by day", mark=0.0)))
-    return f'<div class="charts">{"".join(charts)}</div>' if charts else "<p>No lift was measured.</p>"
+    if not charts:
+        return "<p>No lift was measured.</p>"
+    notes = _render_list(content.notes) if content.notes else ""
+    return f'{notes}<div class="charts">{"".join(charts)}</div>'
+
+
+def _draw_forest(lines: Sequence[LiftLine], title: str) -> str:
+    rows = [(f"{line.arm} ({line.users:,} users)", line.relative) for line in lines if line.title == title]
+    return draw_forest(rows, title=title)
 
 
 def _render_drift(content: DashboardContent) -> str:

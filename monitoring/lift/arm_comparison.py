@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
+from contracts.array_types import DoubleArray
 from contracts.errors import UserError
-from monitoring.config import LiftMetric, MonitoringConfig, UserReading
+from monitoring.config import MonitoringConfig, UserReading
+from monitoring.lift.deciding_lift import ArmUsers, estimate_cuped_lift, estimate_deciding_lift, estimate_lift
+from monitoring.lift.history_adjustment import build_covariates
 from monitoring.lift.lift_statistics import (
     UNKNOWN,
     LiftInterval,
@@ -15,18 +17,15 @@ from monitoring.lift.lift_statistics import (
     compute_p_value,
     estimate_absolute_lift,
     estimate_ratio,
-    estimate_relative_lift,
-    estimate_sequential_lift,
-    estimate_silent_lift,
     estimate_value_interval,
     find_detectable_lift,
 )
 from monitoring.lift.outlier_users import (
-    METRICS,
     READINGS,
     UserValues,
     find_caps,
-    leave_out_top_user,
+    keep_but_top_user,
+    list_metrics,
     read_metric,
 )
 
@@ -52,7 +51,7 @@ class LiftRow(NamedTuple):
     """One metric of one arm; the lifts are against the control arm, unknown for the control itself."""
 
     arm: str
-    metric: LiftMetric
+    metric: str
     users: int
     value: LiftInterval
     absolute: LiftInterval
@@ -72,12 +71,18 @@ class LiftRow(NamedTuple):
     """False where nobody in any arm did anything: the shop does not have the metric."""
     cap: float | None
     """The most that one user counts for; None where nothing is capped."""
+    cuped: LiftInterval
+    """The deciding interval with the users' histories taken into account; unknown without any."""
+    cuped_detectable: float | None
+    """The smallest relative lift that it would have seen."""
+    is_decided_by_cuped: bool
+    """Whether `deciding`, `without_top_user` and `detectable` are those of CUPED."""
     readings: dict[UserReading, Reading]
     """The users as they are logged, without bots, and without bots and capped."""
 
     def interval_fields(self) -> dict[str, dict[str, float | None]]:
         """Interval -> bound -> number."""
-        names = ("value", "absolute", "relative", "sequential", "deciding", "without_top_user")
+        names = ("value", "absolute", "relative", "sequential", "deciding", "without_top_user", "cuped")
         return {name: getattr(self, name)._asdict() for name in names}
 
     def as_json(self) -> dict[str, Any]:
@@ -86,13 +91,19 @@ class LiftRow(NamedTuple):
         return self._asdict() | self.interval_fields() | {"readings": readings}
 
 
-def compare_arms(users: pl.DataFrame, arms: Sequence[str], config: MonitoringConfig) -> list[LiftRow]:
+def compare_arms(
+    users: pl.DataFrame,
+    arms: Sequence[str],
+    config: MonitoringConfig,
+    history: pl.DataFrame | None = None,
+) -> list[LiftRow]:
     """Every metric of every arm, against the control.
 
     Args:
         users: user totals; one row per user, of users who saw one arm only.
         arms: the arms that were shown, control first; an arm may have no such user.
         config: monitoring's configuration.
+        history: user totals from before the experiment; users without any are not in it.
     """
     shoppers = users.filter(~pl.col("is_bot"))
     caps = find_caps(shoppers, config)
@@ -104,11 +115,13 @@ def compare_arms(users: pl.DataFrame, arms: Sequence[str], config: MonitoringCon
     # More arms are more chances for a lucky one: Bonferroni over the challengers.
     deciding_confidence = 1 - (1 - config.confidence) / max(len(arms) - 1, 1)
     rows: list[LiftRow] = []
-    for metric in METRICS:
-        values = {reading: _split_by_arm(*read_users[reading], metric, arms) for reading in READINGS}
-        deciding_values = values[config.deciding_users]
-        is_measured = any(arm_values.numerator.sum() > 0 for arm_values in deciding_values.values())
-        cap = caps.get(METRICS[metric][1 if METRICS[metric][1] != "users" else 0])
+    deciding_users = read_users[config.deciding_users][0]
+    for metric, columns in list_metrics(config).items():
+        values = {reading: _split_by_arm(*read_users[reading], columns, arms) for reading in READINGS}
+        covariates = _split_covariates(deciding_users, history, metric, arms, config)
+        compared = {arm: ArmUsers(values[config.deciding_users][arm], covariates.get(arm)) for arm in arms}
+        is_measured = any(arm_users.values.numerator.sum() > 0 for arm_users in compared.values())
+        cap = caps.get(columns[1] if columns[1] != "users" else columns[0])
         for arm in arms:
             readings = {
                 reading: _read_lift(values[reading], arm, config, confidence=config.confidence)
@@ -118,7 +131,7 @@ def compare_arms(users: pl.DataFrame, arms: Sequence[str], config: MonitoringCon
                 _make_row(
                     arm,
                     metric,
-                    deciding_values,
+                    compared,
                     readings,
                     config,
                     deciding_confidence=deciding_confidence,
@@ -144,37 +157,24 @@ def list_arms_control_first(users: pl.DataFrame, config: MonitoringConfig) -> li
     return [config.control_arm, *(arm for arm in shown_arms if arm != config.control_arm)]
 
 
-def estimate_deciding_lift(
-    challenger: UserValues, control: UserValues, config: MonitoringConfig, *, confidence: float
-) -> LiftInterval:
-    """The relative lift that decides: always valid, or at a fixed horizon, as the config says."""
-    return estimate_lift(
-        challenger, control, confidence=confidence, is_sequential=config.decide_by == "sequential"
-    )
-
-
-def estimate_lift(
-    challenger: UserValues, control: UserValues, *, confidence: float, is_sequential: bool
-) -> LiftInterval:
-    """The relative lift of one arm over the other, also where one of them did nothing at all."""
-    silent_lift = estimate_silent_lift(
-        challenger_users=len(challenger.numerator),
-        challenger_events=int(np.count_nonzero(challenger.numerator)),
-        control_users=len(control.numerator),
-        control_events=int(np.count_nonzero(control.numerator)),
-        confidence=confidence,
-    )
-    if silent_lift != UNKNOWN:
-        return silent_lift
-    estimate_lift = estimate_sequential_lift if is_sequential else estimate_relative_lift
-    return estimate_lift(estimate_ratio(*challenger), estimate_ratio(*control), confidence=confidence)
-
-
 def _split_by_arm(
-    users: pl.DataFrame, caps: dict[str, float] | None, metric: LiftMetric, arms: Sequence[str]
+    users: pl.DataFrame, caps: dict[str, float] | None, columns: tuple[str, str], arms: Sequence[str]
 ) -> dict[str, UserValues]:
-    values, arm_of_user = read_metric(users, metric, caps), users["arm"]
+    values, arm_of_user = read_metric(users, columns, caps), users["arm"]
     return {arm: values.select((arm_of_user == arm).to_numpy()) for arm in arms}
+
+
+def _split_covariates(
+    users: pl.DataFrame,
+    history: pl.DataFrame | None,
+    metric: str,
+    arms: Sequence[str],
+    config: MonitoringConfig,
+) -> dict[str, DoubleArray]:
+    if history is None or config.cuped == "off":
+        return {}
+    covariates, arm_of_user = build_covariates(users, history, metric, config), users["arm"]
+    return {arm: covariates[(arm_of_user == arm).to_numpy()] for arm in arms}
 
 
 def _read_lift(
@@ -196,8 +196,8 @@ def _read_lift(
 
 def _make_row(
     arm: str,
-    metric: LiftMetric,
-    values: Mapping[str, UserValues],
+    metric: str,
+    compared: Mapping[str, ArmUsers],
     readings: dict[UserReading, Reading],
     config: MonitoringConfig,
     *,
@@ -205,39 +205,55 @@ def _make_row(
     is_measured: bool,
     cap: float | None,
 ) -> LiftRow:
-    reading = readings[config.deciding_users]
-    deciding = without_top_user = UNKNOWN
-    p_value: float | None = None
-    detectable: float | None = None
-    if arm != config.control_arm:
-        control_values, arm_values = values[config.control_arm], values[arm]
-        control, challenger = estimate_ratio(*control_values), estimate_ratio(*arm_values)
-        deciding = estimate_deciding_lift(arm_values, control_values, config, confidence=deciding_confidence)
-        without_top_user = estimate_deciding_lift(
-            leave_out_top_user(arm_values),
-            leave_out_top_user(control_values),
-            config,
-            confidence=deciding_confidence,
-        )
-        p_value = compute_p_value(challenger, control)
-        detectable = find_detectable_lift(
-            challenger,
-            control,
-            confidence=deciding_confidence,
-            is_sequential=config.decide_by == "sequential",
-        )
-    return LiftRow(
+    row = LiftRow(
         arm,
         metric,
-        *reading,
-        deciding,
-        without_top_user,
-        p_value,
-        None,
-        detectable,
-        is_measured,
-        cap,
-        readings,
+        *readings[config.deciding_users],
+        deciding=UNKNOWN,
+        without_top_user=UNKNOWN,
+        p_value=None,
+        adjusted_p_value=None,
+        detectable=None,
+        is_measured=is_measured,
+        cap=cap,
+        cuped=UNKNOWN,
+        cuped_detectable=None,
+        is_decided_by_cuped=False,
+        readings=readings,
+    )
+    if arm == config.control_arm:
+        return row
+    return _judge_row(row, compared[arm], compared[config.control_arm], config, deciding_confidence)
+
+
+def _judge_row(
+    row: LiftRow, challenger: ArmUsers, control: ArmUsers, config: MonitoringConfig, confidence: float
+) -> LiftRow:
+    """The row with what decides, without and with the users' histories."""
+    # One user of each arm may not turn a verdict.
+    fewer = challenger.select(keep_but_top_user(challenger.values))
+    fewer_control = control.select(keep_but_top_user(control.values))
+    estimates = estimate_ratio(*challenger.values), estimate_ratio(*control.values)
+    cuped, cuped_detectable = estimate_cuped_lift(challenger, control, config, confidence=confidence)
+    row = row._replace(
+        deciding=estimate_deciding_lift(challenger.values, control.values, config, confidence=confidence),
+        without_top_user=estimate_deciding_lift(
+            fewer.values, fewer_control.values, config, confidence=confidence
+        ),
+        p_value=compute_p_value(*estimates),
+        detectable=find_detectable_lift(
+            *estimates, confidence=confidence, is_sequential=config.decide_by == "sequential"
+        ),
+        cuped=cuped,
+        cuped_detectable=cuped_detectable,
+    )
+    if config.cuped != "decides" or cuped == UNKNOWN:
+        return row
+    return row._replace(
+        deciding=cuped,
+        without_top_user=estimate_cuped_lift(fewer, fewer_control, config, confidence=confidence)[0],
+        detectable=cuped_detectable,
+        is_decided_by_cuped=True,
     )
 
 

@@ -15,32 +15,44 @@ from contracts.digests import digest_file
 from monitoring.config import MonitoringConfig
 from monitoring.evidently_workspace import add_snapshot, open_project
 from monitoring.lift.arm_comparison import LiftRow, compare_arms, list_arms_control_first
-from monitoring.lift.lift_statistics import compute_sample_ratio_p_value
+from monitoring.lift.lift_statistics import MISMATCH_ALPHA, compute_sample_ratio_p_value
 from monitoring.lift.lift_tables import tabulate_lift_by_day, tabulate_lift_by_slice
 from monitoring.lift.lift_widgets import RelativeLift, SampleRatio
-from monitoring.lift.outlier_users import METRICS, find_caps
+from monitoring.lift.outlier_users import METRICS, find_caps, list_metrics
 from monitoring.lift.user_totals import LiftTables, UserTotals, open_lift_tables
-
-# Below this p-value the split of users is a sample-ratio mismatch. Far below 0.05, since every report is
-# tested, and a broken split is far off (Fabijan et al. 2019).
-_MISMATCH_ALPHA: Final = 0.001
 
 # So many bots and buyers are named; the counts are of all.
 _NAMED_USERS: Final = 5
 
 
 def report_lift(
-    exposures: Path, outcomes: Path, config: MonitoringConfig, *, workspace: Path, out: Path
+    exposures: Path,
+    outcomes: Path,
+    config: MonitoringConfig,
+    *,
+    workspace: Path,
+    out: Path,
+    events: Path | None = None,
+    history: Path | None = None,
 ) -> None:
     """Compares the arms of an experiment (tables EXPOSURES and OUTCOMES, Parquet; the user is the unit).
 
     Writes `report.html` and `lift.json` to `out` and adds the report to the Evidently `workspace`.
 
+    Args:
+        exposures: what was shown.
+        outcomes: what users did with it.
+        config: monitoring's configuration.
+        workspace: Evidently's.
+        out: the artifact to write.
+        events: all that users did meanwhile (EVENTS), for metrics of the user's own.
+        history: what anybody did before (EVENTS), for CUPED and cold items.
+
     Raises:
         UserError: a table is missing or malformed, its arms are not those of the config, a revenue is no
             amount, or copies of a row contradict each other.
     """
-    rows, summary = measure_lift(exposures, outcomes, config)
+    rows, summary = measure_lift(exposures, outcomes, config, events=events, history=history)
     snapshot = _run_evidently_report(rows, summary, config)
     digest = digest_file(outcomes)[:12]
     with create_artifact(out, kind="lift_report", inputs={}, config=config) as artifact:
@@ -57,22 +69,36 @@ def report_lift(
 
 
 def measure_lift(
-    exposures: Path, outcomes: Path, config: MonitoringConfig
+    exposures: Path,
+    outcomes: Path,
+    config: MonitoringConfig,
+    *,
+    events: Path | None = None,
+    history: Path | None = None,
 ) -> tuple[list[LiftRow], dict[str, Any]]:
     """The rows of the report, and all of `lift.json`.
 
     Raises:
         UserError: as `report_lift`.
     """
-    with open_lift_tables(exposures, outcomes) as tables:
+    with open_lift_tables(exposures, outcomes, events=events, history=history) as tables:
         totals = tables.sum_users(config.bots)
+        own_sums = tables.sum_metrics(config.metrics)
+        if own_sums is not None:
+            with_own = totals.users.join(own_sums, on="user", how="left", maintain_order="left")
+            # Not all columns: the users' hashes would become floats.
+            totals = totals._replace(users=with_own.with_columns(pl.col(pl.Float64).fill_null(0.0)))
+        past_users = tables.sum_history(config)
         # Who saw two arms tells nothing about either.
         single_arm_users = totals.users.filter(~pl.col("user").is_duplicated())
         arms = list_arms_control_first(totals.users, config)
-        rows = compare_arms(single_arm_users, arms, config)
+        rows = compare_arms(single_arm_users, arms, config, past_users)
         caps = find_caps(single_arm_users.filter(~pl.col("is_bot")), config)
         summary = _summarize_lift(rows, single_arm_users, arms, config)
         summary |= _count_left_out(totals, single_arm_users, tables)
+        if past_users is not None:
+            with_past = single_arm_users.join(past_users.select("user"), on="user", how="semi")
+            summary["share_with_history"] = len(with_past) / max(len(single_arm_users), 1)
         summary["by_day"] = tabulate_lift_by_day(tables, caps, config)
         summary["by_slice"] = tabulate_lift_by_slice(tables, caps, config)
     return rows, summary
@@ -116,6 +142,7 @@ def _count_left_out(totals: UserTotals, single_arm_users: pl.DataFrame, tables: 
         "duplicate_exposures": totals.duplicate_exposures,
         "duplicate_outcomes": totals.duplicate_outcomes,
         "orders_without_revenue": totals.orders_without_revenue,
+        "orders_without_price": totals.orders_without_price,
         "share_without_model": totals.share_without_model,
         "first_exposure": totals.first_exposure,
         "last_exposure": totals.last_exposure,
@@ -136,9 +163,11 @@ def _summarize_lift(
         "confidence": config.confidence,
         "decide_by": config.decide_by,
         "deciding_users": config.deciding_users,
+        "cuped": config.cuped,
+        "titles": config.titles,
         "srm": {
             "p_value": p_value,
-            "mismatch": p_value < _MISMATCH_ALPHA,
+            "mismatch": p_value < MISMATCH_ALPHA,
             "users": user_counts,
             "intended": {
                 arm_name: sum(user_counts.values()) * share / sum(intended_shares.values())
@@ -158,9 +187,15 @@ def _run_evidently_report(rows: list[LiftRow], summary: dict[str, Any], config: 
     definition = DataDefinition(numerical_columns=numerical_columns, categorical_columns=["arm", "metric"])
     traffic_label = config.traffic_label
     metrics: list[Any] = [
-        SampleRatio(label=traffic_label, tests=[gte(_MISMATCH_ALPHA)]),
+        SampleRatio(label=traffic_label, tests=[gte(MISMATCH_ALPHA)]),
         *(
-            RelativeLift(measure=row.metric, arm=row.arm, label=traffic_label, tests=[])
+            RelativeLift(
+                measure=row.metric,
+                arm=row.arm,
+                label=traffic_label,
+                title="" if row.metric in METRICS else config.titles[row.metric],
+                tests=[],
+            )
             for row in rows
             if row.relative.value is not None
         ),
@@ -182,7 +217,7 @@ def _flatten_row(row: LiftRow) -> dict[str, Any]:
 def _build_dashboard_panels(config: MonitoringConfig) -> list[DashboardPanelPlot]:
     relative_lifts = [
         PanelMetric(metric="RelativeLift", metric_labels={"measure": metric_name}, legend=metric_name)
-        for metric_name in METRICS
+        for metric_name in list_metrics(config)
     ]
     p_values = [PanelMetric(metric="SampleRatio", legend="p-value")]
     return [

@@ -6,11 +6,12 @@ variance comes from the delta method (Deng, Knoblich, Lu, "Applying the Delta Me
 """
 
 from collections.abc import Mapping, Sequence
-from math import inf, isfinite, log, sqrt
+from math import ceil, inf, isfinite, log, sqrt
 from typing import Final, NamedTuple
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from contracts.array_types import DoubleArray
 
@@ -19,6 +20,10 @@ from contracts.array_types import DoubleArray
 _LIFT_SCALE: Final = 0.15
 POWER: Final = 0.8
 """Chance of being seen that the smallest detectable lift is told for."""
+
+MISMATCH_ALPHA: Final = 0.001
+"""Below this p-value the split of users is a sample-ratio mismatch. Far below 0.05, since every report is
+tested, and a broken split is far off (Fabijan et al. 2019)."""
 
 
 class RatioEstimate(NamedTuple):
@@ -203,6 +208,28 @@ def compute_sample_ratio_p_value(users: Mapping[str, int], shares: Mapping[str, 
     intended_shares = np.array(list(shares.values()), dtype=np.float64)
     expected_users = intended_shares / intended_shares.sum() * observed_users.sum()
     return float(stats.chisquare(observed_users, expected_users).pvalue)
+
+
+def plan_sample_ratio_users(shares: Mapping[str, float], *, arm: str, lost: float) -> int:
+    """Users, all arms together, with whom a mismatch is found in 80 of 100 tests.
+
+    Args:
+        shares: arm -> intended share.
+        arm: whose users get lost on the way to the log.
+        lost: share of them, 0.01 for 1 %.
+    """
+    total = sum(shares.values())
+    intended = np.array(list(shares.values())) / total
+    kept = np.array([share * (1 - lost * (name == arm)) for name, share in shares.items()]) / total
+    kept /= kept.sum()
+    # The chi-square statistic grows with the number of users by this much each (Cohen's w squared).
+    distance = float(((kept - intended) ** 2 / intended).sum())
+    degrees_of_freedom = len(shares) - 1
+    critical_value = stats.chi2.isf(MISMATCH_ALPHA, degrees_of_freedom)
+    noncentrality = brentq(
+        lambda value: stats.ncx2.sf(critical_value, degrees_of_freedom, value) - POWER, 1e-6, 1e3
+    )
+    return ceil(float(noncentrality) / distance)
 
 
 def _bound_ratio(challenger: RatioEstimate, control: RatioEstimate, quantile: float) -> LiftInterval:

@@ -12,7 +12,8 @@ from monitoring.lift.lift_statistics import (
     compute_p_value,
     estimate_relative_lift,
 )
-from monitoring.lift.user_totals import SLICE_KINDS, LiftTables
+from monitoring.lift.totals_queries import SLICE_KINDS
+from monitoring.lift.user_totals import LiftTables
 
 _NUMERATORS: Final[dict[LiftMetric, str]] = {
     "ipv_per_user": "clicks",
@@ -41,7 +42,8 @@ def tabulate_lift_by_slice(
     Who looks at many slices finds one by chance: `adjusted_p_value` counts all of them (Holm).
     """
     rows: list[dict[str, Any]] = []
-    for kind in SLICE_KINDS:
+    item_kinds = ("item",) if tables.split_cold_items(config) else ()
+    for kind in (*SLICE_KINDS, *item_kinds):
         moments = tables.sum_moments(kind, caps)
         # One part alone is the whole again.
         if moments["part"].n_unique() > 1:
@@ -98,6 +100,8 @@ def _estimate_from_moments(moments: dict[str, Any], metric: LiftMetric) -> Ratio
     if metric != "ctr":
         return RatioEstimate(mean, variance / num_users, num_users)
     weight = moments["mean_weight"]
+    if weight <= 0:
+        return None
     ratio = mean / weight
     residual_variance = variance - 2 * ratio * moments["cov"] + ratio**2 * moments["var_weight"]
     return RatioEstimate(ratio, max(residual_variance, 0.0) / weight**2 / num_users, num_users)

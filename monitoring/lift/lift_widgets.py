@@ -22,6 +22,8 @@ class RelativeLift(SingleValueMetric):  # type: ignore[misc]  # Evidently ships 
     measure: str
     arm: str
     label: str
+    title: str = ""
+    """Of a metric of the user's own."""
 
 
 class RelativeLiftCalculation(SingleValueCalculation[RelativeLift]):  # type: ignore[misc]
@@ -45,7 +47,8 @@ class RelativeLiftCalculation(SingleValueCalculation[RelativeLift]):  # type: ig
 
     def display_name(self) -> str:
         """Title in reports and tests."""
-        title = f"{METRIC_TITLES[self.metric.measure]}: lift of {self.metric.arm} ({self.metric.label})"
+        name = self.metric.title or METRIC_TITLES[self.metric.measure]
+        title = f"{name}: lift of {self.metric.arm} ({self.metric.label})"
         return escape(title)
 
 

@@ -4,7 +4,7 @@ DuckDB sums, because it spills to disk: memory stays bounded whatever the number
 requests and items are 64-bit hashes; only the few users that a report names are looked up again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,12 +17,34 @@ import polars as pl
 from contracts.bots import BotRuleConfig, mark_bot_days
 from contracts.errors import UserError
 from contracts.table_schema import Table
-from contracts.tables import EXPOSURES, OUTCOMES
+from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
+from monitoring.config import MetricConfig, MonitoringConfig
+from monitoring.lift.totals_queries import (
+    COUNT_ARM_NOTES,
+    FIND_COPIES,
+    LIST_ITEMS,
+    MARK_BOTS,
+    MICROSECONDS_A_DAY,
+    MOMENTS,
+    SHOWN_ITEMS,
+    SLICES,
+    SUM_ACTS,
+    SUM_ITEM_KINDS,
+    SUM_REQUESTS,
+    SUM_USER_DAYS,
+    SUM_USERS,
+)
+from monitoring.lift.user_metrics import (
+    DERIVE_EVENTS,
+    READ_EVENTS,
+    READ_HISTORY,
+    build_history_sums,
+    build_metric_sums,
+)
 
 COUNTED: Final = ("impressions", "clicks", "orders", "gmv", "converted", "users")
 """What is summed per user; metrics are ratios of two of these."""
 _EPOCH: Final = date(1970, 1, 1)
-_MICROSECONDS_A_DAY: Final = 86_400_000_000
 # Sums beyond this spill to disk; with Polars and the libraries the process stays below 2 GiB.
 _MEMORY_LIMIT: Final = "900MB"
 _NUM_THREADS: Final = 2
@@ -42,6 +64,8 @@ class UserTotals(NamedTuple):
     """The same of outcomes."""
     orders_without_revenue: dict[str, float]
     """Arm -> share of its orders whose revenue is zero or missing."""
+    orders_without_price: dict[str, int]
+    """Arm -> orders that came without a price, and count at the catalogue's."""
     share_without_model: dict[str, float]
     """Arm -> share of what was shown that its ranker did not score; it counts for the arm all the same."""
     first_exposure: datetime
@@ -62,13 +86,41 @@ class LiftTables:
             UserError: a revenue is no amount, copies of a row contradict each other, or nothing was shown.
         """
         _refuse_wrong_revenue(self._connection)
-        self._connection.execute(_SUM_ACTS)
+        self._connection.execute(SUM_ACTS)
         self._list_items()
-        self._connection.execute(_SUM_REQUESTS)
-        self._connection.execute(_SUM_USER_DAYS)
-        self._connection.execute(_MARK_BOTS.format(is_bot_day=mark_bot_days(bots)))
-        users = self._fetch_frame(_SUM_USERS).with_columns(users=pl.lit(1.0))
+        self._connection.execute(SUM_REQUESTS)
+        self._connection.execute(SUM_USER_DAYS)
+        self._connection.execute(MARK_BOTS.format(is_bot_day=mark_bot_days(bots)))
+        users = self._fetch_frame(SUM_USERS).with_columns(users=pl.lit(1.0))
         return self._add_notes(users.with_columns(pl.col(COUNTED).cast(pl.Float64)))
+
+    def sum_metrics(self, metrics: Sequence[MetricConfig]) -> pl.DataFrame | None:
+        """Sums of metrics of the user's own by `user`, after `sum_users`; None without any.
+
+        Who did nothing of the kind has no row.
+        """
+        if not metrics:
+            return None
+        self._connection.execute(READ_EVENTS if self._has_table("events") else DERIVE_EVENTS)
+        return self._fetch_sums(build_metric_sums(metrics))
+
+    def sum_history(self, config: MonitoringConfig) -> pl.DataFrame | None:
+        """What users did in the days before the experiment, as user totals; None where no history is given.
+
+        Who did nothing has no row.
+        """
+        if not self._has_table("history"):
+            return None
+        (first_micros,) = self._fetch_row("SELECT min(micros) FROM requests")
+        since = first_micros - int(config.history_days * MICROSECONDS_A_DAY)
+        self._connection.execute(READ_HISTORY, {"since": since, "until": first_micros})
+        return self._fetch_sums(build_history_sums(config.metrics)).with_columns(users=pl.lit(1.0))
+
+    def _fetch_sums(self, query: str) -> pl.DataFrame:
+        return self._fetch_frame(query).with_columns(pl.all().exclude("user").cast(pl.Float64))
+
+    def _has_table(self, name: str) -> bool:
+        return bool(self._fetch_row(f"SELECT count(*) FROM duckdb_views() WHERE view_name = '{name}'")[0])  # noqa: S608
 
     def find_user_ids(self, hashes: list[int]) -> dict[int, str]:
         """Names of a few users."""
@@ -83,7 +135,7 @@ class LiftTables:
         Bots and users of several arms are left out.
 
         Args:
-            kind: `day`, `scene`, `category`, `degraded` or `new_user`.
+            kind: `day`, `scene`, `category`, `degraded`, `new_user`, or `item` after `split_cold_items`.
             caps: impressions, clicks, orders, gmv -> the most that one user counts for.
 
         Returns:
@@ -93,17 +145,18 @@ class LiftTables:
         limits = {name: min(cap, _NO_LIMIT) for name, cap in caps.items()}
         capped = {name: f"least(sum({name}), {limits[name]!r})" for name in ("clicks", "orders", "gmv")}
         weight = f"least(sum(impressions), {limits['impressions']!r})"
-        table, part = ("user_days", "day") if kind == "day" else ("requests", _SLICES[kind])
+        tables = {"day": ("user_days", "day"), "item": ("item_sums", "item_kind")}
+        table, part = tables[kind] if kind in tables else ("requests", SLICES[kind])
         # Only numbers and constants of this module enter the text.
         query = f"""
             WITH parts AS (
                 SELECT sums.u, sums.a, {part} AS part, {weight} AS weight,
-                    sum(clicks) * {weight} / sum(impressions) AS weighted_clicks,
+                    coalesce(sum(clicks) * {weight} / nullif(sum(impressions), 0), 0) AS weighted_clicks,
                     {capped["clicks"]} AS clicks, {capped["orders"]} AS orders, {capped["gmv"]} AS gmv,
                     (sum(orders) > 0)::INTEGER AS converted
                 FROM {table} AS sums SEMI JOIN comparable_users AS kept ON sums.u = kept.u
                 WHERE {part} IS NOT NULL GROUP BY sums.u, sums.a, {part})
-            SELECT arms.arm, part, count(*) AS num_users, {_MOMENTS}
+            SELECT arms.arm, part, count(*) AS num_users, {MOMENTS}
             FROM parts JOIN arms ON parts.a = arms.a GROUP BY arms.arm, part ORDER BY part, arms.arm"""  # noqa: S608
         moments_table = self._fetch_frame(query)
         if kind == "day":
@@ -116,6 +169,17 @@ class LiftTables:
             .top_k(_MAX_SLICES_A_KIND, by="num_users")
         )
         return moments_table.join(largest.select("part"), on="part", how="semi").sort("part", "arm")
+
+    def split_cold_items(self, config: MonitoringConfig) -> bool:
+        """Splits the users' sums by whether an item was cold, after `sum_history`. False without a history.
+
+        A user who saw no cold item has done nothing with any: they count, or the slice would only hold users
+        whom a ranker chose to show some.
+        """
+        if not self._has_table("history"):
+            return False
+        self._connection.execute(SUM_ITEM_KINDS.format(cold_impressions=config.cold_impressions))
+        return True
 
     def _list_items(self) -> None:
         """Makes `items`, one row per shown item; copies are looked for first, since few logs hold any."""
@@ -132,9 +196,9 @@ class LiftTables:
             "SELECT count(*) - count(DISTINCT hash(request_id, item_id)) FROM exposures"
         )
         self._copies = (copies, acts_copies)
-        shown_items = _SHOWN_ITEMS
+        shown_items = SHOWN_ITEMS
         if copies:
-            self._connection.execute(_FIND_COPIES)
+            self._connection.execute(FIND_COPIES)
             (num_owners,) = self._fetch_row(
                 "SELECT count(*) FILTER (u <> other_u OR a <> other_a) FROM first_copies"
             )
@@ -144,7 +208,7 @@ class LiftTables:
                     "users or arms; a request belongs to one user and one arm: export the exposures anew"
                 )
             shown_items = "first_copies"
-        self._connection.execute(_LIST_ITEMS.format(shown_items=shown_items))
+        self._connection.execute(LIST_ITEMS.format(shown_items=shown_items))
 
     def _fetch_row(self, query: str) -> tuple[int, ...]:
         row: tuple[int, ...] = self._connection.execute(query).fetchall()[0]
@@ -152,13 +216,14 @@ class LiftTables:
 
     def _add_notes(self, users: pl.DataFrame) -> UserTotals:
         first_micros, last_micros = self._fetch_row("SELECT min(micros), max(last_micros) FROM requests")
-        arm_notes = self._connection.execute(_COUNT_ARM_NOTES).fetchall()
+        arm_notes = self._connection.execute(COUNT_ARM_NOTES).fetchall()
         return UserTotals(
             users=users,
             duplicate_exposures=self._copies[0],
             duplicate_outcomes=self._copies[1],
-            orders_without_revenue={arm: without_revenue for arm, without_revenue, _ in arm_notes},
-            share_without_model={arm: without_model for arm, _, without_model in arm_notes},
+            orders_without_revenue={arm: without_revenue for arm, without_revenue, _, _ in arm_notes},
+            orders_without_price={arm: without_price for arm, _, without_price, _ in arm_notes},
+            share_without_model={arm: without_model for arm, _, _, without_model in arm_notes},
             first_exposure=_to_time(first_micros),
             last_exposure=_to_time(last_micros),
         )
@@ -168,13 +233,28 @@ class LiftTables:
 
 
 @contextmanager
-def open_lift_tables(exposures: Path, outcomes: Path) -> Iterator[LiftTables]:
+def open_lift_tables(
+    exposures: Path, outcomes: Path, *, events: Path | None = None, history: Path | None = None
+) -> Iterator[LiftTables]:
     """Opens the tables EXPOSURES and OUTCOMES (Parquet) for sums.
+
+    Args:
+        exposures: what was shown.
+        outcomes: what users did with it.
+        events: all that users did meanwhile (EVENTS), for metrics of the user's own; without it these count
+            clicks and orders of what was shown.
+        history: what anybody did before (EVENTS).
 
     Raises:
         UserError: a table is missing, malformed or empty.
     """
-    for path, table in ((exposures, EXPOSURES), (outcomes, OUTCOMES)):
+    optional_tables = {name: path for name, path in (("events", events), ("history", history)) if path}
+    checked = [
+        (exposures, EXPOSURES),
+        (outcomes, OUTCOMES),
+        *((path, EVENTS) for path in optional_tables.values()),
+    ]
+    for path, table in checked:
         _check_columns(path, table)
     with TemporaryDirectory(prefix="reaseq-lift-") as spill_folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -184,7 +264,7 @@ def open_lift_tables(exposures: Path, outcomes: Path) -> Iterator[LiftTables]:
             "preserve_insertion_order": False,
         }
         with duckdb.connect(str(Path(spill_folder) / "sums.duckdb"), config=settings) as connection:
-            for name, path in (("exposures", exposures), ("outcomes", outcomes)):
+            for name, path in {"exposures": exposures, "outcomes": outcomes, **optional_tables}.items():
                 connection.read_parquet(str(path)).create_view(name)
             arms = connection.execute("SELECT DISTINCT arm FROM exposures WHERE arm IS NOT NULL").fetchall()
             if not arms:
@@ -219,92 +299,3 @@ def _refuse_wrong_revenue(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _to_time(microseconds: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
-
-
-_SHOWN_ITEMS: Final = """(
-    SELECT hash(request_id) AS r, hash(item_id) AS i, hash(user_id) AS u, arms.a AS a,
-        epoch_us(timestamp) AS micros, model_version <> routed_version AS by_other,
-        len(degraded) > 0 AS degraded, list_contains(degraded, 'no_history') AS no_history, scene,
-        trim(split_part(page_category, '>', 1)) AS category
-    FROM exposures JOIN arms USING (arm)
-)"""
-_FIND_COPIES: Final = f"""
-CREATE TABLE first_copies AS
-SELECT r, i, min(u) AS u, max(u) AS other_u, min(a) AS a, max(a) AS other_a, min(micros) AS micros,
-    bool_or(by_other) AS by_other, bool_or(degraded) AS degraded, bool_or(no_history) AS no_history,
-    any_value(scene) AS scene, any_value(category) AS category
-FROM {_SHOWN_ITEMS} GROUP BY r, i
-"""  # noqa: S608
-# Most of what is shown is left alone: only what was acted on is joined.
-_SUM_ACTS: Final = """
-CREATE TABLE acts AS
-SELECT hash(request_id) AS r, hash(item_id) AS i, count(*) AS copies, bool_or(click) AS click,
-    bool_or("order") AS ordered, max(revenue) AS revenue, min(revenue) AS least_revenue
-FROM outcomes WHERE click OR "order" OR revenue <> 0 GROUP BY ALL
-"""
-_LIST_ITEMS: Final = """
-CREATE VIEW items AS
-SELECT shown.*, coalesce(click, false) AS click, coalesce(ordered, false) AS ordered, revenue
-FROM {shown_items} AS shown LEFT JOIN acts ON shown.r = acts.r AND shown.i = acts.i
-"""
-_SUM_REQUESTS: Final = f"""
-CREATE TABLE requests AS
-SELECT u, a, r, min(micros) AS micros, max(micros) AS last_micros,
-    min(micros) // {_MICROSECONDS_A_DAY} AS day, count(*) AS impressions,
-    count(*) FILTER (click) AS clicks, count(*) FILTER (ordered) AS orders,
-    coalesce(sum(revenue), 0) AS gmv,
-    count(*) FILTER (ordered AND coalesce(revenue, 0) = 0) AS orders_without_revenue,
-    count(*) FILTER (by_other) AS impressions_without_model,
-    bool_or(degraded AND NOT no_history) AS degraded, bool_or(no_history) AS no_history,
-    any_value(scene) AS scene, any_value(category) AS category
-FROM items GROUP BY u, a, r
-"""  # noqa: S608
-# A user counts as having ordered once, however often.
-_TOTALS: Final = {
-    "impressions": "sum(impressions)",
-    "clicks": "sum(clicks)",
-    "orders": "sum(orders)",
-    "gmv": "sum(gmv)",
-    "converted": "(sum(orders) > 0)::INTEGER",
-}
-_MOMENTS: Final = (
-    ", ".join(
-        f"avg({name}) AS mean_{name}, var_samp({name}) AS var_{name}"
-        for name in ("clicks", "orders", "gmv", "converted", "weight", "weighted_clicks")
-    )
-    + ", covar_samp(weighted_clicks, weight) AS cov"
-)
-_SUM_USER_DAYS: Final = """
-CREATE TABLE user_days AS
-SELECT u, a, day, count(*) AS requests, sum(impressions) AS impressions, sum(clicks) AS clicks,
-    sum(orders) AS orders, sum(gmv) AS gmv
-FROM requests GROUP BY u, a, day
-"""
-_MARK_BOTS: Final = """
-CREATE TABLE bots AS SELECT DISTINCT u FROM (
-    SELECT u, day, sum(requests) AS num_requests, sum(impressions) AS num_impressions,
-        sum(clicks) AS num_clicks, sum(clicks) AS num_clicked_items
-    FROM user_days GROUP BY u, day)
-WHERE {is_bot_day};
-CREATE TABLE comparable_users AS
-SELECT u FROM user_days WHERE u NOT IN (SELECT u FROM bots) GROUP BY u HAVING count(DISTINCT a) = 1
-"""
-_SUM_USERS: Final = f"""
-SELECT totals.u AS user, arm, {", ".join(_TOTALS)}, bots.u IS NOT NULL AS is_bot
-FROM (SELECT u, a, {", ".join(f"{total} AS {name}" for name, total in _TOTALS.items())}
-      FROM user_days GROUP BY u, a) AS totals
-JOIN arms USING (a) LEFT JOIN bots USING (u)
-ORDER BY arm, user
-"""  # noqa: S608
-_COUNT_ARM_NOTES: Final = """
-SELECT arm, coalesce(sum(orders_without_revenue) / nullif(sum(orders), 0), 0),
-    sum(impressions_without_model) / sum(impressions)
-FROM requests JOIN arms USING (a) GROUP BY arm ORDER BY arm
-"""
-_SLICES: Final = {
-    "scene": "scene",
-    "category": "category",
-    "degraded": "CASE WHEN degraded THEN 'degraded' ELSE 'whole' END",
-    "new_user": "CASE WHEN no_history THEN 'new user' ELSE 'known user' END",
-}
-SLICE_KINDS: Final = tuple(_SLICES)

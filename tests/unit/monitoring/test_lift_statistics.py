@@ -7,6 +7,7 @@ from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import RatioOfMeans
 
 from monitoring.lift.lift_statistics import (
+    MISMATCH_ALPHA,
     UNKNOWN,
     RatioEstimate,
     adjust_p_values,
@@ -19,6 +20,7 @@ from monitoring.lift.lift_statistics import (
     estimate_silent_lift,
     estimate_value_interval,
     find_detectable_lift,
+    plan_sample_ratio_users,
 )
 
 
@@ -245,3 +247,16 @@ def test_many_tests_are_corrected_by_holm() -> None:
     assert adjust_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert adjust_p_values([0.9, 0.8]) == [1.0, 1.0]
     assert adjust_p_values([]) == []
+
+
+def test_a_lost_percent_of_an_arm_is_found_with_the_power_that_was_planned() -> None:
+    rng = np.random.default_rng(4)
+    shares = {"control": 0.8, "treatment": 0.2}
+    num_users = plan_sample_ratio_users(shares, arm="treatment", lost=0.01)
+    kept = np.array([0.8, 0.2 * 0.99])
+    draws = rng.multinomial(num_users, kept / kept.sum(), size=2000).tolist()
+    found = [
+        compute_sample_ratio_p_value(dict(zip(shares, draw, strict=True)), shares) < MISMATCH_ALPHA
+        for draw in draws
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)

@@ -1,0 +1,85 @@
+"""SQL of metrics of the user's own, and of what users did before the experiment.
+
+Names come from the configuration, which allows letters, digits and underscores only; amounts are numbers.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from monitoring.config import MetricConfig
+from monitoring.lift.outlier_users import name_denominator, name_numerator
+
+# What happened to shown items, as events, where no table of events is at hand.
+DERIVE_EVENTS: Final = """
+CREATE VIEW acts_of_users AS
+SELECT u, 'click' AS event_type, micros, NULL::DOUBLE AS price, 1 AS kept, 0 AS returned
+FROM items WHERE click
+UNION ALL
+SELECT u, 'order', micros, revenue, 1, 0 FROM items WHERE ordered
+"""
+READ_EVENTS: Final = """
+CREATE VIEW acts_of_users AS
+SELECT hash(user_id) AS u, event_type, epoch_us(timestamp) AS micros, price,
+    coalesce(quantity, 1) - coalesce(returned, 0) AS kept, coalesce(returned, 0) AS returned
+FROM events
+"""
+READ_HISTORY: Final = """
+CREATE TABLE past_acts AS
+SELECT hash(user_id) AS u, event_type, price, hash(item_id) AS i,
+    coalesce(quantity, 1) - coalesce(returned, 0) AS kept, coalesce(returned, 0) AS returned
+FROM history WHERE epoch_us(timestamp) >= $since AND epoch_us(timestamp) < $until
+"""
+
+
+def build_metric_sums(metrics: Sequence[MetricConfig]) -> str:
+    """A row per user `u` who did anything since their first page, a column per part of a metric."""
+    columns = _list_columns(metrics)
+    return f"""
+        SELECT acts.u AS user, {", ".join(columns)}
+        FROM acts_of_users AS acts JOIN (SELECT u, min(micros) AS first FROM requests GROUP BY u) AS shown
+        ON acts.u = shown.u AND acts.micros >= shown.first GROUP BY acts.u"""  # noqa: S608
+
+
+def build_history_sums(metrics: Sequence[MetricConfig]) -> str:
+    """A row per user `u` of the experiment who did anything before it, with the columns of user totals."""
+    columns = [
+        "count(*) FILTER (event_type = 'impression') AS impressions",
+        "count(*) FILTER (event_type = 'click') AS clicks",
+        "count(*) FILTER (event_type = 'order' AND kept > 0) AS orders",
+        "coalesce(sum(price * kept) FILTER (event_type = 'order' AND kept > 0), 0) AS gmv",
+        "(count(*) FILTER (event_type = 'order' AND kept > 0) > 0)::INTEGER AS converted",
+        *_list_columns(metrics),
+    ]
+    return f"""
+        SELECT u AS user, {", ".join(columns)} FROM past_acts
+        WHERE u IN (SELECT u FROM user_days) GROUP BY u"""  # noqa: S608
+
+
+def _list_columns(metrics: Sequence[MetricConfig]) -> list[str]:
+    columns: list[str] = []
+    for metric in metrics:
+        columns.append(f'{_sum_event(metric)} AS "{name_numerator(metric)}"')
+        if metric.per not in ("users", "exposures"):
+            columns.append(f'count(*) FILTER ({_is_event(metric.per)}) AS "{name_denominator(metric)}"')
+    return columns
+
+
+def _sum_event(metric: MetricConfig) -> str:
+    conditions = [_is_event(metric.event)]
+    if metric.min_price is not None:
+        conditions.append(f"price >= {metric.min_price!r}")
+    if metric.max_price is not None:
+        conditions.append(f"price < {metric.max_price!r}")
+    condition = " AND ".join(conditions)
+    if metric.measure == "count":
+        return f"count(*) FILTER ({condition})"
+    units = "returned" if metric.event == "return" else "kept"
+    return f"coalesce(sum(price * {units}) FILTER ({condition}), 0)"
+
+
+def _is_event(event: str) -> str:
+    if event == "order":
+        return "event_type = 'order' AND kept > 0"
+    if event == "return":
+        return "event_type = 'order' AND returned > 0"
+    return f"event_type = '{event}'"
