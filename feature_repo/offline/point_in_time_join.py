@@ -14,12 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import duckdb
 import polars as pl
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from feast import FeatureStore
 
 from contracts.artifacts import check_table_columns, create_artifact, read_lineage
+from contracts.duckdb_connection import open_duckdb
 from contracts.table_schema import UTC_TIME
 from contracts.tables import RANKING_LISTS, TRAINING_SET
 from feature_repo.config import FeatureStoreConfig
@@ -133,14 +133,8 @@ def _join_by_duckdb(
         "behaviors": str(features / "user_behaviors.parquet"),
         "inferred": str(features / "inferred_behaviors.parquet"),
     }
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": _DUCKDB_MEMORY,
-        "temp_directory": str(scratch),
-        "threads": min(len(os.sched_getaffinity(0)), _MAX_DUCKDB_THREADS),
-    }
-    with duckdb.connect(config=settings) as connection:
-        # Without it, times come back in the machine's own zone.
-        connection.execute("SET TimeZone = 'UTC'")
+    num_threads = min(len(os.sched_getaffinity(0)), _MAX_DUCKDB_THREADS)
+    with open_duckdb(memory_limit=_DUCKDB_MEMORY, scratch=scratch, threads=num_threads) as connection:
         for batch in connection.sql(_AS_OF_JOIN, params=parquet_paths).to_arrow_reader(config.batch_rows):
             yield pl.DataFrame(batch)
 

@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 
 from contracts.bots import BotRuleConfig, mark_bot_days
+from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.table_schema import Table
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
@@ -257,13 +258,14 @@ def open_lift_tables(
     for path, table in checked:
         _check_columns(path, table)
     with TemporaryDirectory(prefix="reaseq-lift-") as spill_folder:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": _MEMORY_LIMIT,
-            "threads": _NUM_THREADS,
-            "temp_directory": spill_folder,
-            "preserve_insertion_order": False,
-        }
-        with duckdb.connect(str(Path(spill_folder) / "sums.duckdb"), config=settings) as connection:
+        connection = open_duckdb(
+            database=Path(spill_folder) / "sums.duckdb",
+            memory_limit=_MEMORY_LIMIT,
+            scratch=Path(spill_folder),
+            threads=_NUM_THREADS,
+            preserve_order=False,
+        )
+        with connection:
             for name, path in {"exposures": exposures, "outcomes": outcomes, **optional_tables}.items():
                 connection.read_parquet(str(path)).create_view(name)
             arms = connection.execute("SELECT DISTINCT arm FROM exposures WHERE arm IS NOT NULL").fetchall()

@@ -10,10 +10,11 @@ import duckdb
 import polars as pl
 
 from contracts.bots import MIN_BEHAVIORS, MIN_USERS, BotRuleConfig
+from contracts.duckdb_connection import open_duckdb
 from contracts.order_returns import RETURN_TYPES
 
-_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {"memory_limit": "512MB"}
-"""What sorting and counting may take. Beyond that DuckDB writes to `temp_directory`."""
+_MEMORY: Final = "512MB"
+"""What sorting and counting may take. Beyond that DuckDB writes to disk."""
 
 
 class LogStatistics(NamedTuple):
@@ -54,10 +55,7 @@ def open_log(files: str, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         files: a path, or a pattern of paths.
         scratch: folder for what does not fit into memory.
     """
-    settings = {**_SETTINGS, "temp_directory": str(scratch / "duckdb")}
-    with duckdb.connect(config=settings) as connection:
-        # Without it, times come back in the machine's own zone.
-        connection.execute("SET TimeZone = 'UTC'")
+    with open_duckdb(memory_limit=_MEMORY, scratch=scratch / "duckdb") as connection:
         connection.read_parquet(files).create_view("log")
         yield connection
 

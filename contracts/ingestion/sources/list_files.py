@@ -10,6 +10,7 @@ import duckdb
 import fsspec
 
 from contracts.digests import digest_file, digest_value
+from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig, SourceConfig, SourceFormat
 
@@ -124,7 +125,7 @@ def open_query(uri: str) -> duckdb.DuckDBPyRelation:
         UserError: DuckDB cannot run it.
     """
     statements = duckdb.extract_statements(uri.removeprefix(QUERY_SCHEME))
-    connection = duckdb.connect()
+    connection = open_duckdb()
     try:
         for statement in statements[:-1]:
             connection.execute(statement)

@@ -10,6 +10,7 @@ import duckdb
 import fsspec
 import polars as pl
 
+from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
 from contracts.ingestion.sources.list_files import (
@@ -113,7 +114,7 @@ class OpenedSource:
         return self._read_parquet(path)
 
     def _read_parquet(self, path: str) -> Iterator[SourceBatch]:
-        connection = duckdb.connect()
+        connection = open_duckdb()
         if "://" in path:
             connection.register_filesystem(fsspec.core.url_to_fs(path)[0])
         rows = connection.sql(f"SELECT * FROM read_parquet({quote_sql(path)}, hive_partitioning=false)")
@@ -126,7 +127,7 @@ class OpenedSource:
 
     def _read_json(self, path: str) -> Iterator[SourceBatch]:
         file, _ = self._prepare(path)
-        connection = duckdb.connect()
+        connection = open_duckdb()
         options = "format='auto', maximum_object_size=67108864"
         # Names first, then every value as the text that stands there: numbers keep their digits.
         described = connection.sql(
@@ -141,7 +142,7 @@ class OpenedSource:
 
     def _read_delimited(self, path: str) -> Iterator[SourceBatch]:
         file, dialect = self._prepare(path)
-        connection = duckdb.connect()
+        connection = open_duckdb()
         yield from self._read_relation(
             connection.sql(f"SELECT * FROM {format_read_csv(file, dialect)}"), path
         )

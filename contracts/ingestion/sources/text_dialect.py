@@ -15,6 +15,7 @@ import fsspec
 import polars as pl
 import pyarrow  # type: ignore[import-untyped]
 
+from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
 
@@ -163,7 +164,7 @@ def _encloses_cells(file: Path, separator: str) -> bool:
     num_marks, num_uneven = _count_uneven_lines(file, separator)
     if num_marks == 0:
         return False
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         query = format_read_csv(file, Dialect(separator, has_quotes=True))
         try:
             # All is fetched, since DuckDB lists broken lines only when a query has ended.
