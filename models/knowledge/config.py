@@ -52,8 +52,8 @@ class OpenAITeacherConfig(LanguageModelConfig):
     timeout_s: float = Field(default=120, gt=0)
     """Limit of one attempt of one request."""
     max_retries: int = Field(default=4, ge=0, le=20)
-    """Further attempts after a timeout, a lost connection, HTTP 408, 409, 425, 429 or 5xx (inside of HTTP 200,
-    too), with backoff and jitter; a `Retry-After` of the server is kept to."""
+    """Further attempts after a timeout, a lost connection, HTTP 408, 409, 425, 429 or 5xx (also inside of
+    HTTP 200), with backoff and jitter; a `Retry-After` of the server is kept to."""
     deadline_s: float = Field(default=600, gt=0)
     """Limit of one request, all its attempts and waits together. A server that is lost meanwhile is waited
     for so long; then the run stops, and another one goes on with what is missing."""
@@ -95,12 +95,13 @@ class TransformersTeacherConfig(LocalModelConfig):
 
 
 class ReplayTeacherConfig(Config):
-    """Answers recorded by another teacher."""
+    """Answers, or knowledge of items, recorded from another teacher."""
 
     kind: Literal["replay"]
     recordings: Path
-    """Folder of answers that an earlier run wrote (`requests` in its cache), or a file of JSON lines: see
-    `teachers/recordings.py`."""
+    """Folder of answers that an earlier run wrote (`requests` in its cache), or a file of JSON lines, gzip or
+    not: agents' answers (`teachers/replay/recordings.py`) or what is known of each item
+    (`teachers/replay/recorded_knowledge.py`)."""
     recorded_by: str | None = None
     """Whose answers, where a cache holds those of several teachers: the teacher's name, or as the error lists
     it."""

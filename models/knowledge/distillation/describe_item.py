@@ -4,6 +4,7 @@ import difflib
 import json
 import textwrap
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,12 +93,15 @@ def _describe_record(row: dict[str, Any]) -> Iterator[str]:
         yield from ("", "record")
         yield from _wrap_printable_text(row["summary"])
     for facet in FACETS:
-        for number, claim in enumerate(row[facet] or ()):
-            if number == 0:
-                yield from _wrap_printable_text(facet)
+        claims = row[facet] or ()
+        if claims:
+            yield from _wrap_printable_text(facet)
+        # Recorded knowledge gives many claims the same evidence: it is said once, below the last of them.
+        for claim, next_claim in zip_longest(claims, claims[1:]):
             yield from _wrap_printable_text(f"{claim['confidence']:.2f} {claim['text']}", indent=4)
-            evidence_text = f"'{claim['evidence']}'" if claim["source"] == "catalogue" else claim["evidence"]
-            yield from _wrap_printable_text(f"{claim['source']}: {evidence_text}", indent=9)
+            if next_claim is None or any(claim[key] != next_claim[key] for key in ("source", "evidence")):
+                evidence = f"'{claim['evidence']}'" if claim["source"] == "catalogue" else claim["evidence"]
+                yield from _wrap_printable_text(f"{claim['source']}: {evidence}", indent=9)
 
 
 def _describe_dropped_claims(trace: dict[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from contracts.artifacts import Artifact, create_artifact, read_lineage, write_json
 from contracts.errors import UserError
-from contracts.progress import report_progress
+from contracts.progress import report_progress, report_summary
 from contracts.shards import Shard
 from models.knowledge.agents.agent_team import ProductCase, distill_product
 from models.knowledge.agents.conversation import Conversation
@@ -43,7 +43,7 @@ from models.knowledge.distillation.item_batches import (
 from models.knowledge.distillation.product_text import Product, escape_control_chars, read_product
 from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.model_identity import TeacherIdentity
-from models.knowledge.teachers.teacher import Teacher
+from models.knowledge.teachers.teacher import CatalogueTeacher, Teacher
 
 LEDGER_FILE = "ledger.json"
 SHARD_KIND = "knowledge_shard"
@@ -78,6 +78,10 @@ def distill_knowledge(
     """
     catalogue = CatalogueReader(dataset)
     teacher = build_teacher(config.teacher)
+    if isinstance(teacher, CatalogueTeacher):
+        joined_lines = teacher.join_catalogue(catalogue.iterate_products())
+        if shard is None or shard.number == 0:
+            report_summary(joined_lines)
     recipe_digest = digest_recipe(teacher)
     artifact_kind = "knowledge" if shard is None else SHARD_KIND
     with (
@@ -98,6 +102,8 @@ def distill_knowledge(
         artifact.labels[PAYEE_LABEL] = TeacherIdentity.of_teacher(teacher).digest
         write_cost_ledger(artifact, distillation_run.ledger, cache)
         write_knowledge_metrics(artifact, batch_writer.tally, distillation_run.num_carried_over)
+        if isinstance(teacher, CatalogueTeacher):
+            artifact.metrics.update(teacher.counts)
         if shard is None:
             check_knowledge_coverage(batch_writer.tally, config)
         else:

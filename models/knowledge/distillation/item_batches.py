@@ -20,6 +20,7 @@ from models.knowledge.distillation.finished_records import (
     build_trace_lines,
     count_dropped_claims,
 )
+from models.knowledge.distillation.product_text import Product, read_product
 
 BATCH_ITEMS = 512
 """Items that are under way at once, and rows written at once. It bounds the memory, and no result depends on
@@ -50,6 +51,12 @@ class CatalogueReader:
         for first_row in range(0, self.num_items, BATCH_ITEMS):
             frame = self._table.slice(first_row, BATCH_ITEMS).select("item_id", *_TEXT_COLUMNS).collect()
             yield frame if shard is None else frame.filter(shard.is_owner_of(frame["item_id"]))
+
+    def iterate_products(self) -> Iterator[tuple[str, Product]]:
+        """All items by id, as the agents read them."""
+        for frame in self.read_item_batches():
+            for row in frame.iter_rows(named=True):
+                yield row["item_id"], read_product(row)
 
 
 @dataclass

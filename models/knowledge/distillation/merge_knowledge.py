@@ -28,6 +28,7 @@ from models.knowledge.distillation.distill_knowledge import (
 )
 from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE, RECIPE_LABEL, TRACE_FILE
 from models.knowledge.distillation.item_batches import QUARANTINE_FILE, BatchWriter, CatalogueReader
+from models.knowledge.teachers.teacher import RECORDED_COUNT
 
 _SHARED_LABELS = ("teacher", "prompt_version", RECIPE_LABEL, PAYEE_LABEL)
 
@@ -79,6 +80,10 @@ def merge_knowledge(
         write_cost_ledger(artifact, CostLedger.sum_shard_ledgers(ledger_dicts), cache)
         write_knowledge_metrics(
             artifact, batch_writer.tally, int(sum(shard.metrics[CARRIED_OVER] for shard in lineages))
+        )
+        # Each shard has joined the whole catalogue, so all have counted the same.
+        artifact.metrics.update(
+            {name: count for name, count in lineages[0].metrics.items() if name.startswith(RECORDED_COUNT)}
         )
         check_invalid_rate(batch_writer.tally, catalogue.num_items, config)
         check_knowledge_coverage(batch_writer.tally, config)

@@ -11,7 +11,7 @@ _CLASSES: Final = {
     "vllm": "vllm_teacher.VllmTeacher",
     "openai": "openai_teacher.OpenAICompatibleTeacher",
     "transformers": "transformers_teacher.TransformersTeacher",
-    "replay": "replay_teacher.ReplayTeacher",
+    "replay": "replay.replay_teacher.ReplayTeacher",
 }
 """Module and class by `kind`. They are imported only when used: each has heavy libraries of its own."""
 
@@ -22,6 +22,6 @@ def build_teacher(config: TeacherConfig) -> Teacher:
     Raises:
         UserError: the teacher's files, key or server are not there.
     """
-    module_name, class_name = _CLASSES[config.kind].split(".")
+    module_name, _, class_name = _CLASSES[config.kind].rpartition(".")
     teacher: Teacher = getattr(import_module(f"models.knowledge.teachers.{module_name}"), class_name)(config)
     return teacher

@@ -1,10 +1,12 @@
 """The one interface of all teachers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
+
+from models.knowledge.distillation.product_text import Product
 
 
 @dataclass(frozen=True)
@@ -74,4 +76,22 @@ class LiveTeacher(Teacher, Protocol):
         The feed is live: a response that was yielded may put more into it, so it may end now and go on later.
         The teacher tries it whenever it has room, and ends when the feed gives nothing and nothing is in
         flight.
+        """
+
+
+RECORDED_COUNT: Final = "recorded_"
+
+
+@runtime_checkable
+class CatalogueTeacher(Teacher, Protocol):
+    """A teacher that must see the whole catalogue first, since it knows items by their ids."""
+
+    counts: Mapping[str, int]
+    """What became of what it holds, each name beginning with `RECORDED_COUNT`: metrics of the artifact."""
+
+    def join_catalogue(self, items: Iterable[tuple[str, Product]]) -> Sequence[str]:
+        """Reads ids and products; its name is final only then. Returns lines to tell who runs it.
+
+        Raises:
+            UserError: it knows none of them.
         """

@@ -1,13 +1,14 @@
-"""Recorded answers as JSON lines, for knowledge that somebody already bought elsewhere.
+"""Recorded answers of the agents as JSON lines, for knowledge that somebody already bought elsewhere.
 
-One line per answer:
+One line per answer; the file may be compressed by gzip:
 
     {"agent": "demand_analyst", "title": "Red Mug", "answer": {"reasoning": "...", "recognized": true, ...}}
 
 `agent` and `answer` (an object, or the text as it came) are needed. `title`, `brand` and `category` say which
 products the answer is for: all that agree with every field that the line names. So a planner's line names at
 most a category, and a line without any field answers for all. The line that names most fields wins, then the
-first one. Products are known by their text, not by their id: join your answers with the catalogue first.
+first one. Products are known by their text, not by their id. Where you have ids, and claims without evidence,
+write the compact form of `recorded_knowledge.py`.
 """
 
 import json
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints, Valida
 from contracts.errors import UserError
 from models.knowledge.agents.agent_roles import AGENT_NAMES
 from models.knowledge.distillation.product_text import read_product
+from models.knowledge.teachers.replay.recorded_knowledge import read_file_lines
 from models.knowledge.teachers.teacher import TeacherRequest
 
 _FIELDS = ("title", "brand", "category")
@@ -55,8 +57,6 @@ class RecordedAnswers:
         Raises:
             UserError: the file is not there, or a line is no recording.
         """
-        if not path.is_file():
-            raise UserError(f"teacher.recordings: {path} not found")
         # "" is a private database that SQLite keeps in memory and spills to a temporary file.
         self._connection = sqlite3.connect("", check_same_thread=False)
         self._connection.execute(_TABLE)
@@ -74,30 +74,27 @@ class RecordedAnswers:
 
 
 def _read_recordings(path: Path) -> Iterator[tuple[Any, ...]]:
-    with path.open(encoding="utf-8") as lines:
-        for line_number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            line_place = f"teacher.recordings: {path}, line {line_number}"
-            try:
-                recording = Recording.model_validate_json(line)
-            except ValidationError as error:
-                first_error = error.errors()[0]
-                field_name = ".".join(map(str, first_error["loc"])) or "line"
-                raise UserError(f"{line_place}: {field_name}: {first_error['msg']}") from error
-            if recording.agent not in AGENT_NAMES:
-                raise UserError(
-                    f"{line_place}: agent '{recording.agent}' unknown; known: {', '.join(AGENT_NAMES)}"
-                )
-            answer = recording.answer
-            answer_text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-            # Cleaned and cut as the catalogue's products are, so that they can be compared.
-            product_fields = {name: getattr(recording, name) for name in _FIELDS}
-            cleaned_product = read_product({**product_fields, "description": None})
-            yield (
-                recording.agent,
-                cleaned_product.title,
-                cleaned_product.brand,
-                cleaned_product.category,
-                answer_text,
+    for line_number, line in read_file_lines(path):
+        line_place = f"teacher.recordings: {path}, line {line_number}"
+        try:
+            recording = Recording.model_validate_json(line)
+        except ValidationError as error:
+            first_error = error.errors()[0]
+            field_name = ".".join(map(str, first_error["loc"])) or "line"
+            raise UserError(f"{line_place}: {field_name}: {first_error['msg']}") from error
+        if recording.agent not in AGENT_NAMES:
+            raise UserError(
+                f"{line_place}: agent '{recording.agent}' unknown; known: {', '.join(AGENT_NAMES)}"
             )
+        answer = recording.answer
+        answer_text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+        # Cleaned and cut as the catalogue's products are, so that they can be compared.
+        product_fields = {name: getattr(recording, name) for name in _FIELDS}
+        cleaned_product = read_product({**product_fields, "description": None})
+        yield (
+            recording.agent,
+            cleaned_product.title,
+            cleaned_product.brand,
+            cleaned_product.category,
+            answer_text,
+        )

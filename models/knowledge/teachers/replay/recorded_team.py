@@ -1,0 +1,162 @@
+"""The agents' answers, as recorded knowledge of an item gives them.
+
+It names no evidence. What stands in the catalogue word for word is quoted; the rest says that it was
+recorded. The critic's part is done by rules: what contradicts itself falls, and figures that the catalogue
+does not have are doubted.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final
+
+from pydantic import BaseModel
+
+from models.knowledge.agents.agent_roles import (
+    AnalystAssignment,
+    AttributeFindings,
+    CategoryBrief,
+    CategoryPlan,
+    CriticReview,
+    DemandFindings,
+    EditedRecord,
+    Objection,
+    RecordDraft,
+    ReviewedDraft,
+)
+from models.knowledge.agents.record_review import apply_objections
+from models.knowledge.distillation.product_text import Product, fold_words
+from models.knowledge.knowledge_schema import Claim, Claims, KnowledgeRecord
+from models.knowledge.teachers.replay.recorded_knowledge import UNKNOWN_KIND, ItemKnowledge, KnowledgeLines
+
+RECORDED_EVIDENCE: Final = "recorded, without a reason"
+_CONFIDENCE_QUOTED: Final = 0.9
+"""At least, of a claim that the catalogue makes itself."""
+_FIGURE: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:/\d+)?")
+"""12,000 or 0.71 or 1/16."""
+_MAX_OBJECTIONS: Final = 12
+"""As many as the schema allows a critic."""
+
+
+def answer_from_knowledge(agent_input: BaseModel, answer_type: type[BaseModel], lines: KnowledgeLines) -> str:
+    """The agent's answer as JSON; empty where nothing was recorded of the product."""
+    if isinstance(agent_input, CategoryBrief):
+        return _plan_category(lines.list_category_kinds(agent_input.category)).model_dump_json()
+    if isinstance(agent_input, ReviewedDraft):
+        return _edit_record(agent_input).model_dump_json()
+    if isinstance(agent_input, RecordDraft):
+        return _review_draft(agent_input).model_dump_json()
+    assert isinstance(agent_input, AnalystAssignment), f"no agent reads {type(agent_input).__name__}"
+    knowledge = lines.find_product_knowledge(agent_input.product)
+    if knowledge is None:
+        return ""
+    if answer_type is DemandFindings:
+        return _find_demands(knowledge, agent_input.product).model_dump_json()
+    return _find_attributes(knowledge, agent_input.product).model_dump_json()
+
+
+def _plan_category(kinds: Sequence[str]) -> CategoryPlan:
+    told_kinds = f"In this category it names: {', '.join(kinds)}." if kinds else "It names no kind here."
+    return CategoryPlan(
+        reasoning=f"The recorded knowledge holds no plan. {told_kinds}",
+        product_kind=kinds[0] if kinds else UNKNOWN_KIND,
+        focus=(),
+        pitfalls=(),
+    )
+
+
+def _find_demands(knowledge: ItemKnowledge, product: Product) -> DemandFindings:
+    return DemandFindings(
+        reasoning=_tell_kind(knowledge),
+        recognized=knowledge.is_known,
+        summary=knowledge.kind or "" if knowledge.is_known else "",
+        demands=_ground_claims(knowledge.demands, knowledge, product),
+        audiences=_ground_claims(knowledge.audiences, knowledge, product),
+        scenarios=_ground_claims(knowledge.scenarios, knowledge, product),
+    )
+
+
+def _find_attributes(knowledge: ItemKnowledge, product: Product) -> AttributeFindings:
+    return AttributeFindings(
+        reasoning=_tell_kind(knowledge),
+        recognized=knowledge.is_known,
+        attributes=_ground_claims(knowledge.features, knowledge, product),
+        complements=_ground_claims(knowledge.complements, knowledge, product),
+        substitutes=_ground_claims(knowledge.substitutes, knowledge, product),
+        lifecycle=_ground_claims(knowledge.lifecycle, knowledge, product),
+    )
+
+
+def _tell_kind(knowledge: ItemKnowledge) -> str:
+    if not knowledge.is_known:
+        return "The recorded answer says that the item is not known."
+    return f"The recorded answer takes it for this kind of product: {knowledge.kind}."
+
+
+def _ground_claims(texts: Sequence[str], knowledge: ItemKnowledge, product: Product) -> Claims:
+    if not knowledge.is_known:
+        return ()
+    folded_text = fold_words(product.text)
+    return tuple(_ground_claim(text, knowledge.confidence, folded_text) for text in texts)
+
+
+def _ground_claim(text: str, confidence: float, folded_text: str) -> Claim:
+    folded_claim = fold_words(text)
+    if folded_claim.strip() and folded_claim in folded_text:
+        confidence = max(confidence, _CONFIDENCE_QUOTED)
+        return Claim(text=text, evidence=text, source="catalogue", confidence=confidence)
+    return Claim(text=text, evidence=RECORDED_EVIDENCE, source="reasoning", confidence=confidence)
+
+
+def _review_draft(draft: RecordDraft) -> CriticReview:
+    record = draft.record
+    folded_kind, objections = fold_words(record.summary), list[Objection]()
+    complements = {fold_words(claim.text) for claim in record.complements}
+    known_values = {value for values in _read_figures(draft.product.text).values() for value in values}
+    for facet, number, claim in record.iterate_claims():
+        problem, remedy = "", "drop"
+        folded_claim = fold_words(claim.text)
+        if facet in ("complements", "substitutes") and folded_claim == folded_kind:
+            problem = "the product's own kind"
+        elif facet == "substitutes" and folded_claim in complements:
+            problem = "it is said to go with the product, so it does not stand in for it"
+        elif facet == "attributes" and (invented := _find_invented_figures(claim.text, known_values)):
+            problem = f"the catalogue does not say {', '.join(invented)}"
+            remedy = "weaken"
+        if problem:
+            objections.append(
+                Objection.model_validate(
+                    {"facet": facet, "number": number, "problem": problem, "remedy": remedy}
+                )
+            )
+    # What is wrong goes before what is doubtful, should there be too many.
+    objections.sort(key=lambda objection: objection.remedy)
+    reasoning = f"Rules alone were asked; {len(objections)} claims contradict the record or the catalogue."
+    return CriticReview(reasoning=reasoning, objections=tuple(objections[:_MAX_OBJECTIONS]))
+
+
+def _find_invented_figures(text: str, known_values: set[Fraction]) -> list[str]:
+    """Figures of a text that are not among the known ones, however they are written."""
+    return [
+        figure
+        for figure, values in _read_figures(text).items()
+        if values[0] not in known_values and not (values[1:] and known_values.issuperset(values[1:]))
+    ]
+
+
+def _read_figures(text: str) -> dict[str, list[Fraction]]:
+    """The value of each figure; of `a/b` also a and b, since it may mean both."""
+    plain_text = unicodedata.normalize("NFKC", text).replace("\N{FRACTION SLASH}", "/")
+    figures = {}
+    for figure in _FIGURE.findall(plain_text):
+        parts = [Fraction(part) for part in figure.replace(",", "").split("/")]
+        is_ratio = len(parts) > 1 and parts[1] != 0
+        figures[figure] = [parts[0] / parts[1], *parts] if is_ratio else parts[:1]
+    return figures
+
+
+def _edit_record(draft: ReviewedDraft) -> EditedRecord:
+    record: KnowledgeRecord = apply_objections(draft.record, draft.objections)
+    num_left, num_drafted = (len(list(one.iterate_claims())) for one in (record, draft.record))
+    return EditedRecord(reasoning=f"Kept {num_left} of {num_drafted} claims.", record=record)

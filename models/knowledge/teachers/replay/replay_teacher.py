@@ -1,0 +1,104 @@
+"""Replays what another teacher said."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from contracts.digests import digest_file, digest_folder, digest_value
+from models.knowledge.cache.answer_cache import AnswerCache, open_recorded_answers
+from models.knowledge.config import ReplayTeacherConfig
+from models.knowledge.distillation.product_text import Product
+from models.knowledge.teachers.model_identity import identify_source_code
+from models.knowledge.teachers.replay.recorded_knowledge import KnowledgeLines, read_file_lines
+from models.knowledge.teachers.replay.recorded_team import answer_from_knowledge
+from models.knowledge.teachers.replay.recordings import RecordedAnswers
+from models.knowledge.teachers.teacher import RECORDED_COUNT, TeacherRequest, TeacherResponse, TokenPrice
+
+_NOT_RECORDED = "no recorded answer to this input"
+
+
+class ReplayTeacher:
+    """Answers from the request cache of an earlier run, from recorded answers, or from recorded knowledge."""
+
+    def __init__(self, config: ReplayTeacherConfig) -> None:
+        path = config.recordings
+        self._path = path
+        self.counts: Mapping[str, int] = {}
+        self.sampling: dict[str, Any] = {}
+        self.price = TokenPrice()
+        self._recordings: AnswerCache | RecordedAnswers | KnowledgeLines
+        if path.is_dir():
+            self._recordings = open_recorded_answers(path, config.recorded_by)
+            self._digest = digest_value([digest_folder(path), self._recordings.teacher])
+        else:
+            self._recordings = _read_recordings_file(path)
+            self._digest = digest_file(path)
+        if isinstance(self._recordings, KnowledgeLines):
+            # Which claims are quoted, and which are objected to, the code decides.
+            room = Path(__file__).parents[2]
+            code_paths = ("teachers/replay", "agents/record_review.py", "distillation/product_text.py")
+            self.sampling = {"code": identify_source_code(room / path for path in code_paths)}
+        self.name = f"replay-{self._digest[:8]}"
+
+    def join_catalogue(self, items: Iterable[tuple[str, Product]]) -> Sequence[str]:
+        """Finds the recorded knowledge of each item by its id; returns what is missing, as lines of text.
+
+        Raises:
+            UserError: no answer is about an item of the catalogue.
+        """
+        if not isinstance(self._recordings, KnowledgeLines):
+            return ()
+        report = self._recordings.join_catalogue(items)
+        self.counts = {f"{RECORDED_COUNT}{name}": count for name, count in report.counts.items()}
+        # With other products the same answers are another teacher's.
+        self.name = f"replay-{digest_value([self._digest, self._recordings.digest_join()])[:8]}"
+        return list(report.describe(self._path))
+
+    def answer_batch(self, requests: Sequence[TeacherRequest]) -> Iterator[TeacherResponse]:
+        """Answers in order; what was never recorded is an error of that request alone."""
+        for number, request in enumerate(requests):
+            recorded_response = self._find_recorded_response(request)
+            if recorded_response is None:
+                yield TeacherResponse(number, "", error=_NOT_RECORDED)
+            else:
+                yield recorded_response._replace(number=number)
+
+    def _find_recorded_response(self, request: TeacherRequest) -> TeacherResponse | None:
+        if isinstance(self._recordings, KnowledgeLines):
+            answer_text = answer_from_knowledge(request.agent_input, request.answer_type, self._recordings)
+            return TeacherResponse(0, answer_text) if answer_text else None
+        if isinstance(self._recordings, RecordedAnswers):
+            recorded_text = self._recordings.find_recorded_answer(request)
+            return None if recorded_text is None else TeacherResponse(0, recorded_text)
+        request_digest = self._recordings.digest_request(request)
+        # A plan was agreed on among shards: that one was used, whatever this key's own answer says.
+        agreed_response = self._recordings.load_agreed_response(request_digest)
+        return agreed_response or self._recordings.load_cached_responses([request_digest]).get(request_digest)
+
+
+class _AnyLine(BaseModel):
+    """What tells the two forms of recordings apart."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    agent: JsonValue = None
+    item_id: JsonValue = None
+    version: JsonValue = None
+
+
+def _read_recordings_file(path: Path) -> RecordedAnswers | KnowledgeLines:
+    """Opens a file by what its first whole line is about: an agent's answer, or an item.
+
+    Raises:
+        UserError: the file is not there or damaged, or holds neither.
+    """
+    for _, line in read_file_lines(path):
+        try:
+            first_line = _AnyLine.model_validate_json(line)
+        except ValidationError:
+            continue
+        is_compact = first_line.agent is None and (first_line.item_id, first_line.version) != (None, None)
+        return KnowledgeLines(path) if is_compact else RecordedAnswers(path)
+    return RecordedAnswers(path)
