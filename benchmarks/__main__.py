@@ -24,12 +24,14 @@ WITHOUT_QUICK_FORM = ("knowledge", "demo")
 def load_knowledge_parts() -> dict[str, Measure]:
     """Explicit reasoning: what knowledge is worth, and what distillation costs."""
     from benchmarks.knowledge.embed_speed import measure_embedding_speed
+    from benchmarks.knowledge.handbook_precision import measure_handbook_precision
     from benchmarks.knowledge.orchestration import measure_orchestration
     from benchmarks.knowledge.quality import measure_quality
     from benchmarks.knowledge.vllm import measure_vllm
 
     return {
         "quality": measure_quality,
+        "handbook": measure_handbook_precision,
         "orchestration": measure_orchestration,
         "vllm": measure_vllm,
         "embed_speed": measure_embedding_speed,

@@ -11,7 +11,7 @@ cached as it comes, so a killed run goes on at the exact request. Memory is boun
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contracts.artifacts import Artifact, create_artifact, read_lineage, write_json
 from contracts.errors import UserError
@@ -28,7 +28,7 @@ from models.knowledge.cache.workspace_cache import (
     digest_recipe,
     open_workspace_cache,
 )
-from models.knowledge.config import KnowledgeConfig
+from models.knowledge.config import HandbookTeacherConfig, KnowledgeConfig
 from models.knowledge.costs.budget import Budget, BudgetReachedError
 from models.knowledge.costs.cost_ledger import CostLedger
 from models.knowledge.costs.spending_history import sum_spending_records
@@ -50,6 +50,12 @@ SHARD_KIND = "knowledge_shard"
 PAYEE_LABEL = "payee"
 """Label of a knowledge artifact: the digest under which a cache keeps what its teacher was paid."""
 CARRIED_OVER = "carried_over"
+LITTLE_KNOWN: Final = 0.5
+"""Where the handbook knows a smaller share of a catalogue, the run says what to do."""
+_WHAT_TO_DO: Final = (
+    "Items that it does not know are ranked by their own text. To have knowledge on them too, let a language",
+    "model teach (knowledge.teacher.kind), or write concepts of your own: docs/how-to/choose-a-teacher.md.",
+)
 
 
 def distill_knowledge(
@@ -106,6 +112,7 @@ def distill_knowledge(
             artifact.metrics.update(teacher.counts)
         if shard is None:
             check_knowledge_coverage(batch_writer.tally, config)
+            report_handbook_coverage(batch_writer.tally, config)
         else:
             artifact.labels["shard"] = str(shard)
 
@@ -243,3 +250,13 @@ def check_knowledge_coverage(tally: KnowledgeTally, config: KnowledgeConfig) -> 
             f"min_coverage {config.min_coverage}. Add concepts to the handbook (teacher.folder), use a "
             "language model as teacher, or lower min_coverage."
         )
+
+
+def report_handbook_coverage(tally: KnowledgeTally, config: KnowledgeConfig) -> None:
+    """Says on the screen what share of the items the handbook knows, and what to do where it is little."""
+    num_items = tally.statuses.total()
+    if not isinstance(config.teacher, HandbookTeacherConfig) or not num_items:
+        return
+    num_known = tally.statuses["ok"]
+    lines = [f"The handbook knows {num_known:,} of {num_items:,} items ({num_known / num_items:.1%})."]
+    report_summary([*lines, *_WHAT_TO_DO] if num_known < LITTLE_KNOWN * num_items else lines)

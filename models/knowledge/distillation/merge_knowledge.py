@@ -23,6 +23,7 @@ from models.knowledge.distillation.distill_knowledge import (
     SHARD_KIND,
     check_invalid_rate,
     check_knowledge_coverage,
+    report_handbook_coverage,
     write_cost_ledger,
     write_knowledge_metrics,
 )
@@ -87,6 +88,7 @@ def merge_knowledge(
         )
         check_invalid_rate(batch_writer.tally, catalogue.num_items, config)
         check_knowledge_coverage(batch_writer.tally, config)
+        report_handbook_coverage(batch_writer.tally, config)
 
 
 def _order_shard_folders(dataset: Path, shards: Sequence[Path]) -> list[Path]:

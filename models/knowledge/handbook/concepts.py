@@ -1,4 +1,4 @@
-"""What stands in the handbook: concepts (kinds of products), traits (of any product), situations of life."""
+"""What stands in the handbook: concepts (kinds of products), traits, situations of life, departments."""
 
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,9 @@ class Concept(Config):
     categories: tuple[str, ...] = ()
     """Category paths, or the ends of paths, that hold products of this kind: `Dogs > Food`."""
     terms: tuple[str, ...]
-    """What titles call it; all words of a term must occur."""
+    """What titles call it: phrases, their words in this order."""
+    ambiguous: tuple[str, ...] = ()
+    """Terms that other things are called too ("tap", "glass jar"): alone they decide nothing."""
     summary: str = Field(max_length=300)
     demands: Hints
     audiences: Hints
@@ -75,6 +77,25 @@ class Trait(Config):
         cues = tuple(value.get("cues", ()))
         facets = {facet: [{"text": text, "cues": cues} for text in value.get(facet, ())] for facet in FACETS}
         return {**value, **{facet: hints for facet, hints in facets.items() if hints}}
+
+
+class Department(Config):
+    """A part of a shop, with words that speak against all concepts that are not at home there.
+
+    Words that a concept's own terms hold never speak against it.
+    """
+
+    id: str
+    categories: tuple[str, ...] = ()
+    """Words of the names of its categories."""
+    things: tuple[str, ...] = ()
+    """Nouns of which the handbook has no concept: what a title's noun phrase may end with."""
+    words: tuple[str, ...] = ()
+    """What only tells the department."""
+    concepts: tuple[str, ...] = ()
+    """Ids of concepts that are at home there."""
+    is_evidence: bool = True
+    """Whether its things speak against concepts. Else they only show that a name goes on: "mouse" + "pad"."""
 
 
 class Situation(Config):

@@ -11,19 +11,20 @@ from pydantic import ValidationError
 from contracts.config_text import parse_yaml
 from contracts.digests import digest_value
 from contracts.errors import UserError
-from models.knowledge.handbook.concepts import Concept, Situation, Trait
+from models.knowledge.handbook.concepts import Concept, Department, Situation, Trait
 
-_LISTS: Final = ("concepts", "traits", "situations")
+_LISTS: Final = ("concepts", "traits", "situations", "departments")
 
-Entry = TypeVar("Entry", Concept, Trait, Situation)
+Entry = TypeVar("Entry", Concept, Trait, Situation, Department)
 
 
 class Handbook(NamedTuple):
-    """All concepts, traits and situations, and the version of the whole."""
+    """All that the files hold, and the version of the whole."""
 
     concepts: tuple[Concept, ...]
     traits: tuple[Trait, ...]
     situations: tuple[Situation, ...]
+    departments: tuple[Department, ...]
     version: str
 
 
@@ -45,13 +46,14 @@ def read_handbook(folder: Path | None = None) -> Handbook:
     concepts = _parse_entries(Concept, file_contents, "concepts", faults)
     traits = _parse_entries(Trait, file_contents, "traits", faults)
     situations = _parse_entries(Situation, file_contents, "situations", faults)
+    departments = _parse_entries(Department, file_contents, "departments", faults)
     if not concepts and not faults:
         faults.append(f"no concepts in {root}")
     # An entry that could not be read would make every id that names it look wrong.
-    faults = faults or _find_wrong_ids(concepts, situations)
+    faults = faults or _find_wrong_ids(concepts, situations, departments)
     if faults:
         raise UserError(f"the handbook cannot be used: {'; '.join(faults)}")
-    return Handbook(concepts, traits, situations, digest_value(file_contents)[:8])
+    return Handbook(concepts, traits, situations, departments, digest_value(file_contents)[:8])
 
 
 def _read_concept_file(path: Traversable, faults: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -94,7 +96,9 @@ def _parse_entries(
     return tuple(parsed_entries.values())
 
 
-def _find_wrong_ids(concepts: Sequence[Concept], situations: Sequence[Situation]) -> list[str]:
+def _find_wrong_ids(
+    concepts: Sequence[Concept], situations: Sequence[Situation], departments: Sequence[Department]
+) -> list[str]:
     """What is wrong where entries name concepts: unknown ids, the entry itself, an id written twice."""
     concept_ids = {concept.id for concept in concepts}
     named_ids = [
@@ -103,6 +107,9 @@ def _find_wrong_ids(concepts: Sequence[Concept], situations: Sequence[Situation]
         for field_name, other_ids in (("goes_with", concept.goes_with), ("instead_of", concept.instead_of))
     ]
     named_ids += [(f"situation {situation.id}", situation.concepts, concept_ids) for situation in situations]
+    named_ids += [
+        (f"department {department.id}", department.concepts, concept_ids) for department in departments
+    ]
     faults = []
     for place, other_concepts, allowed_ids in named_ids:
         unknown_ids = sorted(set(other_concepts) - allowed_ids)

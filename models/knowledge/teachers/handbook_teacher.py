@@ -44,7 +44,7 @@ class HandbookTeacher:
         handbook = read_handbook(config.folder)
         self._concepts = handbook.concepts
         self._claim_writer = ClaimWriter(handbook)
-        self._matcher = ConceptMatcher(handbook.concepts)
+        self._matcher = ConceptMatcher(handbook)
         self._find_concept = lru_cache(_PRODUCTS_KEPT)(self._matcher.find_concept)
         self._fold_text = lru_cache(_PRODUCTS_KEPT)(lambda product: fold_words(product.text))
         self.name = f"handbook-{handbook.version}"

@@ -70,11 +70,11 @@ def test_the_handbook_has_no_concept_of_the_held_out_types() -> None:
     """Where it answers all the same, it names a concept of another kind of product."""
     world = load_shop_world()
     type_ids = [kind.type_id for kind in world.types]
-    concepts = read_handbook().concepts
-    assert not {concept.id.replace("-", "_") for concept in concepts} & set(HELD_OUT_TYPES)
+    handbook = read_handbook()
+    assert not {concept.id.replace("-", "_") for concept in handbook.concepts} & set(HELD_OUT_TYPES)
     catalogue = draw_catalogue(SimulationConfig(num_items=600), world, np.random.default_rng(0))
     is_held_out = np.isin(np.array(type_ids)[catalogue.types], HELD_OUT_TYPES)
-    matcher = ConceptMatcher(concepts)
+    matcher = ConceptMatcher(handbook)
     is_matched = np.array(
         [matcher.find_concept(read_product(row)) is not None for row in catalogue.items.to_dicts()]
     )
