@@ -34,6 +34,8 @@ _DESCRIBED, _MAX_DESCRIBED = 0.05, 3
 _AT_HOME: Final = 0.45
 """For a head noun in a category of a department where its concept is at home: the tent of "Camping"."""
 _AGAINST, _MAX_AGAINST = 0.6, 2.0
+_FILED: Final = 0.5
+"""Strength of a category from which a product may be the concept without being called so."""
 _SURE_PLACE, _AGAINST_FILED = 0.95, 0.15
 """Who files a thing under just the concept's category knows what it is, however they call it."""
 _THING_AT_HOME: Final = 0.5
@@ -111,9 +113,12 @@ class ConceptMatcher:
         best: tuple[float, int, int] | None = None
         for index in by_category.keys() | title.by_concept.keys():
             term = title.by_concept.get(index)
-            score = by_category.get(index, 0.0)
-            score -= self._weigh_against(index, title, category, is_filed=score >= _SURE_PLACE)
-            score += self._weigh_words(index, title, category, described_words)
+            score_by_category = by_category.get(index, 0.0)
+            is_sure_place = score_by_category >= _SURE_PLACE
+            score = score_by_category - self._weigh_against(index, title, category, is_filed=is_sure_place)
+            # A thing that is neither named nor filed as the concept may share many words with it.
+            if score_by_category >= _FILED or (term and term.is_head):
+                score += self._weigh_words(index, title, category, described_words)
             if term:
                 is_at_home = term.is_head and self._homes[index] & category.own_departments
                 score += term.strength + (_AT_HOME if is_at_home else 0.0)

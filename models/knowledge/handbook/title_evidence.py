@@ -5,7 +5,7 @@ what the thing is. Against it speak things and words of other departments.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Final, NamedTuple
 
 from models.knowledge.handbook.concepts import Concept, Department, Hint
@@ -18,9 +18,24 @@ _BROKEN: Final = 0.8
 _SINGLE_WORD: Final = 0.8
 _AMBIGUOUS: Final = 0.35
 """Weight of a term that other things are called too."""
-_WORD_BEHIND: Final = 0.12
-"""What each unknown word behind a term takes away: it may be the head noun."""
-_MAX_BEHIND: Final = 0.3
+_NOUN_BEHIND: Final = 0.26
+"""What an unknown word right behind a term takes away: it may be the head noun, as in "dog bed ramp"."""
+_ATTRIBUTE_BEHIND: Final = 0.05
+"""Where a color, size, material or adjective stands there, the name has ended: those precede their noun."""
+_ADJECTIVE_ENDINGS: Final = (
+    "ed",
+    "ing",
+    "able",
+    "ible",
+    "ive",
+    "ic",
+    "al",
+    "ful",
+    "less",
+    "ish",
+    "est",
+    "ous",
+)
 _JOINED: Final = 0.8
 """Weight of what stands behind an "and"."""
 _DISPUTED: Final = 0.7
@@ -101,13 +116,14 @@ class TitleReader:
                 owned_terms[words].append(number)
         self._known_terms = frozenset(owned_terms)
         self._term_owners = [frozenset(numbers) for numbers in owned_terms.values()]
-        self._terms = TermIndex(" ".join(words) for words in owned_terms)
         things = [(thing, number) for number, one in enumerate(departments) for thing in one.things]
         self._thing_owners = [frozenset((number,)) for _, number in things]
-        self._things = TermIndex((thing for thing, _ in things), unbroken=True)
+        self._things = TermIndex(thing for thing, _ in things)
+        self._nouns = frozenset(words[-1] for words in (*owned_terms, *self._things.words) if words)
+        self._terms = TermIndex((" ".join(words) for words in owned_terms), nouns=self._nouns)
         other_words = [(word, number) for number, one in enumerate(departments) for word in one.words]
         self._word_owners = [number for _, number in other_words]
-        self._other_words = TermIndex((word for word, _ in other_words), unbroken=True)
+        self._other_words = TermIndex(word for word, _ in other_words)
         evident_things = {
             self._things.words[term]
             for term, (_, number) in enumerate(things)
@@ -136,7 +152,7 @@ class TitleReader:
             weight = 1.0 if not number else (_AFTER_OTHER_HEAD if has_head else _LATER_PHRASE)
             mentions = _keep_longest(self._list_mentions(phrase))
             for mention in mentions:
-                place_weight, is_head = _weigh_place(mention, phrase, mentions)
+                place_weight, is_head = _weigh_place(mention, phrase, mentions, self._nouns)
                 has_head = has_head or (is_head and self._is_sure(mention))
                 if not mention.is_thing:
                     evidence = self._weigh_term(mention, weight * place_weight, is_head)
@@ -215,7 +231,9 @@ def _keep_longest(mentions: list[_Mention]) -> list[_Mention]:
     ]
 
 
-def _weigh_place(mention: _Mention, phrase: Phrase, mentions: Sequence[_Mention]) -> tuple[float, bool]:
+def _weigh_place(
+    mention: _Mention, phrase: Phrase, mentions: Sequence[_Mention], nouns: Set[str]
+) -> tuple[float, bool]:
     """Weight in [0, 1] of where a mention stands, and whether it is the head there."""
     span = mention.span
     if span.end > phrase.joined_end or span.start < phrase.start:
@@ -225,14 +243,23 @@ def _weigh_place(mention: _Mention, phrase: Phrase, mentions: Sequence[_Mention]
     others = [
         other.span for other in mentions if other.is_other_than(mention) and _is_noun(other.span, phrase)
     ]
-    if any(other.start >= span.end and other.end <= name_end for other in others):
+    words_behind = phrase.words[span.end : name_end]
+    is_followed = any(other.start >= span.end and other.end <= name_end for other in others)
+    if is_followed or (words_behind and words_behind[0] in nouns and not is_modifier(words_behind[0])):
         return _WITHIN_NAME, False
-    num_behind = sum(not is_modifier(word) for word in phrase.words[span.end : name_end])
-    weight = 1.0 - min(_WORD_BEHIND * num_behind, _MAX_BEHIND)
+    weight = 1.0 - _weigh_words_behind(words_behind)
     name_start = phrase.start if is_first else phrase.head_end
-    if any(other.start >= name_start and other.end <= span.start for other in others):
+    if any(name_start <= other.start < span.start and other.end < span.end for other in others):
         weight *= _DISPUTED
     return weight * (1.0 if is_first else _JOINED), True
+
+
+def _weigh_words_behind(words: tuple[str, ...]) -> float:
+    """What the words behind a term take away from it."""
+    if not words or all(map(is_modifier, words)):
+        return 0.0
+    is_attribute = is_modifier(words[0]) or words[0].endswith(_ADJECTIVE_ENDINGS)
+    return _ATTRIBUTE_BEHIND if is_attribute else _NOUN_BEHIND
 
 
 def _is_noun(span: TermSpan, phrase: Phrase) -> bool:

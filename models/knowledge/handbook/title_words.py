@@ -11,8 +11,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 _WORD = re.compile(r"\w+")
+_HAS_DIGIT = re.compile(r"\d")
 _APOSTROPHE = re.compile("['\u2019`\u00b4]")
 _PHRASE_END = re.compile(r"[;|()\[\]{}\u2013\u2014\u2022]|,(?!\d)|:\s|\.\s|\s[-/]+\s|\s-|-\s")
+_WITH_SIGN = re.compile(r"(?<!\w)w/", re.IGNORECASE)
 _AND_SIGN = re.compile(r"\s[&+]\s|&")
 _OTHER_SCRIPT = re.compile(
     # Words of scripts that the handbook does not read. One Greek letter is a unit (ohm, micro), not a word.
@@ -34,7 +36,7 @@ _IRREGULAR_PLURALS: Final = {
     "cookies": "cookie",
 }
 _AFTER_HEAD_WORDS: Final = (
-    "for with by from featuring including includes include without w compatible fits fit that made designed "
+    "for with by from featuring including includes include without compatible fits fit that made designed "
     "suitable works like inspired via using under perfect ideal great"
 )
 _AFTER_HEAD: Final = frozenset(_AFTER_HEAD_WORDS.split())
@@ -51,21 +53,24 @@ _QUANTITY_WORDS: Final = (
 _QUANTITIES: Final = frozenset(_QUANTITY_WORDS.split())
 """Before "of" they say how much, not what: "set of 6 glasses"."""
 _SIZES: Final = (
-    "mm cm m km ft foot inch yd oz lb kg g mg ml l qt gal gallon quart litre liter w v a ah mah kv hz khz "
-    "mhz ghz gb tb mb kb mp awg mil gauge gsm grit x xl xxl s large small medium mini big jumbo extra "
+    "in mm cm m km ft foot inch yd oz lb kg g mg ml l qt gal gallon quart litre liter w v a ah mah kv hz "
+    "khz mhz ghz gb tb mb kb mp awg mil gauge gsm grit x xl xxl s large small medium mini big jumbo extra "
     "long short wide thick thin slim size pack pk set kit pc pcs piece pair count ct roll bulk lot "
-    "assortment assorted multipack bundle dozen double single dual triple twin half full replacement new "
-    "pro plus max deluxe"
+    "assortment assorted multipack bundle dozen capsule drop softgel double single dual triple twin half "
+    "full replacement new pro plus max deluxe"
 )
 _COLORS: Final = (
-    "black white red blue green yellow orange purple pink brown grey gray silver gold beige navy teal ivory "
-    "cream clear transparent turquoise burgundy charcoal multicolor color colour matte matt glossy brushed "
-    "polished chrome dark light bright neon pastel"
+    "black white red blue green yellow orange purple pink brown grey gray silver gold beige navy teal "
+    "ivory cream clear transparent turquoise burgundy charcoal multicolor color colour matte matt glossy "
+    "brushed polished chrome dark bright neon pastel rose mint khaki sage lilac striped stripe polka dot "
+    "spot spotty tartan gingham paisley floral leopard marble retro vintage print pattern design finish "
+    "edition"
 )
 _MATERIALS: Final = (
-    "steel stainless metal brass copper aluminum aluminium iron zinc nickel titanium plastic wood wooden oak "
-    "walnut bamboo rubber silicone nylon cotton wool linen leather polyester ceramic porcelain galvanized "
-    "galvanised plated abs pvc hss carbide a2"
+    "steel stainless metal brass copper aluminum aluminium iron zinc nickel titanium plastic wood wooden "
+    "oak walnut bamboo rubber silicone nylon cotton wool linen leather polyester ceramic porcelain "
+    "galvanized galvanised plated satin silk velvet fleece mesh microfiber microfibre fabric faux braided "
+    "crackle abs pvc hss carbide a2"
 )
 _PRAISE: Final = (
     "premium professional quality heavy duty portable adjustable waterproof universal digital electric "
@@ -117,7 +122,7 @@ def normalize_word(word: str) -> str:
 @lru_cache(1 << 16)
 def is_modifier(word: str) -> bool:
     """Whether a normalized word is a number, size, color, material or praise: not what a thing is."""
-    return word in _MODIFIERS or word[0].isdigit()
+    return word in _MODIFIERS or _HAS_DIGIT.search(word) is not None
 
 
 def parse_title(title: str, brand: str = "") -> list[Phrase]:
@@ -128,7 +133,7 @@ def parse_title(title: str, brand: str = "") -> list[Phrase]:
         end = start + len(brand)
         if start >= 0 and not text[end : end + 1].isalnum() and not text[start - 1 : start].isalnum():
             text = f"{text[:start]};{text[end:]}"
-    text = _AND_SIGN.sub(" and ", text)
+    text = _AND_SIGN.sub(" and ", _WITH_SIGN.sub(" with ", text))
     return [_parse_phrase(words) for part in _PHRASE_END.split(text) if (words := tuple(split_words(part)))]
 
 
@@ -150,7 +155,8 @@ def _parse_phrase(words: tuple[str, ...]) -> Phrase:
         if word == "of" and place and _tells_only_quantity(words[start:place]):
             start = place + 1
         elif place > start and (word in _AFTER_HEAD or word == "of" or _is_preposition_in(words, place)):
-            joined_end = place
+            # "Lock nut, box of 100": the box is no part of the name.
+            joined_end = place - (word == "of" and words[place - 1] in _QUANTITIES)
             break
         elif place > start and word == "and" and not head_end:
             head_end = place

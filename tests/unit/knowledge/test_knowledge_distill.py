@@ -204,6 +204,29 @@ def test_gate_on_coverage(tmp_path: Path, write_dataset, shop) -> None:
         run(write_dataset(shop), tmp_path, KnowledgeConfig(min_coverage=0.9))
 
 
+def test_the_screen_says_how_much_the_handbook_knows(tmp_path: Path, write_dataset, shop, capfd) -> None:
+    run(write_dataset(shop), tmp_path)
+    assert "summary: The handbook knows 3 of 4 items (75.0%).\n" in capfd.readouterr().err
+    strange = [{"item_id": str(number), "title": f"Qwxzt {number}"} for number in range(3)]
+    run(write_dataset([*strange, shop[0]]), tmp_path, name="strange")
+    summary = capfd.readouterr().err
+    assert "summary: The handbook knows 1 of 4 items (25.0%).\n" in summary
+    assert "docs/how-to/choose-a-teacher.md" in summary
+
+
+def test_another_teacher_is_not_told_of_the_handbook(
+    tmp_path: Path, write_dataset, shop, scripted, monkeypatch, capfd
+) -> None:
+    teacher = scripted(lambda request: TeacherResponse(0, "{}"))
+    monkeypatch.setattr(distill, "build_teacher", lambda config: teacher)
+    config = KnowledgeConfig(
+        teacher=OpenAITeacherConfig(kind="openai", base_url="http://127.0.0.1:9", model="m"),
+        max_invalid_rate=1.0,
+    )
+    run(write_dataset(shop), tmp_path, config)
+    assert "handbook" not in capfd.readouterr().err
+
+
 def test_a_missing_key_is_named(tmp_path: Path, write_dataset, shop, monkeypatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     teacher = OpenAITeacherConfig(
