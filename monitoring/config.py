@@ -60,6 +60,17 @@ class MetricConfig(Config):
         return self
 
 
+class RetrainingConfig(Config):
+    """How often drift may start a training. Trainings that people start do not count."""
+
+    cool_down_days: float = Field(default=7.0, ge=0)
+    """After one was started, the next waits so long: a new ranker needs first days to be compared with."""
+    max_runs: int = Field(default=4, ge=0)
+    """So many in `budget_days`; 0 starts none."""
+    budget_days: float = Field(default=28.0, gt=0)
+    """Over how many days they are counted."""
+
+
 class MonitoringConfig(Config):
     """What is compared, and what counts as different."""
 
@@ -123,6 +134,8 @@ class MonitoringConfig(Config):
     """Nothing is promoted or rolled back on fewer hours of traffic."""
     largest_detectable_lift: float = Field(default=0.5, gt=0)
     """A promotion needs a test that could have seen a lift of this size in the primary metric."""
+    retraining: RetrainingConfig = RetrainingConfig()
+    """Cool-down and budget of trainings that drift starts (`--act`)."""
     max_share_without_model: Share = 0.1
     """With more answers than this that its ranker did not give, an arm's lift says nothing of the ranker."""
 

@@ -42,6 +42,8 @@ class Decision(Config):
     """The arm promoted or rolled back."""
     retrain: bool
     """The inputs have drifted: the rankers should be trained anew, whatever the action."""
+    retrain_now: bool = False
+    """Cool-down and budget allow it, and no planned experiment is in the way."""
     reasons: list[str]
     """What led to it, one sentence each."""
     may_act: bool = True
@@ -186,8 +188,8 @@ def _describe_doubts(arm: str, lifts: dict[str, _JudgedLift], config: Monitoring
             )
     if config.primary_metric not in lifts:
         yield (
-            f"{arm}: nobody in any arm did what {config.primary_metric} counts, so it cannot decide; name "
-            "another `monitoring.primary_metric`."
+            f"{arm}: hardly anybody in any arm did what {config.primary_metric} counts, so it cannot decide; "
+            "name another `monitoring.primary_metric`."
         )
 
 

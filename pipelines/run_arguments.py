@@ -22,7 +22,7 @@ def build_local_arguments(package: Path, config: RunConfig, *, choices: Mapping[
     Args:
         package: the compiled pipeline.
         config: the run configuration.
-        choices: the pipeline's switches: `deploy`, `act`.
+        choices: the pipeline's switches: `deploy`, `act`, `train`.
 
     Raises:
         UserError: a data source names no file.
@@ -42,7 +42,7 @@ def build_cluster_arguments(
     Args:
         package: the compiled pipeline.
         config: the run configuration.
-        choices: the pipeline's switches: `deploy`, `act`.
+        choices: the pipeline's switches: `deploy`, `act`, `train`.
 
     Raises:
         UserError: the package has a parameter that no configuration fills.

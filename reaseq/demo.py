@@ -70,7 +70,7 @@ def _run_all_stages(run_config: "RunConfig") -> bool:
     _print_stage("2/4  Triton and the gateway: one ranking request, then A/B traffic of simulated users")
     _serve_traffic(run_config)
     _print_stage("3/4  drift and lift")
-    reports = run_pipeline(run_config, "monitor", act=False)
+    reports = run_pipeline(run_config, "monitor", act=False, train=False)
     _print_stage("4/4  what was built")
     print_artifacts(artifacts)
     print_reports(reports)

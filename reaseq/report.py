@@ -15,15 +15,24 @@ EXAMPLES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     add_config_options(parser)
-    parser.add_argument("--act", action="store_true", help="carry the decision out (promote or roll back)")
+    parser.add_argument("--act", action="store_true", help="carry it out (promote, roll back, retrain)")
 
 
 def run_verb(arguments: argparse.Namespace) -> int:
     """Runs the monitor pipeline. Prints the decision and where the pages lie."""
+    from monitoring.decision_rule import Decision
     from reaseq.local_runs import run_pipeline
+    from reaseq.retraining import retrain_if_due
 
-    print_reports(run_pipeline(load_run_config(arguments), "monitor", act=arguments.act))
+    run_config = load_run_config(arguments)
+    # The training is a run of its own here, so that what it deploys is found by the next commands.
+    artifacts = run_pipeline(run_config, "monitor", act=arguments.act, train=False)
+    print_reports(artifacts)
     print("dashboard:    .venv/bin/reaseq dashboard")
+    if arguments.act:
+        retrain_if_due(
+            run_config, Decision.model_validate_json(artifacts["decision"].read_text(encoding="utf-8"))
+        )
     return 0
 
 

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--package", type=Path, help="compiled package (default: the one compiled with this version)"
     )
     parser.add_argument("--schedule", metavar="CRON", help="six fields, seconds first, UTC: '0 30 3 * * *'")
-    parser.add_argument("--act", action="store_true", help="let `monitor` carry its decision out")
+    parser.add_argument(
+        "--act", action="store_true", help="let `monitor` carry its decision out: promote, roll back, retrain"
+    )
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
     parser.add_argument("--wait", action="store_true", help="return when the run has ended")
 
@@ -50,7 +52,7 @@ def run_verb(arguments: argparse.Namespace) -> int:
     run_parameters = build_cluster_arguments(
         package_path,
         run_config,
-        choices={"deploy": arguments.deploy, "act": arguments.act},
+        choices={"deploy": arguments.deploy, "act": arguments.act, "train": arguments.act},
     )
     pipeline_name = arguments.pipeline.replace("_", "-")
     run_name = f"{run_config.name}-{pipeline_name}"

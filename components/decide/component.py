@@ -1,5 +1,7 @@
 """Decides what becomes of the experiment."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import MAIN_IMAGE
@@ -11,9 +13,10 @@ def decide(
     lift: dsl.Input[dsl.Artifact],
     config: str,
     act: bool,
+    train: bool,
     workspace: str,
     decision: dsl.Output[dsl.Artifact],
-) -> str:
+) -> NamedTuple("Verdict", [("action", str), ("retrain", bool)]):  # type: ignore[valid-type]
     """Hold, promote or roll back, with reasons; carries it out when told to. Never cached.
 
     Args:
@@ -21,23 +24,27 @@ def decide(
         lift: the lift report.
         config: JSON of `monitoring.config.MonitoringConfig`.
         act: carry the decision out; else it is only written down.
+        train: start a training of this run's own when told to act and one is due; it counts from now on.
         workspace: folder that outlives the step; the routes lie in it.
         decision: the decision with its reasons (JSON).
 
     Returns:
-        `hold`, `promote` or `rollback`.
+        `hold`, `promote` or `rollback`, and whether the training begins.
     """
+    from collections import namedtuple
     from pathlib import Path
 
-    from components.experiment_decision import carry_out_decision, find_planned_test, take_served_plan
-    from contracts.artifacts import write_text
+    from components.monitor_decision import decide_and_carry_out
     from monitoring.config import MonitoringConfig
-    from monitoring.decision_rule import decide_by_lift_and_drift as run
 
-    reports = {"drift": Path(drift.path) / "drift.json", "lift": Path(lift.path) / "lift.json"}
-    state = Path(workspace) / "serving"
-    rule = take_served_plan(MonitoringConfig.model_validate_json(config), state=state)
-    verdict = run(reports["drift"], reports["lift"], rule, plan=find_planned_test(state))
-    write_text(Path(decision.path), verdict.model_dump_json(indent=1))
-    carry_out_decision(verdict, rule, **reports, act=act, state=state)
-    return str(verdict.action)
+    verdict = decide_and_carry_out(
+        Path(drift.path),
+        Path(lift.path),
+        MonitoringConfig.model_validate_json(config),
+        act=act,
+        train=train,
+        state=Path(workspace) / "serving",
+        out=Path(decision.path),
+    )
+    values = verdict._asdict()
+    return namedtuple("Verdict", values)(**values)

@@ -1,8 +1,9 @@
 """Compares every arm with the control, metric by metric."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from contracts.array_types import DoubleArray
@@ -28,6 +29,10 @@ from monitoring.lift.outlier_users import (
     list_metrics,
     read_metric,
 )
+
+# Fewer active users than either of these are strays, and no metric of the shop.
+_LEAST_ACTIVE_USERS: Final = 10
+_LEAST_ACTIVE_SHARE: Final = 0.001
 
 
 class Reading(NamedTuple):
@@ -68,7 +73,7 @@ class LiftRow(NamedTuple):
     detectable: float | None
     """The smallest relative lift that the deciding interval would have seen in 80 of 100 cases."""
     is_measured: bool
-    """False where nobody in any arm did anything: the shop does not have the metric."""
+    """False where hardly anybody in any arm did anything: the shop does not have the metric."""
     cap: float | None
     """The most that one user counts for; None where nothing is capped."""
     cuped: LiftInterval
@@ -120,7 +125,7 @@ def compare_arms(
         values = {reading: _split_by_arm(*read_users[reading], columns, arms) for reading in READINGS}
         covariates = _split_covariates(deciding_users, history, metric, arms, config)
         compared = {arm: ArmUsers(values[config.deciding_users][arm], covariates.get(arm)) for arm in arms}
-        is_measured = any(arm_users.values.numerator.sum() > 0 for arm_users in compared.values())
+        is_measured = _is_measured([arm_users.values for arm_users in compared.values()])
         cap = caps.get(columns[1] if columns[1] != "users" else columns[0])
         for arm in arms:
             readings = {
@@ -155,6 +160,13 @@ def list_arms_control_first(users: pl.DataFrame, config: MonitoringConfig) -> li
     if without_share:
         raise UserError(f"arm_shares has no share for {without_share}; name every arm or none.")
     return [config.control_arm, *(arm for arm in shown_arms if arm != config.control_arm)]
+
+
+def _is_measured(arms: Sequence[UserValues]) -> bool:
+    """Does the shop have the metric? A stray test order in a shop without orders makes none."""
+    num_active = sum(int(np.count_nonzero(values.numerator)) for values in arms)
+    num_users = sum(len(values.numerator) for values in arms)
+    return num_active >= min(_LEAST_ACTIVE_USERS, max(_LEAST_ACTIVE_SHARE * num_users, 1))
 
 
 def _split_by_arm(

@@ -144,7 +144,7 @@ def host(cluster: Cluster) -> Iterator[str]:
         yield address
 
 
-def schedule(shop: Shop, host: str, pipeline: str, tmp_path: Path) -> None:
+def schedule(shop: Shop, host: str, pipeline: str, tmp_path: Path, *options: str) -> None:
     config = tmp_path / "shop.yaml"
     sources = {name: f"{WORKSPACE_MOUNT}/data/{name}.parquet" for name in ("items", "events")}
     settings = {
@@ -156,7 +156,7 @@ def schedule(shop: Shop, host: str, pipeline: str, tmp_path: Path) -> None:
         "serving": {"triton": {"host": "triton"}},
     }
     config.write_text(yaml.safe_dump(settings))
-    words = ["submit", "--host", host, "--config", str(config), "--pipeline", pipeline]
+    words = ["submit", "--host", host, "--config", str(config), "--pipeline", pipeline, *options]
     assert main([*words, "--schedule", "0 30 3 * * *"]) == 0
     if not (shop.workspace / "data").exists():
         shop.workspace.mkdir(exist_ok=True)
@@ -226,7 +226,7 @@ def test_the_monitor_looks_at_what_is_in_service(
     seen: list[str] = []
     steps = shop.make_steps() | {
         "collect-traffic": lambda inputs: seen.append(inputs.artifacts["evaluation"][0].uri) or {},
-        "decide": lambda _: {"Output": "hold"},
+        "decide": lambda _: {"action": "hold", "retrain": False},
     }
     driver = Driver(steps)
     (schedule_id,) = cluster.recurring_runs
@@ -235,6 +235,34 @@ def test_the_monitor_looks_at_what_is_in_service(
         run = cluster.trigger(schedule_id)
         driver.run_pipeline(cluster.read_spec(run), run["runtime_config"]["parameters"], run_id=run["run_id"])
     assert seen == ["minio://bucket/a/evaluation", "minio://bucket/b/evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_due", "trains"), [(["--act"], True, True), (["--act"], False, False), ([], True, False)]
+)
+def test_the_monitor_trains_and_deploys_within_its_run_when_that_is_due(
+    options: list[str], is_due: bool, trains: bool, shop: Shop, cluster: Cluster, host: str, tmp_path: Path
+) -> None:
+    schedule(shop, host, "monitor", tmp_path, *options)
+    given: list[dict[str, object]] = []
+
+    def decide(inputs: Inputs) -> dict[str, object]:
+        given.append(inputs.parameters)
+        return {
+            "action": "hold",
+            "retrain": is_due and inputs.parameters["act"] and inputs.parameters["train"],
+        }
+
+    steps = shop.make_steps() | {"decide": decide, "evaluate-ranker": lambda _: {"promote": True}}
+    # What these do with the files of a training is not looked at here.
+    steps |= dict.fromkeys(("materialize-features", "infer-behaviors"), lambda _: {})
+    driver = Driver(steps)
+    (schedule_id,) = cluster.recurring_runs
+    run = cluster.trigger(schedule_id)
+    driver.run_pipeline(cluster.read_spec(run), run["runtime_config"]["parameters"], run_id=run["run_id"])
+    trained = {"ingest", "train-behavior-model", "train-ranker", "evaluate-ranker", "deploy-ranker"}
+    assert trained & set(driver.executed) == (trained if trains else set())
+    assert given[0]["act"] == given[0]["train"] == bool(options)
 
 
 @pytest.mark.parametrize("pipeline", ["refresh_users", "refresh_catalogue", "monitor", "train_and_deploy"])

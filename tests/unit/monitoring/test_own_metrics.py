@@ -151,6 +151,17 @@ def test_a_metric_that_the_shop_does_not_have_blocks_nothing(tmp_path: Path, rol
     assert decide(tmp_path, summary, metric) == decide(tmp_path, without)
 
 
+def test_a_stray_order_makes_no_shop_with_orders(tmp_path: Path) -> None:
+    """A guardrail on a handful of orders could never be met, and would forbid every promotion."""
+    events = [event(0, "click"), event(0, "cart"), event(3, "cart")]
+    metric = CARTS | {"role": "guardrail"}
+    paths = write_experiment(tmp_path, users=30_000, events=events)
+    assert not find_row(measure(paths, metric), "new", "carts_per_user")["is_measured"]
+    many = [event(user, "cart") for user in range(12)]
+    paths = write_experiment(tmp_path, users=30_000, events=many)
+    assert find_row(measure(paths, metric), "new", "carts_per_user")["is_measured"]
+
+
 @pytest.mark.parametrize(
     ("returned_of", "role", "action"),
     [("new", "guardrail", "rollback"), ("new", "watched", "hold"), ("control", "guardrail", "hold")],

@@ -94,7 +94,7 @@ def test_the_step_that_trains_the_behavior_model_gets_gpus(tmp_path):
             if "accelerator" in executor.get("container", {}).get("resources", {})
         }
         assert gpu_counts == (
-            {"exec-train-behavior-model": "4"} if pipeline_name == "train_and_deploy" else {}
+            {"exec-train-behavior-model": "4"} if pipeline_name in ("train_and_deploy", "monitor") else {}
         )
 
 
@@ -175,3 +175,18 @@ def test_every_cached_step_knows_the_code_version():
             if component["executorLabel"].startswith("exec-importer"):
                 continue
             assert "code_version" in component["inputDefinitions"]["parameters"], task["taskInfo"]["name"]
+
+
+def test_the_monitor_trains_anew_only_when_told_to_and_when_it_is_due():
+    pipeline_spec, platform = load_documents("monitor")
+    (told,) = (task for task in pipeline_spec["root"]["dag"]["tasks"].values() if "triggerPolicy" in task)
+    assert "pipelinechannel--train'] == true" in told["triggerPolicy"]["condition"]
+    (due,) = pipeline_spec["components"][told["componentRef"]["name"]]["dag"]["tasks"].values()
+    assert "decide-retrain'] == true" in due["triggerPolicy"]["condition"]
+    (training,) = pipeline_spec["components"][due["componentRef"]["name"]]["dag"]["tasks"].values()
+    nested = pipeline_spec["components"][training["componentRef"]["name"]]["dag"]["tasks"]
+    alone = load_documents("train_and_deploy")[0]["root"]["dag"]["tasks"]
+    assert set(nested) == set(alone)
+    assert training["inputs"]["parameters"]["deploy"]["runtimeValue"]["constant"] is True
+    volumes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert "pvcMount" in volumes["exec-deploy-ranker"]
