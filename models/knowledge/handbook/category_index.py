@@ -16,6 +16,8 @@ _SEVERAL_NAMES: Final = 1.0
 _PARENT: Final = 0.5
 """Weight of the category right above, when none is known for the path's end; each step up counts so much
 less."""
+_AISLE: Final = 0.6
+"""Strength, together, of all concepts whose categories lie right under a path's end."""
 _ALIKE: Final = 0.6
 """Weight of a category that only shares words with a concept's."""
 _MIN_SHARED_WORDS: Final = 0.5
@@ -31,6 +33,10 @@ class CategoryIndex:
         for number, concept in enumerate(concepts):
             for alias in concept.categories:
                 self._by_path[split_category_path(alias)].append(number)
+        self._by_aisle: defaultdict[str, list[int]] = defaultdict(list)
+        for path, numbers in self._by_path.items():
+            if len(path) > 1:
+                self._by_aisle[path[-2]] += [one for one in numbers if one not in self._by_aisle[path[-2]]]
         self._leaf_words = [(frozenset(split_words(path[-1])), path) for path in self._by_path]
 
     def match_category(self, category: str) -> dict[int, float]:
@@ -40,6 +46,8 @@ class CategoryIndex:
         for start in range(len(path)):
             if known_path := self._find_path(path[start:]):
                 return self._divide_strength(known_path, 1.0)
+        if path and (concept_numbers := self._by_aisle.get(path[-1])):
+            return dict.fromkeys(concept_numbers, _AISLE / len(concept_numbers))
         # No concept claims the path's end: its parents speak, the nearest first, each step half as loud.
         for end in range(len(path) - 1, 0, -1):
             for start in range(end):

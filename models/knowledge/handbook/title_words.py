@@ -53,7 +53,7 @@ _QUANTITY_WORDS: Final = (
 _QUANTITIES: Final = frozenset(_QUANTITY_WORDS.split())
 """Before "of" they say how much, not what: "set of 6 glasses"."""
 _SIZES: Final = (
-    "in mm cm m km ft foot inch yd oz lb kg g mg ml l qt gal gallon quart litre liter w v a ah mah kv hz "
+    "in mm cm m km ft inch yd oz lb kg g mg ml l qt gal gallon quart litre liter w v a ah mah kv hz "
     "khz mhz ghz gb tb mb kb mp awg mil gauge gsm grit x xl xxl s large small medium mini big jumbo extra "
     "long short wide thick thin slim size pack pk set kit pc pcs piece pair count ct roll bulk lot "
     "assortment assorted multipack bundle dozen capsule drop softgel double single dual triple twin half "

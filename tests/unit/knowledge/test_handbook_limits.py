@@ -22,7 +22,7 @@ def find(matcher: ConceptMatcher, title: str, category: str = "", brand: str = "
 def test_nine_of_ten_answers_are_right(matcher: ConceptMatcher, half) -> None:
     tally = count_judgements(judge_titles(matcher, read_labelled_titles(half)))
     assert tally.precision >= 0.9
-    assert tally.coverage >= 0.65
+    assert tally.coverage >= 0.6
 
 
 def test_most_labelled_titles_are_of_unknown_things() -> None:
