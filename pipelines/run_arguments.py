@@ -12,7 +12,12 @@ from contracts.shards import Shard
 from models.ranker.config import WITHOUT_KNOWLEDGE
 from pipelines.compiled_package import read_package
 from pipelines.config import RunConfig
-from pipelines.run_data import describe_shop_data, locate_shop_folder, prepare_local_data
+from pipelines.run_data import (
+    describe_shop_data,
+    locate_shop_folder,
+    prepare_local_data,
+    prepare_local_knowledge,
+)
 from pipelines.step_settings import WORKSPACE_MOUNT
 
 
@@ -25,13 +30,14 @@ def build_local_arguments(package: Path, config: RunConfig, *, choices: Mapping[
         choices: the pipeline's switches: `deploy`, `act`, `train`.
 
     Raises:
-        UserError: a data source names no file.
+        UserError: a data source names no file, or recordings are not there.
     """
     data_config = prepare_local_data(config)
     for source in (data_config.items, data_config.events):
         if not source.uri.startswith(QUERY_SCHEME):
             list_source_files(source.uri)  # what is not there is said before anything runs
-    return _select_parameters(package, _build_arguments(config, data_config, config.home, choices))
+    local_config = config.model_copy(update={"knowledge": prepare_local_knowledge(config.knowledge)})
+    return _select_parameters(package, _build_arguments(local_config, data_config, config.home, choices))
 
 
 def build_cluster_arguments(

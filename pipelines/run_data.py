@@ -7,6 +7,7 @@ from contracts.artifacts import read_lineage
 from contracts.digests import LINEAGE_FILE, compute_code_version
 from contracts.ingestion.config import DataConfig, EventSourceConfig, ItemSourceConfig
 from contracts.served_log import SERVED_LOG_FOLDER
+from models.knowledge.config import KnowledgeConfig, ReplayTeacherConfig
 from pipelines.config import RunConfig
 from simulation.config import SimulationConfig
 
@@ -24,6 +25,22 @@ def prepare_local_data(config: RunConfig) -> DataConfig:
     item_source = config.data.items.model_copy(update={"uri": _make_absolute(config.data.items.uri)})
     event_source = config.data.events.model_copy(update={"uri": _make_absolute(config.data.events.uri)})
     return config.data.model_copy(update={"items": item_source, "events": event_source})
+
+
+def prepare_local_knowledge(config: KnowledgeConfig) -> KnowledgeConfig:
+    """The knowledge's configuration with an absolute path and the digest of recordings, if it has any.
+
+    Raises:
+        UserError: they are not there.
+    """
+    teacher = config.teacher
+    if not isinstance(teacher, ReplayTeacherConfig):
+        return config
+    from models.knowledge.teachers.replay.replay_teacher import digest_recordings
+
+    digest = teacher.digest or digest_recordings(teacher.recordings)
+    update = {"recordings": teacher.recordings.absolute(), "digest": digest}
+    return config.model_copy(update={"teacher": teacher.model_copy(update=update)})
 
 
 def _write_shop_anew(config: RunConfig) -> None:

@@ -102,6 +102,9 @@ class ReplayTeacherConfig(Config):
     """Folder of answers that an earlier run wrote (`requests` in its cache), or a file of JSON lines, gzip or
     not: agents' answers (`teachers/replay/recordings.py`) or what is known of each item
     (`teachers/replay/recorded_knowledge.py`)."""
+    digest: str | None = None
+    """Digest of the recordings that are meant; others are refused. A run on this machine fills it in, so that
+    no step is taken from the cache where the file has changed. On a cluster set it yourself."""
     recorded_by: str | None = None
     """Whose answers, where a cache holds those of several teachers: the teacher's name, or as the error lists
     it."""

@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 from contracts.tables import FACETS
 from models.knowledge.agents.agent_roles import AttributeFindings, DemandFindings, Objection, ReviewedDraft
-from models.knowledge.distillation.product_text import fold_words
+from models.knowledge.distillation.product_text import QuotableText, fold_words
 from models.knowledge.knowledge_schema import Claim, KnowledgeRecord, PlacedClaim
 
-RULES_VERSION: Final = 2
+RULES_VERSION: Final = 3
 """Version of these rules, of the order in which the team works, and of what `serialize_case` keeps. Raise it
 when they give other records or traces: finished items are then settled anew, from answers that are cached."""
 
@@ -78,7 +78,7 @@ def apply_evidence_rules(record: KnowledgeRecord, draft: ReviewedDraft) -> Settl
     seen_places: set[tuple[str, str]] = set()
     drafted_claims = _index_claims_by_text(draft.record)
     standing_claims = _index_claims_by_text(apply_objections(draft.record, draft.objections))
-    folded_text = fold_words(draft.product.text)
+    quotable_text = QuotableText(draft.product.text)
 
     def select_claim(placed: PlacedClaim) -> Claim | None:
         place = (placed.facet, _fold_claim(placed.claim.text))
@@ -89,7 +89,7 @@ def apply_evidence_rules(record: KnowledgeRecord, draft: ReviewedDraft) -> Settl
         elif place in seen_places:
             reason = REPEATED
         else:
-            reason = _find_evidence_fault(standing_claims[place], folded_text)
+            reason = _find_evidence_fault(standing_claims[place], quotable_text)
         seen_places.add(place)
         if reason:
             dropped_claims.append(_make_dropped_claim(placed, reason))
@@ -105,8 +105,10 @@ def apply_evidence_rules(record: KnowledgeRecord, draft: ReviewedDraft) -> Settl
     return SettledRecord(settled_record, tuple(dropped_claims))
 
 
-_fold_claim = lru_cache(1024)(fold_words)
-"""A claim is looked at several times in a row."""
+@lru_cache(1024)  # a claim is looked at several times in a row
+def _fold_claim(text: str) -> str:
+    folded_text = fold_words(text)
+    return folded_text if folded_text.strip() else text
 
 
 def _make_dropped_claim(placed: PlacedClaim, reason: str) -> DroppedClaim:
@@ -121,11 +123,11 @@ def _index_claims_by_text(record: KnowledgeRecord) -> dict[tuple[str, str], Clai
     }
 
 
-def _find_evidence_fault(claim: Claim, folded_text: str) -> str:
+def _find_evidence_fault(claim: Claim, quotable_text: QuotableText) -> str:
     """Why a claim's evidence does not count; empty when it does."""
     if not claim.evidence:
         return NO_EVIDENCE
-    if claim.source == "catalogue" and fold_words(claim.evidence) not in folded_text:
+    if claim.source == "catalogue" and not quotable_text.holds_quotation(claim.evidence):
         return NOT_QUOTED
     return ""
 

@@ -8,17 +8,20 @@ import unicodedata
 
 from contracts.digests import digest_value
 from models.knowledge.knowledge_schema import StrictModel
+from models.knowledge.writing_systems import find_emoji, split_words
 
 _MAX_TITLE_CHARS = 400
 _MAX_NAME_CHARS = 120
 _MAX_DESCRIPTION_CHARS = 1000
 """What decides about a product stands early in its description; the rest mostly costs tokens."""
+_LETTER = r"[^\x00-\x7f\u200c\u200d]"
 _CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+    r"(?:[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    rf"|(?<!{_LETTER})[\u200c\u200d]|[\u200c\u200d](?!{_LETTER}))+"
 )
-"""Control characters, marks of direction, and what only a model reads (the last are the "tag" letters)."""
-_WORD = re.compile(r"\w+")
+"""Control characters, marks of direction, and what only a model reads (the last are the "tag" letters). A
+single joiner between letters stays: Persian, the scripts of India and emoji are written with it."""
 _SPACES = re.compile(r"\s+")
 
 
@@ -47,7 +50,26 @@ class Product(StrictModel):
 
 def fold_words(text: str) -> str:
     """Case-folded words with one space before, between and after: ` word ` in it tests for a whole word."""
-    return f" {' '.join(_WORD.findall(text.casefold()))} "
+    return f" {' '.join(split_words(text))} "
+
+
+class QuotableText:
+    """A text and what can be quoted from it."""
+
+    def __init__(self, text: str) -> None:
+        self._folded_text = fold_words(text)
+        self._text = text
+
+    def holds_quotation(self, quotation: str) -> bool:
+        """Says whether the words of a quotation stand in the text in a row.
+
+        Only words count, not what stands between them. A quotation of nothing but emoji needs these.
+        """
+        folded_quotation = fold_words(quotation)
+        if folded_quotation.strip():
+            return folded_quotation in self._folded_text
+        quoted_emoji = "".join(find_emoji(quotation))
+        return quoted_emoji != "" and quoted_emoji in "".join(find_emoji(self._text))
 
 
 def escape_control_chars(text: str) -> str:

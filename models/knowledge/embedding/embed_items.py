@@ -27,6 +27,7 @@ from contracts.embedding_aspects import (
     write_space_description,
 )
 from contracts.errors import UserError
+from contracts.progress import report_summary
 from contracts.table_schema import UTC_TIME
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
@@ -41,7 +42,7 @@ from models.knowledge.embedding.semantic_ids import (
     extend_semantic_ids,
     fit_semantic_ids,
 )
-from models.knowledge.embedding.text_encoder import SentenceEncoder, TextEncoder
+from models.knowledge.embedding.text_encoder import SentenceEncoder, TextEncoder, describe_unknown_scripts
 from models.knowledge.embedding.text_vector_cache import open_cached_encoder
 
 _EMBEDDINGS_FILE: Final = "item_embeddings.parquet"
@@ -72,6 +73,7 @@ def embed_items(
     with create_artifact(out, kind=_KIND, inputs=inputs, config=config) as artifact:
         catalogue = _encode_catalogue(dataset, knowledge, config, cache)
         item_ids = catalogue.items["item_id"]
+        report_summary(describe_unknown_scripts(catalogue.items["title"], config))
         engagement = read_coengagement(
             dataset, item_ids, seed=config.seed, num_folds=config.contrast.num_folds
         )

@@ -2,9 +2,10 @@
 
 Latent semantic analysis (Deerwester et al. 1990): tf-idf, cut to its leading singular directions, these
 evened out halfway as the views are. It reads the title's words and word pairs, then all words of the
-product's page, each with brand and category.
+product's page, each with brand and category. In scripts without spaces a pair of letters is a word.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
 
@@ -16,6 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from contracts.array_types import FloatArray
 from models.knowledge.embedding.item_views import normalize_rows
+from models.knowledge.writing_systems import MARKS, fold_widths, split_unspaced_runs
 
 TITLE_WORDS: Final = "words"
 PAGE_WORDS: Final = "page_words"
@@ -25,8 +27,10 @@ _LONGEST_RUN: Final = {TITLE_WORDS: 2, PAGE_WORDS: 1}
 """Words in a row that count as one more."""
 _MAX_WORDS: Final = 50_000
 """Most frequent words (and word pairs) kept of each kind: bounds the memory."""
-WORD_PATTERN: Final = r"(?:brand|category):\S+|[^\W_]+(?:[-.][^\W_]+)*"
+_LETTERS: Final = rf"[^\W_]+(?:[{MARKS}]+[^\W_]*)*"
+WORD_PATTERN: Final = rf"(?:brand|category):\S+|{_LETTERS}(?:[-.]{_LETTERS})*"
 """A brand, a category, or letters and digits of any script; dots and hyphens join them (`9.7`, `usb-c`)."""
+_WORD: Final = re.compile(WORD_PATTERN)
 _MAX_PAGE_CHARS: Final = 600
 """Of a description: what follows is seldom about the product itself."""
 _MAX_ITEM_SHARE: Final = 0.2
@@ -129,5 +133,16 @@ def _join_words(words: pl.Expr) -> pl.Expr:
 
 def _make_tfidf(longest_run: int, **options: object) -> TfidfVectorizer:
     return TfidfVectorizer(
-        ngram_range=(1, longest_run), token_pattern=WORD_PATTERN, binary=True, dtype=np.float32, **options
+        ngram_range=(1, longest_run),
+        preprocessor=fold_widths,
+        tokenizer=_find_words,
+        token_pattern=None,
+        binary=True,
+        dtype=np.float32,
+        **options,
     )
+
+
+def _find_words(text: str) -> list[str]:
+    words = _WORD.findall(text)
+    return words if text.isascii() else list(split_unspaced_runs(words))

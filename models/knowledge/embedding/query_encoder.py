@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from contracts.array_types import FloatArray, IntArray
 from contracts.errors import UserError
 from contracts.tables import MAX_CONTEXT_LENGTH
+from models.knowledge.writing_systems import fold_widths, split_unspaced_runs
 
 GRAPH_FILE: Final = "query_encoder.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -64,7 +65,8 @@ class WordDirections(NamedTuple):
         return _normalize_rows(vectors)
 
     def _find_rows(self, text: str) -> list[int]:
-        words = self.word_pattern.findall(text.lower())
+        # As `exact_words.py` splits titles.
+        words = list(split_unspaced_runs(self.word_pattern.findall(fold_widths(text))))
         runs = {
             " ".join(words[start : start + length])
             for length in range(1, self.longest_run + 1)

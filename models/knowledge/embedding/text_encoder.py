@@ -1,6 +1,7 @@
 """The text encoder: a sentence-transformers model, by default all-MiniLM-L6-v2 from an installed package,
 offline."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -9,13 +10,29 @@ import torch
 
 from contracts.array_types import FloatArray
 from contracts.errors import UserError
-from contracts.pretrained import digest_weights, find_checkpoint
+from contracts.pretrained import MINILM, digest_weights, find_checkpoint
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.bert_encoder import BertEncoder
+from models.knowledge.writing_systems import measure_other_scripts
 
 CHARS_PER_TOKEN: Final = 6
 """Texts are cut to this many characters per token before the tokenizer sees them: bounds the work on huge
 texts."""
+
+
+_MAX_OTHER_SCRIPTS: Final = 0.1
+"""Share of titles in scripts that the default encoder has hardly seen, up to which nothing is said."""
+
+
+def describe_unknown_scripts(titles: Iterable[str], config: EmbeddingConfig) -> list[str]:
+    """Lines to tell a user whose titles the default encoder, which learned English, can hardly read."""
+    share = measure_other_scripts(titles) if config.encoder == MINILM else 0.0
+    if share <= _MAX_OTHER_SCRIPTS:
+        return []
+    return [
+        f"{share:.0%} of the titles are in scripts that the default text encoder hardly knows: set "
+        "embedding.encoder to a multilingual one (docs/how-to/choose-a-text-encoder.md)"
+    ]
 
 
 class TextEncoder(Protocol):

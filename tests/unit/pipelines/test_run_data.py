@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
+from contracts.errors import UserError
 from contracts.served_log import SERVED_LOG_FOLDER
+from models.knowledge.config import KnowledgeConfig
+from models.knowledge.teachers.build_teacher import build_teacher
 from pipelines.config import load_config
-from pipelines.run_data import prepare_local_data
+from pipelines.run_data import prepare_local_data, prepare_local_knowledge
 
 
 def _prepare(workspace: Path, *, seed: int) -> Path:
@@ -31,3 +36,20 @@ def test_what_was_served_of_another_shop_is_set_aside(tmp_path: Path) -> None:
     assert not (home / SERVED_LOG_FOLDER).exists()
     assert not (home / "serving" / "events").exists()
     assert len(list((home / "former_shops").glob("*/*/kept"))) == 2
+
+
+def test_recorded_knowledge_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a step would be taken from the cache though the file has changed."""
+    monkeypatch.chdir(tmp_path)
+    config = KnowledgeConfig.model_validate({"teacher": {"kind": "replay", "recordings": "k.jsonl"}})
+    with pytest.raises(UserError, match=r"k\.jsonl not found"):
+        prepare_local_knowledge(config)
+    prepared_configs = []
+    for kind in ("jar", "lid"):
+        Path("k.jsonl").write_text(f'{{"item_id": "1", "kind": "{kind}"}}\n')
+        prepared_configs.append(prepare_local_knowledge(config))
+    assert prepared_configs[0] != prepared_configs[1]
+    assert prepared_configs[1].model_dump()["teacher"]["recordings"] == tmp_path / "k.jsonl"
+    build_teacher(prepared_configs[1].teacher)
+    with pytest.raises(UserError, match="it has changed"):
+        build_teacher(prepared_configs[0].teacher)

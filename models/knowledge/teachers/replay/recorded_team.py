@@ -6,7 +6,6 @@ does not have are doubted.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
@@ -26,9 +25,10 @@ from models.knowledge.agents.agent_roles import (
     ReviewedDraft,
 )
 from models.knowledge.agents.record_review import apply_objections
-from models.knowledge.distillation.product_text import Product, fold_words
+from models.knowledge.distillation.product_text import Product, QuotableText, fold_words
 from models.knowledge.knowledge_schema import Claim, Claims, KnowledgeRecord
 from models.knowledge.teachers.replay.recorded_knowledge import UNKNOWN_KIND, ItemKnowledge, KnowledgeLines
+from models.knowledge.writing_systems import normalize_letters
 
 RECORDED_EVIDENCE: Final = "recorded, without a reason"
 _CONFIDENCE_QUOTED: Final = 0.9
@@ -97,13 +97,12 @@ def _tell_kind(knowledge: ItemKnowledge) -> str:
 def _ground_claims(texts: Sequence[str], knowledge: ItemKnowledge, product: Product) -> Claims:
     if not knowledge.is_known:
         return ()
-    folded_text = fold_words(product.text)
-    return tuple(_ground_claim(text, knowledge.confidence, folded_text) for text in texts)
+    quotable_text = QuotableText(product.text)
+    return tuple(_ground_claim(text, knowledge.confidence, quotable_text) for text in texts)
 
 
-def _ground_claim(text: str, confidence: float, folded_text: str) -> Claim:
-    folded_claim = fold_words(text)
-    if folded_claim.strip() and folded_claim in folded_text:
+def _ground_claim(text: str, confidence: float, quotable_text: QuotableText) -> Claim:
+    if quotable_text.holds_quotation(text):
         confidence = max(confidence, _CONFIDENCE_QUOTED)
         return Claim(text=text, evidence=text, source="catalogue", confidence=confidence)
     return Claim(text=text, evidence=RECORDED_EVIDENCE, source="reasoning", confidence=confidence)
@@ -147,7 +146,7 @@ def _find_invented_figures(text: str, known_values: set[Fraction]) -> list[str]:
 
 def _read_figures(text: str) -> dict[str, list[Fraction]]:
     """The value of each figure; of `a/b` also a and b, since it may mean both."""
-    plain_text = unicodedata.normalize("NFKC", text).replace("\N{FRACTION SLASH}", "/")
+    plain_text = normalize_letters(text).replace("\N{FRACTION SLASH}", "/")
     figures = {}
     for figure in _FIGURE.findall(plain_text):
         parts = [Fraction(part) for part in figure.replace(",", "").split("/")]

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from contracts.digests import digest_file, digest_folder, digest_value
+from contracts.errors import UserError
 from models.knowledge.cache.answer_cache import AnswerCache, open_recorded_answers
 from models.knowledge.config import ReplayTeacherConfig
 from models.knowledge.distillation.product_text import Product
@@ -25,16 +26,21 @@ class ReplayTeacher:
     def __init__(self, config: ReplayTeacherConfig) -> None:
         path = config.recordings
         self._path = path
+        self._digest = digest_recordings(path)
+        if config.digest not in (None, self._digest):
+            raise UserError(
+                f"teacher.digest: {path} has the digest {self._digest}, not {config.digest}: it is another "
+                "file, or it has changed. Give the digest of the file that is meant, or none."
+            )
         self.counts: Mapping[str, int] = {}
         self.sampling: dict[str, Any] = {}
         self.price = TokenPrice()
         self._recordings: AnswerCache | RecordedAnswers | KnowledgeLines
         if path.is_dir():
             self._recordings = open_recorded_answers(path, config.recorded_by)
-            self._digest = digest_value([digest_folder(path), self._recordings.teacher])
+            self._digest = digest_value([self._digest, self._recordings.teacher])
         else:
             self._recordings = _read_recordings_file(path)
-            self._digest = digest_file(path)
         if isinstance(self._recordings, KnowledgeLines):
             # Which claims are quoted, and which are objected to, the code decides.
             room = Path(__file__).parents[2]
@@ -76,6 +82,17 @@ class ReplayTeacher:
         # A plan was agreed on among shards: that one was used, whatever this key's own answer says.
         agreed_response = self._recordings.load_agreed_response(request_digest)
         return agreed_response or self._recordings.load_cached_responses([request_digest]).get(request_digest)
+
+
+def digest_recordings(path: Path) -> str:
+    """Digest of a file or folder of recordings.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not path.exists():
+        raise UserError(f"teacher.recordings: {path} not found")
+    return digest_folder(path) if path.is_dir() else digest_file(path)
 
 
 class _AnyLine(BaseModel):
