@@ -279,9 +279,8 @@ def test_a_multilingual_encoder_is_a_matter_of_configuration(
 ) -> None:
     titles = [*TITLES.values(), *KETTLES, *LAMPS]
     dataset = write_dataset([{"item_id": str(n), "title": title} for n, title in enumerate(titles)])
-    distill.distill_knowledge(
-        dataset, KnowledgeConfig(), cache=tmp_path / "cache", out=tmp_path / "knowledge"
-    )
+    knowledge = tmp_path / "knowledge"
+    distill.distill_knowledge(dataset, KnowledgeConfig(), cache=tmp_path / "cache", out=knowledge)
     config = EmbeddingConfig.model_validate(
         {"encoder": str(multilingual_encoder), "dimension": 16, "contrast": {"epochs": 0, "num_folds": 0}}
     )
