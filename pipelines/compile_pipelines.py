@@ -7,10 +7,12 @@ import yaml
 from kfp import compiler
 
 from components.images import MAIN_IMAGE
+from pipelines.apply_policy import apply_policy
 from pipelines.compiled_package import COMPILED_FOLDER
 from pipelines.monitor import monitor
 from pipelines.refresh_pipelines import refresh_catalogue, refresh_users
 from pipelines.simulate_shop import simulate_shop
+from pipelines.step_policy import PodPolicy
 from pipelines.train_and_deploy import train_and_deploy
 
 PIPELINES = {
@@ -24,6 +26,8 @@ DISTILLATION_EXECUTORS = ("exec-distill-knowledge", "exec-distill-changed-items"
 """Executors of the steps in which the teacher runs."""
 BEHAVIOR_TRAINING_EXECUTOR = "exec-train-behavior-model"
 """Executor of the step that can train on GPUs."""
+TABLE_ALONE = PodPolicy()
+"""The policy of the committed packages."""
 GPU_RESOURCE = "nvidia.com/gpu"
 """Kubernetes' name of the resource."""
 
@@ -42,6 +46,7 @@ def compile_pipelines(
     image: str = MAIN_IMAGE,
     teacher_host: TeacherHost | None = None,
     training_gpus: int = 0,
+    policy: PodPolicy = TABLE_ALONE,
 ) -> list[Path]:
     """Compiles every pipeline into `out/<name>.yaml`.
 
@@ -50,26 +55,31 @@ def compile_pipelines(
         image: image of the `main` environment; on a cluster pin it by digest: the cache key holds it.
         teacher_host: for the distillation steps, when the teacher runs in process.
         training_gpus: GPUs of the step that trains the behavior model; the image's torch must know GPUs.
+        policy: what the cluster wants of pods, beside the table of `step_policy.py`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    return [_compile_pipeline(name, out, image, teacher_host, training_gpus) for name in PIPELINES]
+    return [_compile_pipeline(name, out, image, teacher_host, training_gpus, policy) for name in PIPELINES]
 
 
 def _compile_pipeline(
-    name: str, out: Path, image: str, teacher_host: TeacherHost | None, training_gpus: int
+    name: str,
+    out: Path,
+    image: str,
+    teacher_host: TeacherHost | None,
+    training_gpus: int,
+    policy: PodPolicy,
 ) -> Path:
     package_path = out / f"{name}.yaml"
     compiler.Compiler().compile(PIPELINES[name], str(package_path))
-    if image != MAIN_IMAGE or teacher_host or training_gpus:
-        yaml_documents = list(yaml.safe_load_all(package_path.read_text(encoding="utf-8")))
-        executors = yaml_documents[0]["deploymentSpec"]["executors"]
-        containers = {
-            key: executor["container"] for key, executor in executors.items() if "container" in executor
-        }
-        _set_images(containers, image, teacher_host)
-        if training_gpus and BEHAVIOR_TRAINING_EXECUTOR in containers:
-            _set_gpus(containers[BEHAVIOR_TRAINING_EXECUTOR], training_gpus)
-        package_path.write_text(yaml.safe_dump_all(yaml_documents, sort_keys=True), encoding="utf-8")
+    documents = apply_policy(list(yaml.safe_load_all(package_path.read_text(encoding="utf-8"))), policy)
+    executors = documents[0]["deploymentSpec"]["executors"]
+    containers = {
+        key: executor["container"] for key, executor in executors.items() if "container" in executor
+    }
+    _set_images(containers, image, teacher_host)
+    if training_gpus and BEHAVIOR_TRAINING_EXECUTOR in containers:
+        _set_gpus(containers[BEHAVIOR_TRAINING_EXECUTOR], training_gpus)
+    package_path.write_text(yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8")
     return package_path
 
 
@@ -85,4 +95,4 @@ def _set_gpus(container: dict[str, Any], num_gpus: int) -> None:
     # As kfp's own set_accelerator_type writes it: under the old names and the new ones.
     names = dict.fromkeys(("type", "resourceType"), GPU_RESOURCE)
     counts = dict.fromkeys(("count", "resourceCount"), str(num_gpus))
-    container["resources"] = {"accelerator": names | counts}
+    container.setdefault("resources", {})["accelerator"] = names | counts

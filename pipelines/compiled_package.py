@@ -22,6 +22,7 @@ MAX_PACKAGE_BYTES = 3_000_000
 MAX_ARGUMENT_CHARS = 10_000
 """Longer parameter values fail on the backend; pass a path to a file instead."""
 
+_ENVIRONMENTS = ("secretAsEnv", "configMapAsEnv")
 _CHANNEL_PREFIX = "pipelinechannel--"
 _CONDITION_ARGUMENT = re.compile(rf"parameter_values\['{_CHANNEL_PREFIX}(\w+)'\]")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -47,6 +48,8 @@ class CompiledPackage:
     """KFP's input definitions by parameter name."""
     spec: Mapping[str, Any]
     """KFP's pipeline specification."""
+    oldest_backend: tuple[int, int]
+    """First version of Kubeflow Pipelines whose backend understands the package."""
 
 
 def read_package(path: Path) -> CompiledPackage:
@@ -64,7 +67,7 @@ def read_package(path: Path) -> CompiledPackage:
         raise UserError(
             f"pipeline package '{path}' has {num_bytes} bytes; a cluster takes {MAX_PACKAGE_BYTES}."
         )
-    pipeline_spec = _read_spec(path)
+    pipeline_spec, platform_spec = _read_specs(path)
     input_definitions = pipeline_spec["root"].get("inputDefinitions", {})
     return CompiledPackage(
         path=path,
@@ -72,20 +75,33 @@ def read_package(path: Path) -> CompiledPackage:
         version=digest_file(path)[:12],
         parameters=input_definitions.get("parameters", {}),
         spec=pipeline_spec,
+        oldest_backend=_tell_oldest_backend(platform_spec),
     )
 
 
-def _read_spec(path: Path) -> dict[str, Any]:
+def _tell_oldest_backend(platform_spec: Mapping[str, Any]) -> tuple[int, int]:
+    """By the youngest field: backends refuse fields that they do not know."""
+    kubernetes = platform_spec.get("platforms", {}).get("kubernetes", {})
+    pods = kubernetes.get("deploymentSpec", {}).get("executors", {}).values()
+    if any("securityContext" in pod for pod in pods):
+        return (2, 16)
+    sources = [source for pod in pods for field in _ENVIRONMENTS for source in pod.get(field, ())]
+    return (2, 15) if any("optional" in source for source in sources) else (2, 0)
+
+
+def _read_specs(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         # A second document, where there is one, holds the Kubernetes platform spec.
-        pipeline_spec = next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))), None)
+        documents = iter(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        pipeline_spec = next(documents, None)
+        platform_spec: dict[str, Any] = next(documents, {})
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"pipeline package '{path}' is not valid YAML: {error}") from error
     if not isinstance(pipeline_spec, dict) or not {"root", "pipelineInfo"} <= pipeline_spec.keys():
         raise UserError(
             f"'{path}' is not a compiled pipeline (no root or pipelineInfo); `reaseq compile` writes one."
         )
-    return pipeline_spec
+    return pipeline_spec, platform_spec
 
 
 def count_steps(package: CompiledPackage, arguments: Mapping[str, Any]) -> int:

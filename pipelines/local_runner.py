@@ -11,6 +11,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kfp import components, local
 
 from pipelines.compiled_package import count_steps, read_package
@@ -35,7 +36,7 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
     num_steps = count_steps(read_package(package), arguments)
     # Steps share the cores with whatever else runs here: threads that spin while they wait would take all.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    pipeline_component = components.load_component_from_file(str(package))
+    pipeline_component = components.load_component_from_text(_read_without_retries(package))
     home.mkdir(parents=True, exist_ok=True)
     step_log = StepLog(home / "run.log", screen=sys.stdout, num_steps=num_steps)
     with warnings.catch_warnings(), step_log, redirect_stdout(step_log):
@@ -53,3 +54,14 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
         except RuntimeError as error:
             raise step_log.explain_failure(error) from error
     return {name: Path(artifact.path) for name, artifact in pipeline_task.outputs.items()}
+
+
+def _read_without_retries(package: Path) -> str:
+    """The package's text without retries: here a failure is the user's or a bug, and both want to be seen at
+    once."""
+    documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+    components_with_dags = [c for c in documents[0].get("components", {}).values() if "dag" in c]
+    for holder in [documents[0]["root"], *components_with_dags]:
+        for task in holder["dag"]["tasks"].values():
+            task.pop("retryPolicy", None)
+    return yaml.safe_dump_all(documents)

@@ -40,6 +40,7 @@ exit codes:
   0    done
   1    the run failed, or the gate did not let the ranker pass
   2    something that you can change is wrong; the message says what
+  3    the run on the cluster, for which `submit --wait` waited, was canceled
   130  interrupted by Ctrl-C (143: by SIGTERM); every process that was started has ended, and the same
        command goes on where it stopped"""
 

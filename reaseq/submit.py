@@ -18,6 +18,9 @@ EXAMPLES = {
 }
 
 
+_EXIT_CODES = {"FAILED": 1, "CANCELED": 3}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     add_config_options(parser)
@@ -35,11 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--act", action="store_true", help="let `monitor` carry its decision out: promote, roll back, retrain"
     )
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
-    parser.add_argument("--wait", action="store_true", help="return when the run has ended")
+    parser.add_argument(
+        "--wait", action="store_true", help="return when the run has ended: 0 succeeded, 1 failed, 3 canceled"
+    )
 
 
 def run_verb(arguments: argparse.Namespace) -> int:
     """Submits or schedules a run and prints its page."""
+    from pipelines.cluster.cluster_settings import require_cluster_settings
     from pipelines.cluster.recurring_run import schedule_pipeline
     from pipelines.cluster.submit_run import submit_pipeline
     from pipelines.compiled_package import COMPILED_FOLDER
@@ -54,6 +60,7 @@ def run_verb(arguments: argparse.Namespace) -> int:
         run_config,
         choices={"deploy": arguments.deploy, "act": arguments.act, "train": arguments.act},
     )
+    require_cluster_settings(run_config, run_parameters)
     pipeline_name = arguments.pipeline.replace("_", "-")
     run_name = f"{run_config.name}-{pipeline_name}"
     destination: dict[str, Any] = {
@@ -63,15 +70,20 @@ def run_verb(arguments: argparse.Namespace) -> int:
         "pipeline_name": pipeline_name,
     }
     if arguments.schedule:
-        print(
-            schedule_pipeline(
-                package_path, run_parameters, schedule_name=run_name, cron=arguments.schedule, **destination
-            ).url
+        schedule = schedule_pipeline(
+            package_path, run_parameters, schedule_name=run_name, cron=arguments.schedule, **destination
         )
+        print(f"{'scheduled' if schedule.is_new else 'unchanged'}: {schedule.url}")
+        for old_id in schedule.running_out:
+            print(
+                f"the former schedule {old_id} is disabled; the next call deletes it, once its run has ended"
+            )
         return 0
     run_name += f"-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     submitted_run = submit_pipeline(
         package_path, run_parameters, run_name=run_name, wait=arguments.wait, **destination
     )
+    if submitted_run.is_adopted:
+        print("the same pipeline with the same arguments is under way already; no second run was made")
     print(f"{submitted_run.state}: {submitted_run.url}")
-    return 0
+    return _EXIT_CODES.get(submitted_run.state, 0) if arguments.wait else 0

@@ -7,24 +7,31 @@ CA.
 
 import json
 import os
+import re
 import ssl
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import urllib3
 
 from contracts.errors import UserError
+from pipelines.cluster.patience import PASSING_STATUS, Patience
 
 TOKEN_VARIABLE = "REASEQ_KFP_TOKEN"  # noqa: S105 (the name of a variable, not a secret)
 TOKEN_FILE_VARIABLE = "REASEQ_KFP_TOKEN_FILE"  # noqa: S105
+Version = tuple[int, int]
 _PROBE_TIMEOUT_S = 10.0
+_CALL_TIMEOUT_S = 60.0
 
 
-def connect_to_cluster(host: str, *, namespace: str | None) -> Any:
+def connect_to_cluster(
+    host: str, *, namespace: str | None, patience: Patience, oldest_backend: Version = (2, 0)
+) -> Any:
     """Opens a `kfp.Client` after one quick look whether the cluster answers.
 
     The look comes first because `kfp.Client` itself takes half a minute of silent retries over a wrong host.
@@ -32,27 +39,54 @@ def connect_to_cluster(host: str, *, namespace: str | None) -> Any:
     Args:
         host: Base address of the Pipelines API, with its scheme.
         namespace: The profile's namespace on a multi-user cluster, None on a single-user one.
+        patience: How long a cluster that answers 5xx is asked again.
+        oldest_backend: The first version that understands what will be sent.
 
     Raises:
         UserError: host not reachable, not a Pipelines API, not authorised, or a namespace is needed.
     """
     if not host.startswith(("http://", "https://")):
         raise UserError(f"host '{host}' must start with http:// or https://")
-    health_answer = _probe_health(host.rstrip("/"))
+    try:
+        health_answer = patience.read(lambda: _probe_health(host.rstrip("/")))
+    except ConnectionError as error:
+        raise UserError(f"{host} does not come up: {error}; try again later") from error
+    _require_new_backend(host, str(health_answer.get("tag_name", "")), oldest_backend)
     if health_answer.get("multi_user") and not namespace:
         raise UserError(f"{host} serves many users; give the namespace of your profile.")
     from kfp.client import Client  # 3 s to import
 
+    class ProbedClient(Client):  # type: ignore[misc]
+        """Does not ask once more, without any time limit, for the health that is known."""
+
+        def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:  # noqa: ARG002 - as its parent has it
+            return SimpleNamespace(multi_user=bool(health_answer.get("multi_user")))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         # An empty namespace, unlike None, keeps out the one in ~/.config/kfp of some other cluster.
-        return Client(
+        client = ProbedClient(
             host=host,
             namespace=namespace or "",
             existing_token=os.environ.get(TOKEN_VARIABLE),
             credentials=_load_file_credentials(),
             ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
         )
+    _limit_calls(client)
+    return client
+
+
+def _limit_calls(client: Any) -> None:
+    """Gives every call a time limit: kfp sets none, and a silently dead connection would hang for ever."""
+    rest_client = client._run_api.api_client.rest_client
+    send = rest_client.request
+
+    def send_in_time(*arguments: Any, **options: Any) -> Any:
+        # Two numbers: a single one that is no whole number counts for nothing there.
+        limits_s = options.get("_request_timeout") or (_CALL_TIMEOUT_S, _CALL_TIMEOUT_S)
+        return send(*arguments, **(options | {"_request_timeout": limits_s}))
+
+    rest_client.request = send_in_time
 
 
 @contextmanager
@@ -103,6 +137,8 @@ def _probe_health(host: str) -> dict[str, Any]:
                 retries=False,
                 redirect=False,
             )
+    except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as error:
+        raise ConnectionError(f"it breaks off ({type(error).__name__})") from error
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         raise UserError(
             f"no Kubeflow Pipelines API answers at {host} ({error}); check the address, or forward the port: "
@@ -111,6 +147,8 @@ def _probe_health(host: str) -> dict[str, Any]:
     # 3xx: the cluster's gateway sends browsers to a login page.
     if response.status in {301, 302, 303, 307, 308, 401, 403}:
         raise UserError(_explain_refusal("connect", host, 401, None))
+    if response.status in PASSING_STATUS:
+        raise ConnectionError(f"it answers HTTP {response.status}")
     try:
         health_answer = response.json() if response.status == 200 else None
     except ValueError:
@@ -118,6 +156,17 @@ def _probe_health(host: str) -> dict[str, Any]:
     if not isinstance(health_answer, dict):
         raise UserError(f"{host} answers, but not as a Kubeflow Pipelines 2 API (HTTP {response.status}).")
     return health_answer
+
+
+def _require_new_backend(host: str, tag_name: str, oldest_backend: Version) -> None:
+    # Builds of a branch bear names that say nothing; those pass.
+    match = re.match(r"v?(\d+)\.(\d+)", tag_name)
+    if match and tuple(map(int, match.groups())) < oldest_backend:
+        oldest = ".".join(map(str, oldest_backend))
+        raise UserError(
+            f"{host} runs Kubeflow Pipelines {tag_name}; the package needs {oldest} or newer. Packages for "
+            "2.15 are compiled with `run_as_user: null` in a --policy; none is for an older one"
+        )
 
 
 def _explain_refusal(action: str, host: str, status: int | None, body: str | bytes | None) -> str:

@@ -1,18 +1,26 @@
-"""Sends a compiled package to a Kubeflow Pipelines cluster and starts a run of it."""
+"""Sends a compiled package to a Kubeflow Pipelines cluster and starts a run of it, exactly one."""
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import UserError
+from contracts.digests import digest_value
 from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
+from pipelines.cluster.patience import Patience
 from pipelines.compiled_package import CompiledPackage, check_arguments, read_package
 
-_FINAL_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
-_EQUALS = 1  # Kubeflow's filter operation
+FINAL_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+"""States in which a run stays."""
+CALLING = Patience()
+"""For everything that a user sits and waits for."""
+WAITING = Patience(limit_s=3600.0, longest_pause_s=60.0)
+"""For a run that is waited for: a cluster may be away for an hour of upgrade."""
+_EQUALS, _IS_SUBSTRING = 1, 9  # Kubeflow's filter operations
+_PAGE_SIZE = 100
+# While a token is renewed, or a login page stands before the API.
+_LOGIN_STATUS = frozenset({401, 403})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +31,12 @@ class SubmittedRun:
     url: str
     """Its page in the Pipelines UI."""
     state: str
-    """The last state seen, for example PENDING; after waiting SUCCEEDED or SKIPPED."""
+    """The last state seen, for example PENDING; after waiting the one in which it ended."""
     pipeline_id: str | None
     """None where the package traveled with the run instead of being uploaded."""
     version_id: str | None
+    is_adopted: bool = False
+    """The same work was under way already, so no second run was made."""
 
 
 def submit_pipeline(
@@ -40,8 +50,13 @@ def submit_pipeline(
     pipeline_name: str | None = None,
     wait: bool = False,
     poll_s: float = 10.0,
+    patience: Patience = CALLING,
+    waiting: Patience = WAITING,
 ) -> SubmittedRun:
     """Uploads a package (as a new version where its pipeline exists) and runs it.
+
+    The run's name ends with a key of package and arguments. By it a run is found again whose answer was lost,
+    and one of the same content that is still under way: two of them would fight over one workspace.
 
     Args:
         package: Compiled pipeline YAML.
@@ -49,36 +64,61 @@ def submit_pipeline(
         host: Base address of the Pipelines API, with its scheme.
         namespace: The profile's namespace on a multi-user cluster.
         experiment: Experiment to run in; made where there is none.
-        run_name: Name of the run in the UI.
+        run_name: Name of the run in the UI; one that no earlier run bears.
         pipeline_name: Name to upload under; None sends the package with the run.
         wait: Return only when the run has ended.
         poll_s: Seconds between two looks at the state while waiting.
+        patience: With what failing calls are repeated.
+        waiting: The same for looks at a run that is waited for.
 
     Raises:
-        UserError: wrong package, arguments, host or credentials; or the awaited run failed or was canceled.
+        UserError: wrong package, arguments, host or credentials; or the cluster failed for too long.
     """
     compiled_package = read_package(package)
     check_arguments(compiled_package, arguments)
-    client = connect_to_cluster(host, namespace=namespace)
+    client = connect_to_cluster(
+        host, namespace=namespace, patience=patience, oldest_backend=compiled_package.oldest_backend
+    )
+    key = digest_value([compiled_package.version, dict(arguments)])
+    keyed_name = f"{run_name} {key}"
     with explain_cluster_errors("submit the run", host=host):
         version_arguments = find_or_upload_version(
-            client, compiled_package, pipeline_name=pipeline_name, namespace=namespace
+            client, compiled_package, pipeline_name=pipeline_name, namespace=namespace, patience=patience
         )
-        experiment_id = client.create_experiment(experiment, namespace=namespace).experiment_id
-        run = client.run_pipeline(experiment_id, run_name, params=dict(arguments), **version_arguments)
+        experiment_id = find_or_create_experiment(client, experiment, namespace=namespace, patience=patience)
+
+        def find_run() -> Any:
+            runs = list(list_runs(client, experiment_id, "display_name", _IS_SUBSTRING, key))
+            ours = [run for run in runs if run.display_name == keyed_name]
+            return next(iter([*ours, *(run for run in runs if str(run.state) not in FINAL_STATES)]), None)
+
+        run = patience.write(
+            lambda: client.run_pipeline(
+                experiment_id, keyed_name, params=dict(arguments), **version_arguments
+            ),
+            find=find_run,
+        )
         page_url = f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
-        run_state = _wait_for_end(client, run.run_id, url=page_url, poll_s=poll_s) if wait else str(run.state)
+        run_state = str(run.state)
+        if wait:
+            run_state = _wait_for_end(client, run.run_id, poll_s=poll_s, waiting=waiting)
     return SubmittedRun(
         run_id=run.run_id,
         url=page_url,
         state=run_state,
         pipeline_id=version_arguments.get("pipeline_id"),
         version_id=version_arguments.get("version_id"),
+        is_adopted=run.display_name != keyed_name,
     )
 
 
 def find_or_upload_version(
-    client: Any, package: CompiledPackage, *, pipeline_name: str | None, namespace: str | None
+    client: Any,
+    package: CompiledPackage,
+    *,
+    pipeline_name: str | None,
+    namespace: str | None,
+    patience: Patience,
 ) -> dict[str, str]:
     """Finds the version of the pipeline that holds this very package, or uploads it.
 
@@ -87,37 +127,64 @@ def find_or_upload_version(
     """
     if pipeline_name is None:
         return {"pipeline_package_path": str(package.path)}
-    same_name_pipelines = client.list_pipelines(
-        filter=_filter_by_name(pipeline_name), namespace=namespace
-    ).pipelines
-    if same_name_pipelines:
-        pipeline_id = same_name_pipelines[0].pipeline_id
-    else:
-        pipeline_id = client.upload_pipeline(
-            str(package.path), pipeline_name, namespace=namespace
-        ).pipeline_id
+    by_name = _filter_by("display_name", _EQUALS, pipeline_name)
+    pipeline_id = patience.write(
+        lambda: client.upload_pipeline(str(package.path), pipeline_name, namespace=namespace),
+        find=lambda: _first(client.list_pipelines(filter=by_name, namespace=namespace).pipelines),
+    ).pipeline_id
     # Versions are named by content. The first upload's own version bears the pipeline's name, so this adds
     # one more; from then on the same package is never uploaded twice.
-    same_content_versions = client.list_pipeline_versions(
-        pipeline_id, filter=_filter_by_name(package.version)
-    ).pipeline_versions
-    version = (
-        same_content_versions[0]
-        if same_content_versions
-        else client.upload_pipeline_version(str(package.path), package.version, pipeline_id=pipeline_id)
+    by_content = _filter_by("display_name", _EQUALS, package.version)
+    version = patience.write(
+        lambda: client.upload_pipeline_version(str(package.path), package.version, pipeline_id=pipeline_id),
+        find=lambda: _first(client.list_pipeline_versions(pipeline_id, filter=by_content).pipeline_versions),
     )
     return {"pipeline_id": pipeline_id, "version_id": version.pipeline_version_id}
 
 
-def _filter_by_name(name: str) -> str:
-    predicate = {"operation": _EQUALS, "key": "display_name", "stringValue": name}
+def find_or_create_experiment(client: Any, name: str, *, namespace: str | None, patience: Patience) -> str:
+    """Finds the experiment, or makes it; returns its id."""
+    # kfp's own create_experiment looks first, so it may be repeated.
+    return str(patience.read(lambda: client.create_experiment(name, namespace=namespace)).experiment_id)
+
+
+def list_runs(client: Any, experiment_id: str, key: str, operation: int, value: str) -> Iterator[Any]:
+    """The runs of an experiment that a filter keeps, over all pages."""
+    return iterate_pages(
+        lambda page_token: client.list_runs(
+            page_token=page_token,
+            page_size=_PAGE_SIZE,
+            experiment_id=experiment_id,
+            filter=_filter_by(key, operation, value),
+        ),
+        "runs",
+    )
+
+
+def iterate_pages(read_page: Callable[[str], Any], rows: str) -> Iterator[Any]:
+    """The rows of all pages of a list."""
+    page_token = ""
+    while True:
+        page = read_page(page_token)
+        yield from getattr(page, rows) or ()
+        page_token = page.next_page_token
+        if not page_token:
+            return
+
+
+def _first(rows: list[Any] | None) -> Any:
+    return rows[0] if rows else None
+
+
+def _filter_by(key: str, operation: int, value: str) -> str:
+    predicate = {"operation": operation, "key": key, "stringValue": value}
     return json.dumps({"predicates": [predicate]})
 
 
-def _wait_for_end(client: Any, run_id: str, *, url: str, poll_s: float) -> str:
+def _wait_for_end(client: Any, run_id: str, *, poll_s: float, waiting: Patience) -> str:
     # Not kfp's own wait: that one does not know the state CANCELED and polls on until its time limit.
-    while (run_state := str(client.get_run(run_id).state)) not in _FINAL_STATES:
-        time.sleep(poll_s)
-    if run_state in {"FAILED", "CANCELED"}:
-        raise UserError(f"run {run_id} ended {run_state}; its steps and logs: {url}")
-    return run_state
+    while True:
+        run = waiting.read(lambda: client.get_run(run_id), also=_LOGIN_STATUS)
+        if str(run.state) in FINAL_STATES:
+            return str(run.state)
+        waiting.sleep(poll_s)

@@ -30,7 +30,7 @@ from serving.deployment.routes import (
 )
 from serving.experiments.champion import read_champion_name
 from serving.gateway.deployed_ranker import install_ranker, name_feature_service
-from serving.triton.model_repository import publish_model
+from serving.triton.model_repository import delete_models, publish_model
 from serving.triton.triton_client import TritonControl, list_servers
 from serving.triton.triton_server import start_triton
 
@@ -89,7 +89,7 @@ def deploy_rankers(
             new_rankers = [path for path in arms.values() if path.resolve().parent != config.rankers_folder]
             record_deployment(new_rankers, artifacts, state=state)
         new_routes = write_routes(state, new_plan, note="deploy")
-        unload_unused_models(triton_control, state)
+        retire_unused_models(triton_control, config)
     return {"revision": new_routes.revision, "arms": len(arms), "parity_max_difference": max(parity_gaps)}
 
 
@@ -104,6 +104,8 @@ def roll_back_routes(config: ServingConfig, *, state: Path) -> Routes:
     previous = read_previous_routes(state)
     with open_triton_control(config) as triton_control:
         for model_name in sorted(previous.model_names):
+            if not (config.model_repository / model_name).is_dir():
+                publish_model(config.rankers_folder / model_name, config.model_repository, config.triton)
             load_and_check_parity(model_name, triton_control, config.rankers_folder)
     return write_routes(state, previous.as_plan, note=f"rollback to revision {previous.revision}")
 
@@ -208,14 +210,19 @@ def load_and_check_parity(model_name: str, control: TritonControl, rankers_folde
     return largest_gap
 
 
-def unload_unused_models(control: TritonControl, state: Path) -> None:
-    """Unloads all but the current models and the previous ones, which a rollback needs at once."""
-    models_in_use = read_routes(state).model_names
+def retire_unused_models(control: TritonControl, config: ServingConfig) -> None:
+    """Unloads all but the current models and the previous ones, which a rollback needs at once; then deletes
+    them from the repository.
+
+    A Triton that starts loads what lies there: each former model would cost it time and memory for ever.
+    """
+    models_in_use = read_routes(config.state).model_names
     # The first deployment has nothing before it.
     with suppress(UserError):
-        models_in_use |= read_previous_routes(state).model_names
+        models_in_use |= read_previous_routes(config.state).model_names
     for model_name in control.list_loaded_models() - models_in_use:
         control.unload_model(model_name)
+    delete_models(config.model_repository, config.triton, keep=models_in_use)
 
 
 def _require_local_triton(triton: TritonConfig) -> None:

@@ -9,7 +9,7 @@ from serving.deployment.deploy_rankers import (
     load_and_check_parity,
     open_triton_control,
     publish_ranker,
-    unload_unused_models,
+    retire_unused_models,
 )
 from serving.deployment.routes import Arm, Canary, Routes, read_routes, write_routes
 
@@ -51,7 +51,7 @@ def start_canary(artifact: Path, config: ServingConfig, *, state: Path, arm: str
     with open_triton_control(config) as triton_control:
         load_and_check_parity(new_model, triton_control, config.rankers_folder)
         new_routes = write_routes(state, new_plan, note=note)
-        unload_unused_models(triton_control, state)
+        retire_unused_models(triton_control, config)
     return new_routes
 
 

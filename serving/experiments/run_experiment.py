@@ -15,7 +15,7 @@ from serving.deployment.deploy_rankers import (
     load_and_check_parity,
     open_triton_control,
     publish_ranker,
-    unload_unused_models,
+    retire_unused_models,
 )
 from serving.deployment.routes import Arm, ExperimentPlan, Routes, read_routes, write_routes
 from serving.experiments.audit_log import append_audit_line
@@ -276,7 +276,7 @@ def _route(
         for model in new_models:
             load_and_check_parity(model, triton_control, config.rankers_folder)
         new_routes = write_routes(state, plan, note=note, experiment_id=record.experiment_id)
-        unload_unused_models(triton_control, state)
+        retire_unused_models(triton_control, config)
     return new_routes
 
 

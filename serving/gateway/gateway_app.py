@@ -6,9 +6,11 @@ BentoML's own endpoints wrap a body that is one typed object.
 REASEQ_SERVING_CONFIG=serving.json bentoml serve serving.gateway.gateway_app:Gateway
 """
 
+import asyncio
 import contextlib
 import gc
 import json
+import logging
 import os
 import reprlib
 from collections.abc import AsyncIterator
@@ -39,6 +41,9 @@ from serving.triton.triton_client import TritonScorer
 
 # Each sending to the sink takes time from requests, so records of so long go together.
 _SINK_GATHER_S: Final = 0.02
+# How often a gateway that waits looks whether anything is deployed.
+_DEPLOYMENT_POLL_S: Final = 1.0
+_log = logging.getLogger(__name__)
 # BentoML's own limit, beyond the longest deadline. Each request leaves a timer until then: with the default
 # of a minute they are thousands, and each full round of the garbage collector stops all requests for the
 # longer.
@@ -50,38 +55,77 @@ _IS_TRACED: Final = os.environ.setdefault("OTEL_SDK_DISABLED", "true").lower() !
 
 @contextlib.asynccontextmanager
 async def _run_lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Opens everything in the worker process, after the fork, and closes it when the worker ends."""
+    """Opens everything in the worker process, after the fork, and closes it when the worker ends.
+
+    On an empty cluster nothing is deployed yet. Then the worker lives, is not ready, and says why.
+    """
     configure_json_logs()
     config = ServingConfig.from_environment()
-    feature_reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
-    triton_scorer = TritonScorer(config.triton)
-    deployment_watcher = DeploymentWatcher(config.state, config.rankers_folder)
     describe_limits(app, config.gateway)
-    history_writer = HistoryWriter(config.feature_store, on_loss=UNSTREAMED_TOTAL.inc)
-    page_context = PageContext(config.feature_store, cached_queries=config.gateway.cached_queries)
-    with (
-        _open_event_log(config) as event_log,
-        contextlib.closing(history_writer),
-        contextlib.closing(page_context),
-    ):
-        app.state.config = config.gateway
-        app.state.ranking = RankingService(
-            config.gateway,
-            deployments=deployment_watcher,
-            features=feature_reader,
-            scorer=triton_scorer,
-            log=event_log,
-            histories=history_writer,
-            page_context=page_context,
-        )
-        await app.state.ranking.warm_up()
-        # What is here stays: the collector need not look through it again and again while requests wait.
-        gc.collect()
-        gc.freeze()
+    app.state.config = config.gateway
+    async with contextlib.AsyncExitStack() as stack:
+        event_log = stack.enter_context(_open_event_log(config))
         _drain.begin_on_sigterm(after_s=config.gateway.drain_s)
+        if not await _try_to_open_ranking(app, config, event_log, stack):
+            stack.callback(asyncio.create_task(_wait_for_deployment(app, config, event_log, stack)).cancel)
         yield
-        await triton_scorer.close()
-        await feature_reader.close()
+
+
+async def _wait_for_deployment(
+    app: FastAPI, config: ServingConfig, event_log: EventLog, stack: contextlib.AsyncExitStack
+) -> None:
+    while not await _try_to_open_ranking(app, config, event_log, stack):
+        await asyncio.sleep(_DEPLOYMENT_POLL_S)
+
+
+async def _try_to_open_ranking(
+    app: FastAPI, config: ServingConfig, event_log: EventLog, stack: contextlib.AsyncExitStack
+) -> bool:
+    """Puts the ranking service into `app.state.ranking`; where that fails, the reason into
+    `app.state.waiting_for`."""
+    try:
+        async with contextlib.AsyncExitStack() as opened:
+            ranking = await _open_ranking(config, event_log, opened)
+            # Now the application's own stack closes them, when the worker ends.
+            stack.push_async_callback(opened.pop_all().aclose)
+    except (OSError, ValueError) as error:
+        if getattr(app.state, "waiting_for", None) != str(error):
+            _log.warning("not ready: %s", error)
+        app.state.waiting_for = str(error)
+        return False
+    app.state.ranking = ranking
+    # What is here stays: the collector need not look through it again and again while requests wait.
+    gc.collect()
+    gc.freeze()
+    return True
+
+
+async def _open_ranking(
+    config: ServingConfig, event_log: EventLog, stack: contextlib.AsyncExitStack
+) -> RankingService:
+    # First what is cheap to look for, so that waiting costs next to nothing.
+    deployment_watcher = DeploymentWatcher(config.state, config.rankers_folder)
+    feature_reader = FeatureReader(config.feature_store, cached_items=config.gateway.cached_items)
+    stack.push_async_callback(feature_reader.close)
+    triton_scorer = TritonScorer(config.triton)
+    stack.push_async_callback(triton_scorer.close)
+    ranking = RankingService(
+        config.gateway,
+        deployments=deployment_watcher,
+        features=feature_reader,
+        scorer=triton_scorer,
+        log=event_log,
+        histories=stack.enter_context(
+            contextlib.closing(HistoryWriter(config.feature_store, on_loss=UNSTREAMED_TOTAL.inc))
+        ),
+        page_context=stack.enter_context(
+            contextlib.closing(
+                PageContext(config.feature_store, cached_queries=config.gateway.cached_queries)
+            )
+        ),
+    )
+    await ranking.warm_up()
+    return ranking
 
 
 def _open_event_log(config: ServingConfig) -> EventLog:
@@ -123,7 +167,9 @@ _LOG_FULL: Responses = {503: {"description": "The event log cannot take this now
 
 # Asynchronous, though they wait for nothing: plain functions are handed to a thread and back.
 async def _get_ranking(request: Request) -> RankingService:
-    service: RankingService = request.app.state.ranking
+    service: RankingService | None = getattr(request.app.state, "ranking", None)
+    if service is None:
+        raise HTTPException(503, f"not ready: {request.app.state.waiting_for}")
     return service
 
 
@@ -208,5 +254,11 @@ class Gateway:
     """BentoML's service around the application."""
 
     def __is_ready__(self) -> bool:
-        """Ready from the warm-up to SIGTERM; without Triton or features it still answers, degraded."""
-        return hasattr(app.state, "ranking") and not _drain.has_begun
+        """Ready from the warm-up to SIGTERM; without Triton or features it still answers, degraded.
+
+        Raises:
+            HTTPException: nothing is deployed yet; `/readyz` answers 503 with the reason.
+        """
+        if not hasattr(app.state, "ranking"):
+            raise HTTPException(503, getattr(app.state, "waiting_for", "starting"))
+        return not _drain.has_begun

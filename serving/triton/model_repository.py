@@ -1,7 +1,9 @@
 """Writes rankers into Triton's model repository: one Triton model per ranker version."""
 
 import os
+import re
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ _WARM_UP_CANDIDATES: Final = 200
 _MAX_BATCH_SIZE: Final = 64
 # Only requests that wait anyway are joined: on CPUs any further delay made answers slower.
 _MAX_QUEUE_DELAY_US: Final = 0
+_RANKER_NAME: Final = re.compile(r"ranker_[0-9a-f]{8}")
+"""What `ranker_spec.name_model` makes."""
 _PYTHON_MODEL: Final = Path(__file__).parent / "python_backend" / "model.py"
 
 
@@ -47,6 +51,28 @@ def publish_model(ranker: Path, repository: Path, config: TritonConfig) -> Ranke
     if config.repository is not None:
         _upload_model(model_folder, f"{config.repository}/{spec.model_name}")
     return spec
+
+
+def delete_models(repository: Path, config: TritonConfig, *, keep: Set[str]) -> list[str]:
+    """Deletes the rankers that are not to be kept, here and where `config.repository` says.
+
+    Only folders that bear a ranker's name are looked at: a repository may hold models of others.
+
+    Returns:
+        Names of the deleted.
+    """
+    old_names = [
+        folder.name
+        for folder in sorted(repository.glob("*"))
+        if _RANKER_NAME.fullmatch(folder.name) and folder.name not in keep
+    ]
+    for name in old_names:
+        shutil.rmtree(repository / name)
+        if config.repository is not None:
+            store, remote_folder = fsspec.core.url_to_fs(f"{config.repository}/{name}")
+            if store.exists(remote_folder):
+                store.rm(remote_folder, recursive=True)
+    return old_names
 
 
 def render_model_config(spec: RankerSpec, config: TritonConfig) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
@@ -25,6 +25,23 @@ ROOT = "/apis/v2beta1"
 Json = dict[str, Any]
 # The swagger calls an int64 a string; proto3 JSON takes it as a number or a string.
 INT64_FIELDS = {"V2beta1RecurringRun.max_concurrency", "V2beta1PeriodicSchedule.interval_second"}
+
+
+class Fault(NamedTuple):
+    """Something goes wrong with a request, though it is sound."""
+
+    kind: str
+    """An HTTP status; `reset`: the connection is closed; `silence`: no answer ever comes."""
+    is_after: bool
+    """Whether the request was carried out before."""
+
+
+class FaultError(Exception):
+    """Ends a request by a fault."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
 
 
 class RefusedError(Exception):
@@ -41,10 +58,13 @@ class Cluster:
 
     token: str | None = None
     multi_user: bool = False
+    tag_name: str = "2.17.0"
     run_states: tuple[str, ...] = ("PENDING", "RUNNING", "SUCCEEDED")
     """What a run answers when it is looked at again and again."""
     fail_on: str | None = None
-    """A path that answers 500."""
+    """A path that answers 400: what no repetition mends."""
+    draw_fault: Callable[[], "Fault | None"] = lambda: None
+    """What goes wrong with the next request."""
     experiments: dict[str, Json] = field(default_factory=dict)
     pipelines: dict[str, Json] = field(default_factory=dict)
     versions: dict[str, Json] = field(default_factory=dict)
@@ -54,7 +74,7 @@ class Cluster:
     requests: list[str] = field(default_factory=list)
 
     def healthz(self) -> Json:
-        return {"multi_user": self.multi_user, "tag_name": "2.17.0"}
+        return {"multi_user": self.multi_user, "tag_name": self.tag_name}
 
     def create_experiment(self, body: Json) -> Json:
         check("V2beta1Experiment", body)
@@ -104,6 +124,12 @@ class Cluster:
             raise RefusedError(400, "cron must have six fields")
         return store(self.recurring_runs, "recurring_run_id", body)
 
+    def set_mode(self, recurring_run_id: str, mode: str) -> Json:
+        if recurring_run_id not in self.recurring_runs:
+            raise RefusedError(404, f"recurring run {recurring_run_id} not found")
+        self.recurring_runs[recurring_run_id]["mode"] = mode.upper()
+        return {}
+
     def trigger(self, recurring_run_id: str) -> Json:
         """Creates the run that a schedule is due for.
 
@@ -112,7 +138,9 @@ class Cluster:
         taken = {"experiment_id", "display_name", "runtime_config"}
         taken |= {"pipeline_spec", "pipeline_version_reference"}
         schedule = self.recurring_runs[recurring_run_id]
-        return self.create_run({name: value for name, value in schedule.items() if name in taken})
+        run = self.create_run({name: value for name, value in schedule.items() if name in taken})
+        run["recurring_run_id"] = recurring_run_id
+        return run
 
     def read_spec(self, run: Json) -> Json:
         """The pipeline specification of a run, whether it came with it or was uploaded."""
@@ -251,16 +279,29 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         self.cluster.requests.append(f"{self.command} {url.path.removeprefix(ROOT)}")
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.cluster.draw_fault()
         try:
             if self.cluster.token and self.headers.get("authorization") != f"Bearer {self.cluster.token}":
                 raise RefusedError(401, "Unauthorized")
             if not url.path.startswith(ROOT):
                 raise RefusedError(404, "Not Found")
             if url.path.removeprefix(ROOT) == self.cluster.fail_on:
-                raise RefusedError(500, "Internal Server Error")
+                raise RefusedError(400, "Invalid input")
+            if fault is not None and not fault.is_after:
+                raise FaultError(fault.kind)
             status, body = 200, route(url.path.removeprefix(ROOT).strip("/").split("/"), query)
+            if fault is not None:
+                raise FaultError(fault.kind)
         except RefusedError as error:
             status, body = error.status, {"code": 3, "message": str(error), "details": []}
+        except FaultError as error:
+            if error.kind in {"reset", "silence"}:
+                self.close_connection = True
+                if error.kind == "silence":
+                    self.connection.recv(1 << 20)  # until the client has had enough
+                return
+            status, body = int(error.kind), {"code": 13, "message": "upstream connect error"}
         payload = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -283,14 +324,19 @@ class Handler(BaseHTTPRequestHandler):
                     v for v in filter_rows(self.cluster.versions, query) if v["pipeline_id"] == pipeline_id
                 ]
                 return check_message("V2beta1ListPipelineVersionsResponse", {"pipeline_versions": versions})
+            case ["runs"]:
+                page = build_page(self.cluster.runs, query, "runs")
+                return check_message("V2beta1ListRunsResponse", page)
             case ["runs", run_id]:
                 return self.cluster.get_run(run_id)
             case ["recurringruns"]:
-                return build_page(self.cluster.recurring_runs, query)
+                # This one list is in camel case in the official definition.
+                page = build_page(self.cluster.recurring_runs, query, "recurringRuns")
+                return check_message("V2beta1ListRecurringRunsResponse", page)
         raise RefusedError(404, f"no GET {parts}")
 
     def post(self, parts: list[str], query: Json) -> Json:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body
         match parts:
             case ["experiments"]:
                 return self.cluster.create_experiment(json.loads(body))
@@ -304,6 +350,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.cluster.create_run(json.loads(body))
             case ["recurringruns"]:
                 return self.cluster.create_recurring_run(json.loads(body))
+            case ["recurringruns", target]:
+                return self.cluster.set_mode(*target.split(":"))
         raise RefusedError(404, f"no POST {parts}")
 
     def uploaded(self, body: bytes) -> bytes:
@@ -324,26 +372,22 @@ def filter_rows(table: dict[str, Json], query: Json) -> list[Json]:
     table_rows = list(table.values())
     if query.get("filter"):
         for predicate in json.loads(query["filter"])["predicates"]:
-            if predicate["operation"] not in {1, "EQUALS"}:
-                raise RefusedError(400, f"operation {predicate['operation']} is not served here")
-            table_rows = [
-                table_row
-                for table_row in table_rows
-                if table_row.get(predicate["key"]) == predicate["stringValue"]
-            ]
+            operation, key, value = (predicate[name] for name in ("operation", "key", "stringValue"))
+            if operation not in {1, "EQUALS", 9, "IS_SUBSTRING"}:
+                raise RefusedError(400, f"operation {operation} is not served here")
+            is_equal = operation in {1, "EQUALS"}
+            table_rows = [row for row in table_rows if (row[key] == value if is_equal else value in row[key])]
     return table_rows
 
 
-def build_page(table: dict[str, Json], query: Json) -> Json:
-    """One page of recurring runs, one row a page, so that a client that ignores page tokens is found out."""
+def build_page(table: dict[str, Json], query: Json, rows_name: str) -> Json:
+    """One page of an experiment's rows, one row a page: a client that ignores page tokens is found out."""
     table_rows = [
         row for row in filter_rows(table, query) if row["experiment_id"] == query.get("experiment_id")
     ]
     first_row = int(query.get("page_token") or 0)
     next_token = str(first_row + 1) if first_row + 1 < len(table_rows) else ""
-    # This one list is in camel case in the official definition.
-    page_body = {"recurringRuns": table_rows[first_row : first_row + 1], "next_page_token": next_token}
-    return check_message("V2beta1ListRecurringRunsResponse", page_body)
+    return {rows_name: table_rows[first_row : first_row + 1], "next_page_token": next_token}
 
 
 @contextmanager

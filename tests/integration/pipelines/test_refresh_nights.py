@@ -1,13 +1,12 @@
 """Five nights of scheduled refreshes on a backend that caches as Kubeflow's does and expands no macro."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
 from kfp_driver import Driver, Inputs
-from kfp_server import Cluster, serve_cluster
+from kfp_server import Cluster
 
 from components.collect_log.component import collect_log
 from components.digest_sources.component import digest_sources
@@ -126,22 +125,10 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.delenv("REASEQ_KFP_TOKEN", raising=False)
+def shop(tmp_path: Path) -> Shop:
     shop = Shop(tmp_path)
     shop.deploy("a")
     return shop
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def host(cluster: Cluster) -> Iterator[str]:
-    with serve_cluster(cluster) as address:
-        yield address
 
 
 def schedule(shop: Shop, host: str, pipeline: str, tmp_path: Path, *options: str) -> None:

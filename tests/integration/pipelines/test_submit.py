@@ -1,47 +1,16 @@
 """Submitting and scheduling with the real `kfp.Client` against a server that checks every request."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kfp import compiler, dsl
 from kfp_server import Cluster, serve_cluster
 
 from contracts.errors import UserError
 from pipelines.cluster.cluster_client import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
-from pipelines.cluster.recurring_run import schedule_pipeline
 from pipelines.cluster.submit_run import SubmittedRun, submit_pipeline
+from reaseq.cli import main
 
 pytestmark = pytest.mark.integration
-
-
-@dsl.component(base_image="reaseq:test", install_kfp_package=False)
-def add(a: int, b: int, note: str) -> int:
-    return a + b + len(note)
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    @dsl.pipeline(name="tiny")
-    def tiny(config: str, top: int = 3) -> None:
-        add(a=top, b=1, note=config)
-
-    path = tmp_path_factory.mktemp("compiled") / "tiny.yaml"
-    compiler.Compiler().compile(tiny, str(path))
-    return path
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    monkeypatch.delenv(TOKEN_FILE_VARIABLE, raising=False)
-    return Cluster()
-
-
-@pytest.fixture
-def host(cluster: Cluster) -> Iterator[str]:
-    with serve_cluster(cluster) as address:
-        yield address
 
 
 def send_package(
@@ -51,14 +20,16 @@ def send_package(
     wait: bool = False,
     namespace: str | None = None,
     pipeline_name: str | None = "tiny",
+    run_name: str = "first",
+    top: int = 5,
 ) -> SubmittedRun:
     return submit_pipeline(
         package,
-        {"config": "{}", "top": 5},
+        {"config": "{}", "top": top},
         host=host,
         namespace=namespace,
         experiment="shop",
-        run_name="first",
+        run_name=run_name,
         pipeline_name=pipeline_name,
         wait=wait,
         poll_s=0.01,
@@ -76,6 +47,17 @@ def test_run_is_created_from_an_uploaded_version(package: Path, host: str, clust
         "pipeline_version_id": submitted_run.version_id,
     }
     assert [e["display_name"] for e in cluster.experiments.values()] == ["shop"]
+
+
+def test_work_that_is_under_way_is_not_begun_twice(package: Path, host: str, cluster: Cluster) -> None:
+    first_run = send_package(package, host)
+    second_run = send_package(package, host, run_name="second")
+    assert (second_run.run_id, second_run.is_adopted) == (first_run.run_id, True)
+    cluster.runs[first_run.run_id]["state"] = "SUCCEEDED"
+    third_run = send_package(package, host, run_name="third")
+    assert third_run.run_id != first_run.run_id, "what has ended may be asked for again"
+    other_run = send_package(package, host, run_name="other", top=6)
+    assert len({third_run.run_id, other_run.run_id}) == len(cluster.runs) - 1
 
 
 def test_same_package_is_uploaded_once_and_a_changed_one_as_new_version(
@@ -105,13 +87,16 @@ def test_waiting_returns_the_end_state(package: Path, host: str) -> None:
     assert send_package(package, host, wait=True).state == "SUCCEEDED"
 
 
-@pytest.mark.parametrize("end", ["FAILED", "CANCELED"])
-def test_waiting_on_a_run_that_ends_badly_is_an_error(
-    package: Path, host: str, cluster: Cluster, end: str
+@pytest.mark.parametrize(("end", "exit_code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 3)])
+def test_the_exit_code_tells_how_the_awaited_run_ended(
+    host: str, cluster: Cluster, end: str, exit_code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cluster.run_states = ("PENDING", "RUNNING", end)
-    with pytest.raises(UserError, match=f"ended {end}.*#/runs/details/"):
-        send_package(package, host, wait=True)
+    cluster.run_states = (end,)
+    words = ["submit", "--host", host, "--pipeline", "simulate_shop"]
+    assert main([*words, "--wait"]) == exit_code
+    assert f"{end}: {host}/#/runs/details/" in capsys.readouterr().out
+    cluster.run_states = ("PENDING",)
+    assert main(words) == 0, "nobody waited"
 
 
 def test_token_from_variable_and_from_a_rotating_file(
@@ -141,9 +126,23 @@ def test_multi_user_cluster_needs_a_namespace(package: Path, host: str, cluster:
     assert [e["namespace"] for e in cluster.experiments.values()] == ["team-a"]
 
 
+@pytest.mark.parametrize(
+    ("tag", "is_new"), [("2.15.3", False), ("2.16.0", True), ("10.0.1", True), ("main", True)]
+)
+def test_the_backends_version_is_checked_first(
+    host: str, cluster: Cluster, tag: str, is_new: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.tag_name = tag
+    exit_code = main(["submit", "--host", host, "--pipeline", "simulate_shop"])
+    assert (exit_code, bool(cluster.runs)) == ((0, True) if is_new else (2, False))
+    if not is_new:
+        assert cluster.requests == ["GET /healthz"]
+        assert "runs Kubeflow Pipelines 2.15.3; the package needs 2.16 or newer" in capsys.readouterr().err
+
+
 def test_a_server_error_names_what_failed(package: Path, host: str, cluster: Cluster) -> None:
     cluster.fail_on = "/runs"
-    with pytest.raises(UserError, match=r"could not submit the run.*HTTP 500"):
+    with pytest.raises(UserError, match=r"could not submit the run.*HTTP 400"):
         send_package(package, host)
 
 
@@ -156,48 +155,3 @@ def test_unreachable_and_foreign_hosts_are_told_apart(package: Path, host: str) 
         pass
     with pytest.raises(UserError, match=r"no Kubeflow Pipelines API answers.*port-forward"):
         send_package(package, closed_host)
-
-
-def test_schedule_replaces_the_older_one_of_its_name_only(package: Path, host: str, cluster: Cluster) -> None:
-    def plan(name: str, cron: str) -> tuple[str, tuple[str, ...]]:
-        new_schedule = schedule_pipeline(
-            package,
-            {"config": "{}"},
-            host=host,
-            experiment="shop",
-            schedule_name=name,
-            cron=cron,
-            pipeline_name="tiny",
-        )
-        return new_schedule.recurring_run_id, new_schedule.replaced
-
-    other_id, _ = plan("weekly", "0 0 4 * * 1")
-    first_id, replaced_ids = plan("nightly", "0 30 3 * * *")
-    assert replaced_ids == ()
-    second_id, replaced_ids = plan("nightly", "0 0 5 * * *")
-    assert replaced_ids == (first_id,)
-    assert set(cluster.recurring_runs) == {other_id, second_id}
-    stored_schedule = cluster.recurring_runs[second_id]
-    assert stored_schedule["trigger"] == {"cron_schedule": {"cron": "0 0 5 * * *"}}
-    assert (stored_schedule["mode"], stored_schedule["no_catchup"], stored_schedule["max_concurrency"]) == (
-        "ENABLE",
-        True,
-        1,
-    )
-    with pytest.raises(UserError, match="six fields"):
-        plan("nightly", "30 3 * * *")
-
-
-def test_the_old_schedule_survives_when_the_new_one_cannot_be_made(
-    package: Path, host: str, cluster: Cluster
-) -> None:
-    arguments = {"config": "{}"}
-    first = schedule_pipeline(
-        package, arguments, host=host, experiment="shop", schedule_name="nightly", cron="0 0 5 * * *"
-    )
-    cluster.fail_on = "/recurringruns"
-    with pytest.raises(UserError, match="HTTP 500"):
-        schedule_pipeline(
-            package, arguments, host=host, experiment="shop", schedule_name="nightly", cron="0 0 6 * * *"
-        )
-    assert set(cluster.recurring_runs) == {first.recurring_run_id}

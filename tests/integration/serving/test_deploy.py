@@ -55,6 +55,22 @@ def test_deploy_switch_and_roll_back(
     assert load_routed_models(config).revision == 3
 
 
+def test_only_the_routed_and_the_previous_models_stay(
+    served: Served, config: ServingConfig, tmp_path: Path
+) -> None:
+    dataset, names = served.challenger.parent / "dataset", []
+    for number in range(4):
+        spec = write_ranker(RankerConfig(dim=8, seed=100 + number), dataset, tmp_path / f"ranker{number}")
+        deploy_rankers({"all": tmp_path / f"ranker{number}"}, config, state=config.state)
+        names.append(spec.model_name)
+        in_repository = {path.name for path in config.model_repository.iterdir()}
+        assert TritonControl(config.triton).list_loaded_models() == in_repository
+        assert names[-1] in in_repository
+        assert len(in_repository) <= 3, "routed and previous, however many were deployed"
+    assert in_repository == set(names[-2:])
+    assert roll_back_routes(config, state=config.state).model_names == {names[-2]}
+
+
 def test_a_ranker_with_a_value_head_is_served(served: Served, config: ServingConfig, tmp_path: Path) -> None:
     dataset = served.challenger.parent / "dataset"
     ranker = RankerConfig(dim=8, value_weight=0.1)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,23 @@ def test_queries_use_known_metrics_only() -> None:
 def test_brackets_are_balanced(query: str) -> None:
     for opening, closing in ("()", "[]", "{}"):
         assert query.count(opening) == query.count(closing)
+
+
+def test_no_query_depends_on_how_prometheus_finds_its_targets() -> None:
+    """A scrape by annotations gives `app_kubernetes_io_name`, kube-prometheus-stack `service`."""
+    target_label = re.compile(r"\b(app_kubernetes_io_\w+|kubernetes_\w+|service|container)\s*[=!]")
+    for query in all_queries():
+        assert not re.search(r"\bup\b", query), query
+        assert not target_label.search(query), query
+
+
+def test_alerts_fire_and_stay_silent() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    tests = ROOT / "infra/prometheus/rules_test.yaml"
+    done = subprocess.run([promtool, "test", "rules", str(tests)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:

@@ -6,6 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from components.images import MAIN_IMAGE, TRITON_IMAGE, VERSION, VLLM_IMAGE
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENTS = ("main", "triton", "vllm")
@@ -24,6 +27,17 @@ def test_image_installs_its_own_lock_and_runs_unprivileged(environment: str) -> 
     assert any(f"-r /opt/{environment}.lock" in line for line in lines)
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
     assert lines.index("USER 10001:10001") > max(i for i, line in enumerate(lines) if line.startswith("RUN"))
+
+
+def test_one_module_names_all_images() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+    images = dict(zip(ENVIRONMENTS, (MAIN_IMAGE, TRITON_IMAGE, VLLM_IMAGE), strict=True))
+    base = yaml.safe_load((ROOT / "infra/k8s/base/kustomization.yaml").read_text())
+    assert {f"{image['name']}:{image['newTag']}" for image in base["images"]} == set(images.values())
+    for environment, image in images.items():
+        text = (ROOT / f"infra/images/{environment}.Dockerfile").read_text()
+        assert f"docker build -f infra/images/{environment}.Dockerfile -t {image} ." in text
+        assert f'org.opencontainers.image.title="{image.partition(":")[0]}"' in text
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -84,6 +84,29 @@ def test_pods_are_confined_probed_and_bounded(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+def test_an_empty_claim_gets_its_folders_before_anything_starts(folder: str) -> None:
+    for name in ("gateway", "triton"):
+        (init,) = pods(folder)[name]["initContainers"]
+        made = init["command"][2:]
+        config = serving_config(folder)
+        assert init["command"][:2] == ["mkdir", "-p"]
+        assert str(config.model_repository) in made
+        assert str(config.feature_store) in made
+        (mount,) = init["volumeMounts"]
+        assert not mount.get("readOnly"), "folders are made here"
+        assert init["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in init["resources"]["limits"]
+        assert init["image"] == pods(folder)[name]["containers"][0]["image"], "no image more is pulled"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_manifest_names_a_namespace(folder: str) -> None:
+    """`kubectl apply -n` and `submit --namespace` do: in another one steps would find no claim."""
+    assert not [m["metadata"]["name"] for m in build(folder) if "namespace" in m["metadata"]]
+    assert not names(folder, "Namespace")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_images_are_pinned_and_ours_bear_the_version(folder: str) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for pod in pods(folder).values():

@@ -109,4 +109,4 @@ def test_the_steps_of_a_run_are_counted_before_it_starts() -> None:
     assert (
         count_steps(package, shards | {"deploy": True, "user_shards": ["0/3", "1/3", "2/3"]}) == num_steps + 2
     )
-    assert num_steps == 17
+    assert num_steps == 18

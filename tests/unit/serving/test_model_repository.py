@@ -8,7 +8,7 @@ from contracts.artifacts import write_text
 from contracts.errors import UserError
 from models.ranker.inputs.ranker_spec import MODEL_FILE, SPEC_FILE
 from serving.config import TritonConfig
-from serving.triton.model_repository import publish_model, render_model_config
+from serving.triton.model_repository import delete_models, publish_model, render_model_config
 
 
 def test_the_config_names_every_tensor_with_its_type_and_dims(spec):
@@ -68,3 +68,18 @@ def test_a_published_model_goes_to_an_object_store_as_well(spec, tmp_path, schem
 def test_something_else_is_no_ranker(tmp_path):
     with pytest.raises(UserError, match="not a ranker artifact"):
         publish_model(tmp_path, tmp_path / "models", TritonConfig())
+
+
+def test_old_rankers_are_deleted_and_nothing_else(spec, tmp_path):
+    repository, remote = tmp_path / "models", tmp_path / "bucket"
+    config = TritonConfig(repository=f"file://{remote}")
+    for name in ("ranker_00000001", "ranker_00000002", "ranker_00000003", "somebody_elses", "ranker_x"):
+        for folder in (repository, remote):
+            (folder / name / "1").mkdir(parents=True)
+    assert delete_models(repository, config, keep={"ranker_00000003"}) == [
+        "ranker_00000001",
+        "ranker_00000002",
+    ]
+    kept = {"ranker_00000003", "ranker_x", "somebody_elses"}
+    assert {path.name for path in repository.iterdir()} == kept
+    assert {path.name for path in remote.iterdir()} == kept

@@ -1,0 +1,78 @@
+"""An empty cluster comes to a ranked request by manifests, the guide's secrets and `reaseq submit` alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import UserError
+from serving.triton.triton_server import find_triton_wheel
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[3]
+
+
+def _find_hindrance() -> str | None:
+    for program in ("kubectl", "redis-server", "unshare"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    trial = ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "tmpfs", "/var/lib"]
+    if subprocess.run(trial, capture_output=True).returncode:
+        return "no right to make a network and mounts of one's own (unshare)"
+    try:
+        find_triton_wheel()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if hindrance := _find_hindrance():
+        pytest.skip(hindrance)
+    folder = tmp_path_factory.mktemp("node")
+    command = [
+        "unshare",
+        "--mount",
+        "--net",
+        sys.executable,
+        str(Path(__file__).with_name("walk_empty_cluster.py")),
+    ]
+    done = subprocess.run(
+        [*command, str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/integration/pipelines"},
+        capture_output=True,
+        text=True,
+    )
+    logs = "".join(path.read_text(errors="replace")[-1500:] for path in (folder / "logs").glob("*"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("SEEN ")]
+    return dict(json.loads(line.removeprefix("SEEN ")))
+
+
+def test_on_an_empty_claim_all_live_and_the_gateway_says_what_it_waits_for(seen: dict[str, Any]) -> None:
+    cold = seen["cold"]
+    assert all(pod["liveness"][0] for pod in cold.values()), "nothing is restarted"
+    assert cold["triton"]["readiness"][0], "or the deploy step would find no address for it"
+    is_ready, reason = cold["gateway"]["readiness"]
+    assert not is_ready
+    assert "no ranker is deployed" in reason
+
+
+def test_the_first_request_is_ranked_by_the_model(seen: dict[str, Any]) -> None:
+    answer = seen["ranked"]
+    assert answer["model_version"] != "fallback"
+    assert len(answer["items"]) == 4
+    assert not {"model", "feature_store"} & set(answer["degraded"])
+    assert seen["clicked"] == {"accepted": 1}
+
+
+def test_nothing_was_restarted(seen: dict[str, Any]) -> None:
+    assert seen["restarts"] == 0
+    assert all(probe[0] for pod in seen["warm"].values() for probe in pod.values())

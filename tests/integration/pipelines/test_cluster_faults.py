@@ -1,0 +1,136 @@
+"""A cluster that fails at random, before and after its writes: no double run, no lost schedule, no wait given
+up."""
+
+import random
+from pathlib import Path
+
+import pytest
+from kfp_server import Cluster, Fault, serve_cluster
+
+from contracts.errors import UserError
+from pipelines.cluster import cluster_client
+from pipelines.cluster.patience import Patience
+from pipelines.cluster.recurring_run import schedule_pipeline
+from pipelines.cluster.submit_run import submit_pipeline
+
+pytestmark = pytest.mark.integration
+
+KINDS = ("500", "502", "503", "429", "reset", "silence")
+NUM_FAULTS = 200
+# Time stands still, so nothing is ever given up for its length.
+PATIENT = Patience(sleep=lambda _: None, clock=lambda: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cluster_client.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(cluster_client.TOKEN_FILE_VARIABLE, raising=False)
+    monkeypatch.setattr(cluster_client, "_CALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(cluster_client, "_PROBE_TIMEOUT_S", 0.2)
+
+
+class Faults:
+    """Draws faults for a third of the requests, silence seldom: it costs the client its time limit."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.count = 0
+
+    def draw(self) -> Fault | None:
+        if self._random.random() > 0.35:
+            return None
+        self.count += 1
+        kind = self._random.choices(KINDS, weights=(4, 2, 4, 4, 4, 1))[0]
+        return Fault(kind, is_after=self._random.random() < 0.5)
+
+
+def submit(package: Path, host: str, name: str, *, top: int) -> str:
+    return submit_pipeline(
+        package,
+        {"config": "{}", "top": top},
+        host=host,
+        experiment="shop",
+        run_name=name,
+        pipeline_name="tiny",
+        wait=True,
+        patience=PATIENT,
+        waiting=PATIENT,
+    ).state
+
+
+def schedule(package: Path, host: str, cron: str) -> None:
+    schedule_pipeline(
+        package,
+        {"config": "{}", "top": 1},
+        host=host,
+        experiment="shop",
+        schedule_name="nightly",
+        cron=cron,
+        pipeline_name="tiny",
+        patience=PATIENT,
+    )
+
+
+def test_two_hundred_faults_do_no_harm(package: Path) -> None:
+    num_faults, seed = 0, 0
+    while num_faults < NUM_FAULTS:
+        faults = Faults(seed)
+        cluster = Cluster(draw_fault=faults.draw)
+        with serve_cluster(cluster) as host:
+            assert submit(package, host, "one", top=1) == "SUCCEEDED"
+            assert submit(package, host, "two", top=2) == "SUCCEEDED"
+            for cron in ("0 0 3 * * *", "0 0 3 * * *", "0 0 4 * * *"):
+                schedule(package, host, cron)
+                (stored,) = cluster.recurring_runs.values()
+                assert (stored["trigger"]["cron_schedule"]["cron"], stored["mode"]) == (cron, "ENABLE"), seed
+        tops = sorted(run["runtime_config"]["parameters"]["top"] for run in cluster.runs.values())
+        assert tops == [1, 2], f"seed {seed}: no run is lost, none is double"
+        assert (len(cluster.pipelines), len(cluster.experiments)) == (1, 1)
+        num_faults, seed = num_faults + faults.count, seed + 1
+
+
+def test_a_cluster_that_stays_away_is_given_up_with_a_word(package: Path) -> None:
+    cluster = Cluster(draw_fault=lambda: Fault("503", is_after=False))
+    clock = iter(range(0, 100_000, 40))
+    impatient = Patience(sleep=lambda _: None, clock=lambda: float(next(clock)))
+    with serve_cluster(cluster) as host, pytest.raises(UserError, match=r"does not come up.*503"):
+        submit_pipeline(
+            package, {"config": "{}"}, host=host, experiment="shop", run_name="one", patience=impatient
+        )
+    assert len(cluster.requests) > 3
+
+
+def test_a_refusal_is_not_repeated(package: Path) -> None:
+    cluster = Cluster(fail_on="/runs")
+    with serve_cluster(cluster) as host, pytest.raises(UserError, match="HTTP 400"):
+        submit(package, host, "one", top=1)
+    assert sum(request.endswith(" /runs") for request in cluster.requests) == 1
+
+
+def test_a_token_that_is_renewed_while_waiting_ends_no_wait(
+    package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("first")
+    monkeypatch.setenv(cluster_client.TOKEN_FILE_VARIABLE, str(token_file))
+    cluster = Cluster(token="first")
+
+    def expire_then_renew(_: float) -> None:
+        if cluster.token == "first":
+            cluster.token = "second"
+        else:
+            token_file.write_text("second")
+
+    waiting = Patience(sleep=expire_then_renew, clock=lambda: 0.0)
+    with serve_cluster(cluster) as host:
+        submitted = submit_pipeline(
+            package,
+            {"config": "{}"},
+            host=host,
+            experiment="shop",
+            run_name="one",
+            wait=True,
+            patience=PATIENT,
+            waiting=waiting,
+        )
+    assert submitted.state == "SUCCEEDED"
