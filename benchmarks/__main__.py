@@ -113,6 +113,7 @@ def load_loop_parts() -> dict[str, Measure]:
 def load_monitoring_parts() -> dict[str, Measure]:
     """Lift, plans and decisions on experiments whose truth is known."""
     from benchmarks.monitoring.drift import measure_drift
+    from benchmarks.monitoring.interleaving_gain import measure_interleaving
     from benchmarks.monitoring.large_log import measure_large_log
     from benchmarks.monitoring.lift_levels import measure_cuped_levels, measure_levels, measure_peeking
     from benchmarks.monitoring.planned_power import measure_cuped, measure_mismatch, measure_power
@@ -125,6 +126,7 @@ def load_monitoring_parts() -> dict[str, Measure]:
         "cuped": measure_cuped,
         "cuped_levels": measure_cuped_levels,
         "mismatch": measure_mismatch,
+        "interleaving": measure_interleaving,
         "decisions": measure_decisions,
         "drift": measure_drift,
         "large_log": measure_large_log,

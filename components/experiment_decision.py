@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from contracts.digests import digest_file
 from contracts.errors import UserError
 from monitoring.config import MonitoringConfig
-from monitoring.decision_obstacles import PlannedTest
+from monitoring.decision_obstacles import PlannedTest, TestKind
 from monitoring.decision_rule import Decision
 from serving.deployment.routes import ROUTES_FILE, read_routes
 from serving.experiments.audit_log import append_audit_line
 from serving.experiments.champion import promote_arm, retire_arm
-from serving.experiments.experiment_record import read_running_record
+from serving.experiments.experiment_record import ExperimentRecord, read_running_record
 from serving.experiments.run_experiment import close_record
 
 
@@ -55,7 +55,13 @@ def decide_by_metric(config: MonitoringConfig, metric: str) -> MonitoringConfig:
 def find_planned_test(state: Path) -> PlannedTest | None:
     """What was planned of the running experiment; None where none was started with a plan."""
     record = read_running_record(state)
-    return None if record is None else PlannedTest(record.planned_days, record.planned_users, record.is_aa)
+    return None if record is None else describe_planned_test(record)
+
+
+def describe_planned_test(record: ExperimentRecord) -> PlannedTest:
+    """What the rule reads of a record."""
+    kind: TestKind = "aa" if record.is_aa else "interleaving" if record.interleaving else "ab"
+    return PlannedTest(record.planned_days, record.planned_users, kind)
 
 
 def carry_out_decision(

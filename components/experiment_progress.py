@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from components.experiment_decision import take_served_plan
+from components.experiment_decision import describe_planned_test, take_served_plan
 from contracts.artifacts import write_table
 from contracts.event_repeats import RepeatRuleConfig
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
-from monitoring.decision_obstacles import PlannedTest, is_complete, measure_hours
+from monitoring.decision_obstacles import is_complete, measure_hours
 from monitoring.lift.lift_report import measure_lift
-from serving.event_log.log_tables import read_events, read_exposures, read_outcomes
+from serving.event_log.log_tables import read_events, read_exposures, read_outcomes, read_teams
 from serving.experiments.experiment_record import ExperimentRecord
 
 
@@ -39,6 +39,8 @@ class ExperimentProgress(NamedTuple):
     is_complete: bool
     """The planned days and users are there."""
     metrics: list[MetricProgress]
+    interleaving: dict[str, Any] | None
+    """What `measure_preference` tells; None where no page is shared."""
 
 
 def measure_progress(
@@ -69,8 +71,15 @@ def measure_progress(
         write_table(paths[1], OUTCOMES, own_outcomes)
         events = Path(folder) / "events.parquet"
         write_table(events, EVENTS, read_events(state / "events", repeats))
-        _, results = measure_lift(*paths, take_served_plan(config, state=state), events=events)
-    plan = PlannedTest(record.planned_days, record.planned_users, record.is_aa)
+        teams = Path(folder) / "teams.parquet"
+        read_teams(state / "events", experiment_id=record.experiment_id).write_parquet(teams)
+        _, results = measure_lift(
+            *paths,
+            take_served_plan(config, state=state),
+            events=events,
+            teams=teams if record.interleaving else None,
+        )
+    plan = describe_planned_test(record)
     split = results["srm"]
     return ExperimentProgress(
         days=(measure_hours(results) or 0.0) / 24,
@@ -80,6 +89,7 @@ def measure_progress(
         is_mismatch=split["mismatch"],
         is_complete=is_complete(results, plan),
         metrics=_list_metrics(results),
+        interleaving=results.get("interleaving"),
     )
 
 

@@ -20,10 +20,14 @@ from monitoring.drift.served_features import SERVING_FEATURES, build_served_feat
 from monitoring.drift.window_selection import cut_to_page, split_served_windows
 from monitoring.drift.window_tables import ReferenceNote
 from serving.deployment.routes import Routes, read_routes
-from serving.event_log.log_tables import read_exposures, read_outcomes
+from serving.event_log.log_tables import read_exposures, read_outcomes, read_teams
 
 REFERENCES_FOLDER: Final = "drift_references"
 """In a workspace: what each ranker showed in its first days, with the features of that time."""
+
+
+TEAMS_FILE: Final = "teams.parquet"
+"""Whose pick each item of a shared page was; only there while rankers are interleaved."""
 
 
 class FeatureFolders(NamedTuple):
@@ -89,6 +93,9 @@ def collect_traffic(
         )
         write_table(artifact.path / "events.parquet", EVENTS, events.meanwhile)
         write_table(artifact.path / "history.parquet", EVENTS, events.before)
+        if any(arm.interleaved for arm in routes.arms.values()):
+            teams = read_teams(state / "events", experiment_id=routes.experiment_id)
+            teams.write_parquet(artifact.path / TEAMS_FILE)
         artifact.metrics["orders_without_price"] = float(routed_outcomes["orders_without_price"].sum())
         artifact.metrics["orders_of_unknown_revenue"] = routed_outcomes["revenue"].null_count()
         window_tables, note = _build_windows(

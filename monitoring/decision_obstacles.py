@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from monitoring.config import MonitoringConfig
 
 # From this share of orders without a price on, GMV is not known.
 _MOST_WITHOUT_REVENUE: Final = 0.05
+
+
+TestKind = Literal["ab", "aa", "interleaving"]
 
 
 class PlannedTest(NamedTuple):
@@ -16,8 +19,8 @@ class PlannedTest(NamedTuple):
     days: float
     users: int | None
     """All arms together; None where only days were planned."""
-    is_aa: bool
-    """The same ranker in all arms."""
+    kind: TestKind = "ab"
+    """`aa`: the same ranker in all arms. `interleaving`: two rankers on each page."""
 
 
 def measure_hours(results: dict[str, Any]) -> float | None:
@@ -80,7 +83,13 @@ def is_complete(results: dict[str, Any], plan: PlannedTest) -> bool:
 
 
 def _describe_plan(results: dict[str, Any], config: MonitoringConfig, plan: PlannedTest) -> Iterator[str]:
-    if plan.is_aa:
+    if plan.kind == "interleaving":
+        preference = describe_preference(results.get("interleaving") or {})
+        yield (
+            f"An interleaving: {preference}. It tells which ranker is wanted more, and not what it earns: "
+            "start an experiment with the challenger, or end this one with `reaseq experiment stop --keep`."
+        )
+    elif plan.kind == "aa":
         yield "An A/A test: the same ranker answers in all arms, so there is nothing to promote or roll back."
     # An interval for one look holds on the day that was named beforehand, and on no other.
     elif config.decide_by == "fixed_horizon" and not is_complete(results, plan):
@@ -89,6 +98,23 @@ def _describe_plan(results: dict[str, Any], config: MonitoringConfig, plan: Plan
             f"Not yet: {(measure_hours(results) or 0) / 24:.1f} days and {_count_users(results):,} users, "
             f"planned were {plan.days:g} days{planned_users}, and `decide_by=fixed_horizon` allows one look."
         )
+
+
+def describe_preference(interleaving: dict[str, Any]) -> str:
+    """What an interleaving has shown, in words."""
+    bounds = interleaving.get("deciding") or {}
+    if bounds.get("value") is None:
+        return "nobody has clicked on a shared page yet"
+    value, low, high = (
+        "?" if bounds[name] is None else f"{bounds[name]:+.1%}" for name in ("value", "low", "high")
+    )
+    if bounds["low"] is not None and bounds["low"] > 0:
+        verdict = "users surely prefer the challenger's items"
+    elif bounds["high"] is not None and bounds["high"] < 0:
+        verdict = "users surely prefer the control's items"
+    else:
+        verdict = "users do not surely prefer either's items"
+    return f"{verdict} (preference {value} [{low}, {high}], {interleaving['clicks']:,} clicks)"
 
 
 def _count_users(results: dict[str, Any]) -> int:

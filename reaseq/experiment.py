@@ -18,6 +18,9 @@ EXAMPLES = {
         "a new ranker for a tenth of the users"
     ),
     "reaseq experiment start --aa --days 7": "the control's ranker in both arms: does the test itself hold?",
+    "reaseq experiment start --interleave --arm treatment=path/to/ranker --share interleaved=0.2": (
+        "both rankers share each page of a fifth of the users"
+    ),
     "reaseq experiment status": "how far it is, and whether the split is as intended",
     "reaseq experiment stop --keep treatment": "the challenger answers everybody from now on",
 }
@@ -54,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start_action.add_argument("--aa", action="store_true", help="the control's ranker in both arms")
     start_action.add_argument(
+        "--interleave", action="store_true", help="both rankers on each page: sees a better one sooner"
+    )
+    start_action.add_argument(
         "--days", type=float, default=14.0, help="planned length (default: %(default)g)"
     )
     start_action.add_argument("--users", type=int, help="planned users, all arms together")
@@ -88,6 +94,8 @@ def run_start(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
 
     metric = arguments.metric or run_config.monitoring.primary_metric
     decide_by_metric(run_config.monitoring, metric)
+    if arguments.aa and arguments.interleave:
+        raise UserError("--aa and --interleave are two tests; start one of them")
     if arguments.days <= 0 or (arguments.users is not None and arguments.users < 1):
         raise UserError("--days and --users must be above 0")
     record = start_experiment(
@@ -100,6 +108,7 @@ def run_start(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
         deciding_metric=metric,
         started_by=arguments.by or name_current_user(),
         is_aa=arguments.aa,
+        interleaving=arguments.interleave,
         note=arguments.note,
     )
     print(f"started {record}")

@@ -36,7 +36,11 @@ def print_status(run_config: "RunConfig") -> None:
         return
     _print_progress(record, progress)
     _print_power(progress)
-    decides_early = run_config.monitoring.decide_by == "sequential" and not record.is_aa
+    if progress.interleaving is not None:
+        _print_interleaving(progress)
+    decides_early = run_config.monitoring.decide_by == "sequential" and not (
+        record.is_aa or record.interleaving
+    )
     if progress.is_complete:
         print("the planned time is over: `reaseq report` decides")
     elif decides_early:
@@ -70,6 +74,17 @@ def _print_progress(record: "ExperimentRecord", progress: "ExperimentProgress") 
     )
     verdict = "MISMATCH: no lift can be believed" if progress.is_mismatch else "as intended"
     print(f"sample ratio: {split}; p = {progress.sample_ratio_p:.3g}: {verdict}")
+
+
+def _print_interleaving(progress: "ExperimentProgress") -> None:
+    from monitoring.decision_obstacles import describe_preference
+
+    told = progress.interleaving or {}
+    detectable = told.get("detectable")
+    sees = "" if detectable is None else f"; it could see a preference of {detectable:.1%} by now"
+    print(f"shared pages: {told['clicks']:,} clicks of {told['users_who_clicked']:,} users{sees}")
+    if progress.is_complete:
+        print(f"result:       {describe_preference(told)}")
 
 
 def _print_power(progress: "ExperimentProgress") -> None:

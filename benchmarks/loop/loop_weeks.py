@@ -189,6 +189,7 @@ def list_exposures(
         "arm": ["loop"] * len(requests),
         "assignment": ["drawn"] * len(requests),
         "experiment_id": [None] * len(requests),
+        "teams": [None] * len(requests),
         "model_version": [_MODEL_VERSION] * len(requests),
         "routed_version": [_MODEL_VERSION] * len(requests),
         "item_ids": np.take_along_axis(day.batch.candidate_ids, slots, axis=1).tolist(),

@@ -29,7 +29,11 @@ def report_lift(
     from monitoring.config import MonitoringConfig
     from monitoring.lift.lift_report import report_lift as run
 
-    tables = {name: Path(traffic.path) / f"{name}.parquet" for name in ("events", "history")}
+    tables = {
+        name: Path(traffic.path) / f"{name}.parquet"
+        for name in ("events", "history", "teams")
+        if (Path(traffic.path) / f"{name}.parquet").is_file()
+    }
     run(
         Path(traffic.path) / "exposures.parquet",
         Path(traffic.path) / "outcomes.parquet",

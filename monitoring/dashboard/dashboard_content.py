@@ -12,6 +12,7 @@ import polars as pl
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
 from monitoring.config import METRIC_TITLES
+from monitoring.decision_obstacles import describe_preference
 
 QUALITY_TITLES: Final = {
     "calibration": "Clicks over promised clicks",
@@ -174,6 +175,8 @@ def _list_notes(lift_results: Mapping[str, Any]) -> Iterator[str]:
     if without_price:
         counts = ", ".join(f"{arm} {count:,}" for arm, count in without_price.items())
         yield f"Orders that came without a price, and count at the catalogue's: {counts}."
+    if lift_results.get("interleaving"):
+        yield f"Shared pages: {describe_preference(lift_results['interleaving'])}."
     if lift_results.get("share_with_history") is not None:
         decides = (
             "decides" if lift_results.get("cuped") == "decides" else "stands beside, and decides nothing"

@@ -15,6 +15,7 @@ from contracts.digests import digest_file
 from monitoring.config import MonitoringConfig
 from monitoring.evidently_workspace import add_snapshot, open_project
 from monitoring.lift.arm_comparison import LiftRow, compare_arms, list_arms_control_first
+from monitoring.lift.interleaving import measure_preference
 from monitoring.lift.lift_statistics import MISMATCH_ALPHA, compute_sample_ratio_p_value
 from monitoring.lift.lift_tables import tabulate_lift_by_day, tabulate_lift_by_slice
 from monitoring.lift.lift_widgets import RelativeLift, SampleRatio
@@ -34,6 +35,7 @@ def report_lift(
     out: Path,
     events: Path | None = None,
     history: Path | None = None,
+    teams: Path | None = None,
 ) -> None:
     """Compares the arms of an experiment (tables EXPOSURES and OUTCOMES, Parquet; the user is the unit).
 
@@ -47,12 +49,13 @@ def report_lift(
         out: the artifact to write.
         events: all that users did meanwhile (EVENTS), for metrics of the user's own.
         history: what anybody did before (EVENTS), for CUPED and cold items.
+        teams: whose pick each item of a shared page was, while rankers are interleaved.
 
     Raises:
         UserError: a table is missing or malformed, its arms are not those of the config, a revenue is no
             amount, or copies of a row contradict each other.
     """
-    rows, summary = measure_lift(exposures, outcomes, config, events=events, history=history)
+    rows, summary = measure_lift(exposures, outcomes, config, events=events, history=history, teams=teams)
     snapshot = _run_evidently_report(rows, summary, config)
     digest = digest_file(outcomes)[:12]
     with create_artifact(out, kind="lift_report", inputs={}, config=config) as artifact:
@@ -75,6 +78,7 @@ def measure_lift(
     *,
     events: Path | None = None,
     history: Path | None = None,
+    teams: Path | None = None,
 ) -> tuple[list[LiftRow], dict[str, Any]]:
     """The rows of the report, and all of `lift.json`.
 
@@ -99,6 +103,14 @@ def measure_lift(
         if past_users is not None:
             with_past = single_arm_users.join(past_users.select("user"), on="user", how="semi")
             summary["share_with_history"] = len(with_past) / max(len(single_arm_users), 1)
+        if teams is not None:
+            bot_hashes = totals.users.filter("is_bot")["user"].unique().to_list()
+            summary["interleaving"] = measure_preference(
+                pl.read_parquet(teams),
+                pl.read_parquet(outcomes, columns=["request_id", "item_id", "click"]),
+                config,
+                bots=pl.Series(list(tables.find_user_ids(bot_hashes).values()), dtype=pl.String),
+            )
         summary["by_day"] = tabulate_lift_by_day(tables, caps, config)
         summary["by_slice"] = tabulate_lift_by_slice(tables, caps, config)
     return rows, summary

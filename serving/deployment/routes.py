@@ -43,15 +43,20 @@ class Arm(Config):
     """Share of the users."""
     canary: Canary | None = None
     """Its next ranker, while that is tried."""
+    interleaved: str | None = None
+    """Ranker that shares each page of the arm with `model`, by team draft."""
 
     def __str__(self) -> str:
+        if self.interleaved:
+            return f"{self.model} interleaved with {self.interleaved} ({self.share:.0%} of the users)"
         canary_text = f", {self.canary.share:.0%} of them {self.canary.model}" if self.canary else ""
         return f"{self.model} ({self.share:.0%} of the users{canary_text})"
 
     @property
     def model_names(self) -> set[str]:
         """Every ranker that answers the arm."""
-        return {self.model} | ({self.canary.model} if self.canary else set())
+        others = {self.canary.model if self.canary else None, self.interleaved} - {None}
+        return {self.model} | {model for model in others if model is not None}
 
 
 class ExperimentPlan(Config):

@@ -20,6 +20,7 @@ EXPOSURE_LINE: Final = pl.Schema(
         "layers": pl.List(pl.String()),
         "assignment": pl.String(),
         "experiment_id": pl.String(),
+        "teams": pl.List(pl.String()),
         "model_version": pl.String(),
         "routed_version": pl.String(),
         "item_ids": pl.List(pl.String()),
@@ -29,8 +30,8 @@ EXPOSURE_LINE: Final = pl.Schema(
         **dict.fromkeys(CONTEXT_COLUMNS, pl.String()),
     }
 )
-"""One line per answered request; `layers` holds `experiment=arm`; `degraded` and the lists before it are per
-item."""
+"""One line per answered request; `layers` holds `experiment=arm`; `teams`, `degraded` and the
+lists between them are per item."""
 EVENT_LINE: Final = pl.Schema(
     {n: pl.String() if t == UTC_TIME else t for n, t in EVENTS.schema.items()} | {EVENT_ID: pl.String()}
 )

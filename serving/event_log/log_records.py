@@ -4,14 +4,22 @@
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts.tables import CONTEXT_COLUMNS
 from serving.gateway.messages import PostedEvent, RankRequest, RankResponse
 
 
+class ExperimentNote(NamedTuple):
+    """What an exposure says of the experiment that runs."""
+
+    experiment_id: str | None = None
+    teams: list[str] | None = None
+    """Whose pick each item is, where two rankers share the page."""
+
+
 def build_exposure_record(
-    request: RankRequest, answer: RankResponse, routed_version: str, experiment_id: str | None = None
+    request: RankRequest, answer: RankResponse, routed_version: str, note: ExperimentNote | None = None
 ) -> dict[str, Any]:
     """The line on what was shown.
 
@@ -20,8 +28,9 @@ def build_exposure_record(
         answer: what was answered.
         routed_version: the ranker that was to answer; another one's name stands in an answer that it did not
             score.
-        experiment_id: the experiment that runs, if one was started.
+        note: the experiment that the page is a part of, if one was started.
     """
+    note = note or ExperimentNote()
     answer_flags = list(answer.degraded)
     return {
         "request_id": answer.request_id,
@@ -30,7 +39,7 @@ def build_exposure_record(
         "arm": answer.arm,
         "layers": [f"{experiment}={arm}" for experiment, arm in answer.layers.items()],
         "assignment": answer.assignment,
-        **({} if experiment_id is None else {"experiment_id": experiment_id}),
+        **{name: value for name, value in note._asdict().items() if value is not None},
         "model_version": answer.model_version,
         "routed_version": routed_version,
         "item_ids": [ranked_item["item_id"] for ranked_item in answer.items],

@@ -47,6 +47,26 @@ def read_exposures(
     return _keep_sound_rows(list_shown_items(answers), EXPOSURES)
 
 
+def read_teams(folder: Path, *, experiment_id: str | None = None) -> pl.DataFrame:
+    """Whose pick each item of an interleaved page was: `request_id`, `item_id`, `user_id`, `team`.
+
+    Args:
+        folder: the event log.
+        experiment_id: only pages of this experiment.
+    """
+    answers = _read_records(folder, "exposures").unique("request_id", keep="first", maintain_order=True)
+    # Forced pages are no part of a comparison.
+    drafted = answers.filter(
+        pl.col("teams").list.len() == pl.col("item_ids").list.len(),
+        pl.col("assignment").fill_null("drawn") == "drawn",
+    )
+    if experiment_id is not None:
+        drafted = drafted.filter(pl.col("experiment_id") == experiment_id)
+    return drafted.select("request_id", "user_id", item_id="item_ids", team="teams").explode(
+        "item_id", "team"
+    )
+
+
 def list_shown_items(answers: pl.DataFrame) -> pl.DataFrame:
     """One row per item of each answer, with the columns of EXPOSURES and of the answer's line."""
     shown_items = answers.with_columns(

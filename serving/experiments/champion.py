@@ -30,6 +30,10 @@ def promote_arm(arm: str, *, state: Path) -> Routes:
         raise UserError(f"no arm '{arm}' to promote; the arms are {', '.join(routes.arms)}")
     if routes.arms[arm].canary:
         raise UserError(f"arm '{arm}' has a canary; finish it (`reaseq canary --share 1`) or roll it back")
+    if routes.arms[arm].interleaved:
+        raise UserError(
+            f"two rankers share the pages of arm '{arm}'; `reaseq experiment stop --keep` says which one stays"
+        )
     new_champion = routes.arms[arm].model
     changes = {"arms": {CONTROL: Arm(model=new_champion, share=1.0)}, "champion": new_champion}
     return write_routes(state, routes.as_plan.model_copy(update=changes), note=f"promote {arm}")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -19,7 +19,6 @@ from serving.deployment.deploy_rankers import (
 )
 from serving.deployment.routes import Arm, ExperimentPlan, Routes, read_routes, write_routes
 from serving.experiments.audit_log import append_audit_line
-from serving.experiments.champion import promote_arm
 from serving.experiments.experiment_layers import CONTROL
 from serving.experiments.experiment_record import (
     ExperimentRecord,
@@ -29,7 +28,9 @@ from serving.experiments.experiment_record import (
 )
 
 CHALLENGER: Final = "treatment"
-"""The arm of an A/A test beside the control."""
+"""The arm of an A/A test beside the control; the challenger of an interleaving."""
+INTERLEAVED: Final = "interleaved"
+"""The arm whose pages two rankers share, by team draft."""
 
 
 def start_experiment(
@@ -43,6 +44,7 @@ def start_experiment(
     started_by: str,
     planned_users: int | None = None,
     is_aa: bool = False,
+    interleaving: bool = False,
     note: str = "",
 ) -> ExperimentRecord:
     """Routes the arms' shares, and writes down what is planned before anything is seen.
@@ -60,6 +62,7 @@ def start_experiment(
         started_by: who starts it.
         planned_users: how many users it is meant to see.
         is_aa: the control's ranker in both arms.
+        interleaving: one challenger shares the pages of the arm `interleaved` with the control's ranker.
         note: why.
 
     Raises:
@@ -74,26 +77,27 @@ def start_experiment(
     folders = _find_rankers(rankers, routes, config, is_aa=is_aa)
     models = {arm: RankerSpec.read(folder).model_name for arm, folder in folders.items()}
     _require_several_rankers(models, is_aa=is_aa)
-    arm_shares = _share_users(list(folders), shares)
     now = datetime.now(UTC)
-    # Two in a second would share their name, and so their exposures.
-    experiment_id = f"{'aa' if is_aa else 'exp'}-{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}"
+    kind = "aa" if is_aa else "mix" if interleaving else "exp"
     record = ExperimentRecord(
-        experiment_id=experiment_id,
-        arms={arm: Arm(model=model, share=arm_shares[arm]) for arm, model in models.items()},
+        # Two in a second would share their name, and so their exposures.
+        experiment_id=f"{kind}-{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}",
+        arms=_make_arms(models, shares, interleaving=interleaving),
         started_at=now,
         started_by=started_by,
         planned_days=planned_days,
         planned_users=planned_users,
         deciding_metric=deciding_metric,
         is_aa=is_aa,
+        interleaving=interleaving,
         note=note,
     )
     plan = _make_plan(routes, record)
     _close_abandoned_records(state, routes)
     # First the record: routes that name one that is not there would stop every report.
     write_record(state, record)
-    new_routes = _route(plan, folders, routes, config, state=state, record=record)
+    model_folders = {models[arm]: folder for arm, folder in folders.items()}
+    new_routes = _route(plan, model_folders, routes, config, state=state, record=record)
     append_audit_line(
         state,
         {
@@ -121,18 +125,20 @@ def stop_experiment(*, state: Path, keep: str, stopped_by: str, note: str = "") 
     record = read_running_record(state)
     if record is None:
         raise UserError("no experiment runs that was started with `reaseq experiment start`")
-    if keep not in record.arms:
-        raise UserError(f"no arm '{keep}' to keep; the arms are {', '.join(record.arms)}")
+    kept_models = {arm: record.arms[arm].model for arm in record.arms}
+    if record.interleaving:
+        kept_models = {
+            CONTROL: record.arms[CONTROL].model,
+            CHALLENGER: str(record.arms[INTERLEAVED].interleaved),
+        }
+    if keep not in kept_models:
+        raise UserError(f"no arm '{keep}' to keep; the arms are {', '.join(kept_models)}")
     routes = read_routes(state)
-    if keep == CONTROL or record.is_aa:
-        control_only = {CONTROL: Arm(model=record.arms[keep].model, share=1.0)}
-        new_routes = write_routes(
-            state,
-            routes.as_plan.model_copy(update={"arms": control_only}),
-            note=f"stop {record.experiment_id}",
-        )
-    else:
-        new_routes = promote_arm(keep, state=state)
+    changes: dict[str, Any] = {"arms": {CONTROL: Arm(model=kept_models[keep], share=1.0)}}
+    if keep != CONTROL and not record.is_aa:
+        changes["champion"] = kept_models[keep]
+    new_plan = routes.as_plan.model_copy(update=changes)
+    new_routes = write_routes(state, new_plan, note=f"stop {record.experiment_id}: keep {keep}")
     return close_record(
         state,
         record,
@@ -244,6 +250,24 @@ def _share_users(arms: list[str], shares: Mapping[str, float]) -> dict[str, floa
     return {arm: arm_shares[arm] for arm in arms}
 
 
+def _make_arms(
+    models: Mapping[str, str], shares: Mapping[str, float], *, interleaving: bool
+) -> dict[str, Arm]:
+    if not interleaving:
+        arm_shares = _share_users(list(models), shares)
+        return {arm: Arm(model=model, share=arm_shares[arm]) for arm, model in models.items()}
+    challengers = [model for arm, model in models.items() if arm != CONTROL]
+    if len(challengers) != 1 or models[CONTROL] in challengers:
+        raise UserError(
+            f"an interleaving has one challenger, and another ranker than the control; not {models}"
+        )
+    arm_shares = _share_users([CONTROL, INTERLEAVED], shares)
+    return {
+        CONTROL: Arm(model=models[CONTROL], share=arm_shares[CONTROL]),
+        INTERLEAVED: Arm(model=models[CONTROL], interleaved=challengers[0], share=arm_shares[INTERLEAVED]),
+    }
+
+
 def _make_plan(routes: Routes, record: ExperimentRecord) -> ExperimentPlan:
     changes = {"arms": record.arms, "salt": record.experiment_id}
     try:
@@ -254,7 +278,7 @@ def _make_plan(routes: Routes, record: ExperimentRecord) -> ExperimentPlan:
 
 def _route(
     plan: ExperimentPlan,
-    folders: Mapping[str, Path],
+    model_folders: Mapping[str, Path],
     routes: Routes,
     config: ServingConfig,
     *,
@@ -263,11 +287,7 @@ def _route(
 ) -> Routes:
     """Loads what does not answer yet, then switches."""
     note = f"start {record.experiment_id}"
-    new_models = {
-        record.arms[arm].model: folder
-        for arm, folder in folders.items()
-        if record.arms[arm].model not in routes.model_names
-    }
+    new_models = {model: folder for model, folder in model_folders.items() if model not in routes.model_names}
     if not new_models:
         return write_routes(state, plan, note=note, experiment_id=record.experiment_id)
     for folder in new_models.values():

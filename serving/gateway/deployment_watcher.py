@@ -31,6 +31,13 @@ class Deployment:
         assignment = assign_arms(self.routes, user_id, forced_arms)
         return assignment, self.rankers[assignment.model]
 
+    def find_interleaved(self, assignment: Assignment) -> DeployedRanker | None:
+        """The ranker that shares the page with the assigned one; a holdout sees none."""
+        interleaved = self.routes.arms[assignment.arm].interleaved
+        if interleaved is None or assignment.source == "holdout":
+            return None
+        return self.rankers[interleaved]
+
 
 class DeploymentWatcher:
     """Follows the routes file: a switch or a rollback takes effect with the next request."""

@@ -23,7 +23,7 @@ from models.ranker.inputs.graph_feed import encode_request
 from models.ranker.inputs.item_encoder import EncodedItems
 from serving.config import GatewayConfig
 from serving.event_log.event_log import EventLog, EventLogFullError
-from serving.event_log.log_records import build_event_record, build_exposure_record
+from serving.event_log.log_records import ExperimentNote, build_event_record, build_exposure_record
 from serving.experiments.arm_assignment import Assignment
 from serving.gateway.deployed_ranker import DeployedRanker, name_feature_service
 from serving.gateway.deployment_watcher import Deployment, DeploymentWatcher
@@ -40,6 +40,7 @@ from serving.gateway.prometheus_metrics import (
 )
 from serving.gateway.ranked_answers import build_ranked_items, score_without_model
 from serving.gateway.recent_events import RecentEvents
+from serving.gateway.team_draft import draft_page, merge_outputs
 from serving.triton.triton_client import ModelOutputs, TritonError, TritonScorer
 
 BEHAVIOR_TYPES: Final = frozenset(EVENT_TYPES) - {"impression"}
@@ -110,10 +111,10 @@ class RankingService:
         with RANK_SECONDS.time():
             deployment = self._follow_deployment()
             assignment, ranker = deployment.choose_ranker(request.user_id, forced_arms)
-            answer = await self._answer_request(request, request_id, assignment, ranker)
-            answer = self._log_exposure(
-                request, answer, ranker.spec.version, experiment_id=deployment.routes.experiment_id
-            )
+            other_ranker = deployment.find_interleaved(assignment)
+            answer, teams = await self._answer_request(request, request_id, assignment, ranker, other_ranker)
+            note = ExperimentNote(deployment.routes.experiment_id, teams)
+            answer = self._log_exposure(request, answer, ranker.spec.version, note)
         RANKED_TOTAL.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
             DEGRADED_TOTAL.labels(reason).inc()
@@ -161,30 +162,39 @@ class RankingService:
         return deployment
 
     async def _answer_request(
-        self, request: RankRequest, request_id: str, assignment: Assignment, ranker: DeployedRanker
-    ) -> RankResponse:
-        deadline_s = self._config.deadline_ms / 1000
-        answer_by = time.monotonic() + deadline_s
-        with STAGE_SECONDS.labels("features").time():
-            feature_timeout_s = deadline_s * self._config.feature_share
-            features = await self._read_features(request, ranker, timeout_s=feature_timeout_s)
-        model_version = ranker.spec.version
-        try:
-            with STAGE_SECONDS.labels("model").time():
-                seconds_left = answer_by - time.monotonic()
-                outputs = await self._run_model(request, ranker, features, timeout_s=seconds_left)
-            page = draw_page(
-                outputs["score"], self._config.exploration, request_id=request_id, limit=request.limit
-            )
-        except TritonError as error:
-            _log.warning("no answer from the model %s: %s", ranker.spec.model_name, error)
+        self,
+        request: RankRequest,
+        request_id: str,
+        assignment: Assignment,
+        ranker: DeployedRanker,
+        other_ranker: DeployedRanker | None,
+    ) -> tuple[RankResponse, list[str] | None]:
+        """The answer and, where two rankers share the page, whose pick each item is."""
+        answer_by = time.monotonic() + self._config.deadline_ms / 1000
+        rankers = [ranker] if other_ranker is None else [ranker, other_ranker]
+        scored, *others = await asyncio.gather(
+            *(self._score_candidates(request, each, answer_by) for each in rankers)
+        )
+        features, outputs = scored
+        model_version, teams = ranker.spec.version, None
+        if outputs is None:
             features.degraded.append("model")
             outputs = {"score": score_without_model(features.candidates, features.history)}
             page = order_by_score(outputs["score"], limit=request.limit)
             model_version = FALLBACK
+        elif others and (other_outputs := others[0].outputs) is not None:
+            drafted = draft_page(
+                outputs["score"], other_outputs["score"], request_id=request_id, limit=request.limit
+            )
+            page, teams = drafted.order, drafted.teams
+            outputs = merge_outputs(outputs, other_outputs, drafted)
+        else:
+            page = draw_page(
+                outputs["score"], self._config.exploration, request_id=request_id, limit=request.limit
+            )
         needs_vector = ranker.vector_dim > 0
         # Not validated: its parts come from here, and an answer has hundreds of items.
-        return RankResponse.model_construct(
+        answer = RankResponse.model_construct(
             request_id=request_id,
             arm=assignment.arm,
             layers=assignment.layers,
@@ -193,6 +203,23 @@ class RankingService:
             degraded=features.degraded,
             items=build_ranked_items(features.candidates, outputs, page, needs_vector=needs_vector),
         )
+        return answer, teams
+
+    async def _score_candidates(
+        self, request: RankRequest, ranker: DeployedRanker, answer_by: float
+    ) -> "_ScoredCandidates":
+        """Features and the model's outputs; none where it does not answer."""
+        with STAGE_SECONDS.labels("features").time():
+            feature_timeout_s = self._config.deadline_ms / 1000 * self._config.feature_share
+            features = await self._read_features(request, ranker, timeout_s=feature_timeout_s)
+        try:
+            with STAGE_SECONDS.labels("model").time():
+                seconds_left = answer_by - time.monotonic()
+                outputs = await self._run_model(request, ranker, features, timeout_s=seconds_left)
+        except TritonError as error:
+            _log.warning("no answer from the model %s: %s", ranker.spec.model_name, error)
+            return _ScoredCandidates(features, None)
+        return _ScoredCandidates(features, outputs)
 
     async def _read_features(
         self, request: RankRequest, ranker: DeployedRanker, *, timeout_s: float
@@ -273,12 +300,12 @@ class RankingService:
         return {name: values[0] for name, values in outputs.items()}
 
     def _log_exposure(
-        self, request: RankRequest, answer: RankResponse, routed_version: str, *, experiment_id: str | None
+        self, request: RankRequest, answer: RankResponse, routed_version: str, note: ExperimentNote
     ) -> RankResponse:
         """Logs what will be shown; an answer that could not be logged says so, and is counted."""
         try:
             with STAGE_SECONDS.labels("event_log").time():
-                exposure = build_exposure_record(request, answer, routed_version, experiment_id)
+                exposure = build_exposure_record(request, answer, routed_version, note)
                 self._event_log.write_without_sync("exposures", [exposure])
         except (EventLogFullError, OSError) as error:
             _log.error("the exposure was not logged: %s", error)
@@ -286,6 +313,14 @@ class RankingService:
         if self._event_log.is_sink_failing:
             return answer.model_copy(update={"degraded": [*answer.degraded, "event_sink"]})
         return answer
+
+
+class _ScoredCandidates(NamedTuple):
+    """What one ranker makes of the candidates."""
+
+    features: RequestFeatures
+    outputs: ModelOutputs | None
+    """None where the model did not answer."""
 
 
 class _PageSubject(NamedTuple):

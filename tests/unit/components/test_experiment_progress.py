@@ -152,7 +152,7 @@ def test_a_split_that_is_not_as_planned_is_told(tmp_path):
 def test_the_planned_metric_decides_whatever_the_configuration_says(tmp_path):
     write_state(tmp_path)
     assert take_served_plan(RULE, state=tmp_path).primary_metric == "orders_per_user"
-    assert find_planned_test(tmp_path) == PlannedTest(days=4, users=1000, is_aa=False)
+    assert find_planned_test(tmp_path) == PlannedTest(days=4, users=1000, kind="ab")
 
 
 def test_a_planned_metric_that_nobody_knows_is_refused(tmp_path):
@@ -192,6 +192,6 @@ def test_a_fixed_horizon_waits_for_its_day_and_an_aa_test_decides_nothing(
         tmp_path / "drift.json",
         tmp_path / "lift.json",
         MonitoringConfig(decide_by=decide_by),
-        plan=PlannedTest(days=4, users=1000, is_aa=is_aa),
+        plan=PlannedTest(days=4, users=1000, kind="aa" if is_aa else "ab"),
     )
     assert verdict.action == action, verdict.reasons

@@ -64,3 +64,11 @@ def test_an_arm_that_two_rankers_answer_is_not_promoted(state):
         promote_arm("treatment", state=state)
     retire_arm("treatment", state=state)
     assert read_routes(state).model_names == {"ranker_a"}
+
+
+def test_an_arm_whose_pages_are_shared_is_not_promoted(state):
+    plan = read_routes(state).as_plan
+    shared = Arm(model="ranker_a", share=0.5, interleaved="ranker_b")
+    write_routes(state, plan.model_copy(update={"arms": plan.arms | {"treatment": shared}}), note="test")
+    with pytest.raises(UserError, match="stop --keep"):
+        promote_arm("treatment", state=state)
