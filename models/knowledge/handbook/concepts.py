@@ -55,6 +55,12 @@ class Concept(Config):
             raise ValueError("write a list")
         return [_read_hint(entry) for entry in value]
 
+    @model_validator(mode="after")
+    def _refuse_ambiguous_strangers(self) -> "Concept":
+        if strangers := sorted(set(self.ambiguous) - {*self.terms, self.name}):
+            raise ValueError(f"ambiguous: {', '.join(strangers)} are no terms of this concept")
+        return self
+
     @cached_property
     def focus(self) -> tuple[str, ...]:
         """What the planner should look at: the attributes that matter."""

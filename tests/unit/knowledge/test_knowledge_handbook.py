@@ -239,6 +239,23 @@ def test_ids_of_no_concept_are_faults(tmp_path: Path) -> None:
         assert fault in str(error.value)
 
 
+def test_an_ambiguous_term_is_a_term(tmp_path: Path) -> None:
+    hints = ", ".join(f"{facet}: [a]" for facet in FACETS)
+    concept = f"id: x, name: x, terms: [tap], ambiguous: [tab], summary: x, {hints}"
+    (tmp_path / "a.yaml").write_text(f"version: 1\nconcepts: [{{{concept}}}]\n")
+    with pytest.raises(UserError, match="tab are no terms of this concept"):
+        read_handbook(tmp_path)
+
+
+def test_a_handbook_of_ones_own_needs_no_departments(tmp_path: Path) -> None:
+    hints = ", ".join(f"{facet}: [a]" for facet in FACETS)
+    concept = f"id: ring, name: finger ring, terms: [gold ring], summary: a ring, {hints}"
+    (tmp_path / "a.yaml").write_text(f"version: 1\nconcepts: [{{{concept}}}]\n")
+    own_matcher = ConceptMatcher(read_handbook(tmp_path))
+    assert find(own_matcher, "Gold Ring with Heart, Size 9") == "ring"
+    assert find(own_matcher, "Gold Ring Box") != find(own_matcher, "Gold Ring")
+
+
 def test_all_faults_of_a_handbook_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a folder"):
         read_handbook(tmp_path / "none")
