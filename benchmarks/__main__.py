@@ -26,6 +26,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
     from benchmarks.knowledge.embed_speed import measure_embedding_speed
     from benchmarks.knowledge.handbook_precision import measure_handbook_precision
     from benchmarks.knowledge.orchestration import measure_orchestration
+    from benchmarks.knowledge.pretrained import measure_pretrained
     from benchmarks.knowledge.quality import measure_quality
     from benchmarks.knowledge.vllm import measure_vllm
 
@@ -34,6 +35,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
         "handbook": measure_handbook_precision,
         "orchestration": measure_orchestration,
         "vllm": measure_vllm,
+        "pretrained": measure_pretrained,
         "embed_speed": measure_embedding_speed,
     }
 

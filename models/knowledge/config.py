@@ -86,12 +86,13 @@ class VllmTeacherConfig(LocalModelConfig):
 
 
 class TransformersTeacherConfig(LocalModelConfig):
-    """Plain `transformers` in this process, on the first GPU, else the processor. Nothing holds answers to
-    the schema, so more of them are invalid."""
+    """Plain `transformers` in this process, on the first GPU, else the processor."""
 
     kind: Literal["transformers"]
     batch_size: int = Field(default=8, ge=1)
     """Requests that are answered together; bounds the memory."""
+    constrained: bool = True
+    """Hold answers to their schema token by token. A model that thinks before it answers needs false."""
 
 
 class ReplayTeacherConfig(Config):

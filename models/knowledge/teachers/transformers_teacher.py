@@ -1,8 +1,7 @@
 """A teacher in this process: plain `transformers`, for models or machines that vLLM does not run on.
 
-Nothing constrains the answers: invalid ones are repaired once and then quarantined, so expect to lose more of
-them than with the other teachers. Weights are read from safetensors only, and no code of the model's
-repository is run.
+Answers are held to their schema token by token. Weights are read from safetensors only, and no code of the
+model's repository is run.
 """
 
 import time
@@ -27,6 +26,7 @@ class TransformersTeacher:
         self.name = f"transformers-{identify_model(config.model, config.revision)}"
         # A batch's make-up decides its padding and its random numbers, and so, in small ways, its answers.
         sampling_fields = {"temperature", "seed", "max_tokens", "batch_size", "dtype", "chat_template_kwargs"}
+        sampling_fields |= {"constrained"}
         self.sampling: dict[str, Any] = config.model_dump(include=sampling_fields)
         self.price = TokenPrice(config.price_per_million_input_tokens, config.price_per_million_output_tokens)
 
@@ -55,7 +55,8 @@ class TransformersTeacher:
             batch_numbers = fitting_numbers[start : start + self._config.batch_size]
             batch_limit = max(answer_limits[number] for number in batch_numbers)
             batch_prompts = [prompts[number] for number in batch_numbers]
-            for response in self._generate_batch(batch_numbers, batch_prompts, batch_limit):
+            schemas = [chats[number].schema for number in batch_numbers]
+            for response in self._generate_batch(batch_numbers, batch_prompts, schemas, batch_limit):
                 expected_keys = chats[response.number].schema["required"]
                 yield response._replace(text=extract_json_object(response.text, expected_keys))
 
@@ -68,7 +69,11 @@ class TransformersTeacher:
         return token_ids
 
     def _generate_batch(
-        self, chat_numbers: Sequence[int], prompts: Sequence[list[int]], max_tokens: int
+        self,
+        chat_numbers: Sequence[int],
+        prompts: Sequence[list[int]],
+        schemas: Sequence[dict[str, Any]],
+        max_tokens: int,
     ) -> Iterator[TeacherResponse]:
         import torch
 
@@ -80,12 +85,28 @@ class TransformersTeacher:
         torch.manual_seed(self._config.seed)
         with torch.inference_mode():
             output_ids = self._model.generate(
-                **padded_prompts, **self._sampling_arguments(), max_new_tokens=max_tokens
+                **padded_prompts,
+                **self._sampling_arguments(),
+                max_new_tokens=max_tokens,
+                logits_processor=self._constrain_answers(schemas),
             )
         answer_ids = output_ids[:, padded_prompts["input_ids"].shape[1] :].tolist()
         seconds = (time.perf_counter() - start) / len(chat_numbers)
         for number, prompt, answer in zip(chat_numbers, prompts, answer_ids, strict=True):
             yield self._read_generated_answer(number, len(prompt), answer, seconds)
+
+    def _constrain_answers(self, schemas: Sequence[dict[str, Any]]) -> list[Any]:
+        if not self._config.constrained:
+            return []
+        from models.knowledge.teachers.constrained_decoding import SchemaConstraint
+
+        return [SchemaConstraint(self._token_table, schemas)]
+
+    @cached_property
+    def _token_table(self) -> Any:
+        from models.knowledge.teachers.constrained_decoding import build_token_table
+
+        return build_token_table(self._tokenizer, self._model.config.vocab_size)
 
     def _sampling_arguments(self) -> dict[str, Any]:
         pad_argument = {"pad_token_id": self._tokenizer.pad_token_id}

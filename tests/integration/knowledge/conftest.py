@@ -54,6 +54,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pretrained_model() -> Path:
+    """A small language model with its real weights."""
+    folder = ROOT / "build/smollm2-135m"
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip("needs a pretrained model: scripts/make_smollm.sh")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def vllm_python() -> Path:
     """The interpreter of vLLM's environment."""
     python = ROOT / ".venv-vllm/bin/python"

@@ -182,6 +182,22 @@ def test_transformers_tells_what_was_cut_off_and_what_does_not_fit(tiny: Path) -
         assert response.truncated == (response.tokens_out == 16)
 
 
+def test_transformers_answers_keep_to_their_schemas(tiny: Path) -> None:
+    teacher = build_teacher(transformers(tiny, max_tokens=1000, temperature=1.0, batch_size=4))
+    requests = [planning("Mugs"), about("Red Mug"), planning("Tea"), planning("Pots")]
+    for response in teacher.answer_batch(requests):
+        assert not response.truncated
+        requests[response.number].answer_type.model_validate_json(response.text)
+
+
+def test_a_model_may_think_first(tiny: Path) -> None:
+    free = build_teacher(transformers(tiny, max_tokens=16, constrained=False))
+    held = build_teacher(transformers(tiny, max_tokens=16))
+    assert free.sampling != held.sampling
+    assert next(held.answer_batch([planning()])).text.startswith('{"reasoning":"')
+    assert not next(free.answer_batch([planning()])).text.startswith("{")
+
+
 def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
     for name in ("model.safetensors", "config.json", "notes.txt"):
         (tmp_path / name).write_text("1")
