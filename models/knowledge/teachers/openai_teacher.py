@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from openai import AsyncOpenAI
 
+from contracts.progress import report_summary
 from models.knowledge.config import OpenAITeacherConfig
+from models.knowledge.teachers.chat_completion import ChatAnswer
 from models.knowledge.teachers.chat_messages import ChatPrompt, make_chat_prompt
 from models.knowledge.teachers.chat_server import ChatServer
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
@@ -18,6 +20,10 @@ _MAX_REFUSED_IN_A_ROW: Final = 20
 """Requests without an answer, none with one between them: then the server is looked at, not the products."""
 _HOPELESS_AT_FIRST: Final = (401, 404)
 """What is told of the key or the model, not of a product, where nothing was answered yet."""
+_WITHOUT_USAGE: Final = (
+    "The teacher's server gave an answer without its usage. Tokens and money of such answers count as 0, so",
+    "a budget of tokens or money does not see them; budget.max_requests and max_hours do.",
+)
 _REMEDY = (
     "Set teacher.structured_output to what the server knows: response_format (the standard), "
     "structured_outputs (vLLM), or none (answers are then only checked afterwards, and more are lost)."
@@ -40,6 +46,7 @@ class OpenAICompatibleTeacher:
         self._server = ChatServer(config)
         self._is_tried = config.structured_output == "none"
         self._num_answered = 0
+        self._is_usage_told = False
         self._num_refused_in_a_row = 0
         self.name = f"openai-{config.model}"
         sampling_fields = {"temperature", "seed", "max_tokens", "structured_output", "extra_body"}
@@ -99,8 +106,7 @@ class OpenAICompatibleTeacher:
         if answer.error:
             await self._suspect_server(client, answer.error, answer.status)
         else:
-            self._num_answered += 1
-            self._num_refused_in_a_row = 0
+            self._note_answer(answer)
         return TeacherResponse(
             number,
             answer.text,
@@ -110,6 +116,13 @@ class OpenAICompatibleTeacher:
             truncated=answer.is_truncated,
             error=answer.error,
         )
+
+    def _note_answer(self, answer: ChatAnswer) -> None:
+        self._num_answered += 1
+        self._num_refused_in_a_row = 0
+        if answer.tokens_in == answer.tokens_out == 0 and not self._is_usage_told:
+            self._is_usage_told = True
+            report_summary(_WITHOUT_USAGE)
 
     async def _suspect_server(self, client: AsyncOpenAI, error: str, status: int) -> None:
         """Tells a server that refuses one product from one that refuses everything.

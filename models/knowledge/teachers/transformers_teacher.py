@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from jinja2.exceptions import TemplateError
+
 from contracts.errors import UserError
 from models.knowledge.config import TransformersTeacherConfig
 from models.knowledge.teachers.chat_messages import make_chat_prompt
@@ -61,12 +63,26 @@ class TransformersTeacher:
                 yield response._replace(text=extract_json_object(response.text, expected_keys))
 
     def _tokenize_messages(self, messages: list[dict[str, str]]) -> list[int]:
-        template_kwargs = dict(self._config.chat_template_kwargs)
-        prompt_text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **template_kwargs
-        )
+        prompt_text = self._render_prompt(messages)
         token_ids: list[int] = self._tokenizer(prompt_text, add_special_tokens=False)["input_ids"]
         return token_ids
+
+    def _render_prompt(self, messages: list[dict[str, str]]) -> str:
+        template_kwargs = dict(self._config.chat_template_kwargs)
+        try:
+            prompt_text: str = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **template_kwargs
+            )
+        except TemplateError as error:
+            if messages[0]["role"] != "system":
+                raise UserError(
+                    f"teacher.model: the chat template of '{self._config.model}' refuses the agents' "
+                    f"messages: {error}"
+                ) from error
+            # Some models know no system message, or no two messages of a user in a row.
+            merged_text = "\n\n".join(message["content"] for message in messages)
+            return self._render_prompt([{"role": "user", "content": merged_text}])
+        return prompt_text
 
     def _generate_batch(
         self,

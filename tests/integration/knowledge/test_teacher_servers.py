@@ -84,6 +84,13 @@ def test_an_answer_is_read_wherever_it_stands(kind: str, structured_output: str)
     assert min(response.tokens_in, response.tokens_out) >= 0
 
 
+def test_a_server_that_tells_no_usage_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with serve(lambda body, count: (200, Body(ANSWERED["empty usage"]))) as server:
+        responses = ask_plans(OpenAICompatibleTeacher(config(server)), "Jars", "Lids")
+    assert [(response.tokens_in, response.tokens_out) for response in responses] == [(0, 0)] * 2
+    assert capsys.readouterr().err.count("does not see them") == 1
+
+
 @pytest.mark.parametrize(
     ("content", "headers"),
     [

@@ -198,6 +198,26 @@ def test_a_model_may_think_first(tiny: Path) -> None:
     assert not next(free.answer_batch([planning()])).text.startswith("{")
 
 
+def test_a_template_without_system_messages_gets_one_message(tiny: Path, tmp_path: Path) -> None:
+    import shutil
+
+    refusing = "{{ raise_exception('no') }}"
+    one_message = "{% if messages|length > 1 %}" + refusing + "{% endif %}<{{ messages[0]['content'] }}>"
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    for template, complaint in ((one_message, ""), (refusing, "refuses the agents' messages: no")):
+        for old_template in folder.glob("chat_template*"):
+            old_template.unlink()
+        (folder / "chat_template.jinja").write_text(template)
+        teacher = build_teacher(transformers(folder, max_tokens=16))
+        if complaint:
+            with pytest.raises(UserError, match=complaint):
+                list(teacher.answer_batch([about("Red Mug", attempt=1)]))
+        else:
+            (response,) = teacher.answer_batch([about("Red Mug", attempt=1)])
+            assert not response.error
+
+
 def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
     for name in ("model.safetensors", "config.json", "notes.txt"):
         (tmp_path / name).write_text("1")
