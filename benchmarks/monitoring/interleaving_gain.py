@@ -105,7 +105,7 @@ def show_pages(rng: np.random.Generator, num_users: int) -> SeenPages:
 
 
 def tell_clicks(wanted: DoubleArray, taste: float) -> DoubleArray:
-    """Probability of a click at each place: further down fewer look, and who looks clicks on what they want."""
+    """Probability of a click at each place: fewer look further down, who looks clicks on what they want."""
     looks = 1 / np.log2(np.arange(len(wanted)) + 2)
     odds = taste / (1 - taste) * np.exp(wanted)
     probabilities: DoubleArray = looks * odds / (1 + odds)

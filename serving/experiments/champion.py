@@ -32,7 +32,7 @@ def promote_arm(arm: str, *, state: Path) -> Routes:
         raise UserError(f"arm '{arm}' has a canary; finish it (`reaseq canary --share 1`) or roll it back")
     if routes.arms[arm].interleaved:
         raise UserError(
-            f"two rankers share the pages of arm '{arm}'; `reaseq experiment stop --keep` says which one stays"
+            f"two rankers share the pages of arm '{arm}'; `reaseq experiment stop --keep` says which stays"
         )
     new_champion = routes.arms[arm].model
     changes = {"arms": {CONTROL: Arm(model=new_champion, share=1.0)}, "champion": new_champion}
