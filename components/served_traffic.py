@@ -71,10 +71,10 @@ def collect_traffic(
     Raises:
         UserError: no experiment is running, or nobody was routed to its rankers yet.
     """
-    routes = read_routes(state)
+    routes, stored = read_routes(state), read_dataset(dataset)
     routed_exposures = select_routed_exposures(read_exposures(state / "events", only_drawn=True), routes)
     # An order that came without a price counts at the catalogue's.
-    all_outcomes = read_outcomes(state / "events", items=read_dataset(dataset).items, repeats=repeats)
+    all_outcomes = read_outcomes(state / "events", items=stored.items, repeats=repeats)
     routed_outcomes = all_outcomes.join(routed_exposures, on=["request_id", "item_id"], how="semi")
     compared = select_compared_exposures(state, routes, routed_exposures)
     folders = FeatureFolders(dataset, item_embeddings, features)
@@ -85,8 +85,8 @@ def collect_traffic(
         write_table(artifact.path / "outcomes.parquet", OUTCOMES, compared_outcomes)
         events = gather_events(
             compared,
-            read_dataset(dataset).events,
-            read_dataset(dataset).items,
+            stored.events,
+            stored.items,
             event_log=state / "events",
             repeats=repeats,
             history_days=config.history_days,
