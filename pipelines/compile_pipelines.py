@@ -8,6 +8,7 @@ from kfp import compiler
 
 from components.images import MAIN_IMAGE
 from pipelines.apply_policy import apply_policy
+from pipelines.change_routes import change_routes
 from pipelines.compiled_package import COMPILED_FOLDER
 from pipelines.monitor import monitor
 from pipelines.refresh_pipelines import refresh_catalogue, refresh_users
@@ -17,6 +18,7 @@ from pipelines.train_and_deploy import train_and_deploy
 
 PIPELINES = {
     "simulate_shop": simulate_shop,
+    "change_routes": change_routes,
     "train_and_deploy": train_and_deploy,
     "refresh_catalogue": refresh_catalogue,
     "refresh_users": refresh_users,

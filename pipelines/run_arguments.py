@@ -21,13 +21,15 @@ from pipelines.run_data import (
 from pipelines.step_settings import WORKSPACE_MOUNT
 
 
-def build_local_arguments(package: Path, config: RunConfig, *, choices: Mapping[str, bool]) -> dict[str, Any]:
+def build_local_arguments(
+    package: Path, config: RunConfig, *, choices: Mapping[str, bool | str]
+) -> dict[str, Any]:
     """The arguments of a run on this machine.
 
     Args:
         package: the compiled pipeline.
         config: the run configuration.
-        choices: the pipeline's switches: `deploy`, `act`, `train`.
+        choices: the pipeline's switches and words: `deploy`, `act`, `train`, `action`, `arm`.
 
     Raises:
         UserError: a data source names no file, or recordings are not there.
@@ -41,14 +43,14 @@ def build_local_arguments(package: Path, config: RunConfig, *, choices: Mapping[
 
 
 def build_cluster_arguments(
-    package: Path, config: RunConfig, *, choices: Mapping[str, bool]
+    package: Path, config: RunConfig, *, choices: Mapping[str, bool | str]
 ) -> dict[str, Any]:
     """The arguments of a run on a cluster, where the workspace is a mounted volume.
 
     Args:
         package: the compiled pipeline.
         config: the run configuration.
-        choices: the pipeline's switches: `deploy`, `act`, `train`.
+        choices: the pipeline's switches and words: `deploy`, `act`, `train`, `action`, `arm`.
 
     Raises:
         UserError: the package has a parameter that no configuration fills.
@@ -62,7 +64,7 @@ def _build_arguments(
     config: RunConfig,
     data_config: DataConfig,
     workspace: Path,
-    choices: Mapping[str, bool],
+    choices: Mapping[str, bool | str],
 ) -> dict[str, Any]:
     # Without vectors there is nothing to search a history by.
     baseline_config = config.ranker.model_copy(update={"features": WITHOUT_KNOWLEDGE, "search_length": 0})

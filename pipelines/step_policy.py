@@ -57,6 +57,8 @@ STEP_POLICIES: Final[dict[str, StepPolicy]] = {
     "find-champion": _LOOK,
     "record-refresh": _LOOK,
     "decide": _LOOK,
+    # A rollback that is made twice takes itself back.
+    "change-routes": _SIDE_EFFECT.model_copy(update={"retries": 0}),
     "simulate-shop": _TABLE_WORK,
     "collect-log": _TABLE_WORK,
     "ingest": _TABLE_WORK,

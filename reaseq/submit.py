@@ -15,6 +15,8 @@ EXAMPLES = {
     "reaseq submit --host https://kubeflow.example/pipeline --namespace me --wait": "train and deploy",
     "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline refresh_users "
     "--schedule '0 30 3 * * *'": "each night: what users did since",
+    "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline change_routes "
+    "--action rollback --wait": "put the previous rankers back into service",
 }
 
 
@@ -39,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
     parser.add_argument(
+        "--action",
+        default="show",
+        choices=("rollback", "promote", "retire", "show"),
+        help="what `change_routes` does (default: %(default)s)",
+    )
+    parser.add_argument("--arm", default="treatment", help="arm to promote or retire (default: %(default)s)")
+    parser.add_argument(
         "--wait", action="store_true", help="return when the run has ended: 0 succeeded, 1 failed, 3 canceled"
     )
 
@@ -58,7 +67,13 @@ def run_verb(arguments: argparse.Namespace) -> int:
     run_parameters = build_cluster_arguments(
         package_path,
         run_config,
-        choices={"deploy": arguments.deploy, "act": arguments.act, "train": arguments.act},
+        choices={
+            "deploy": arguments.deploy,
+            "act": arguments.act,
+            "train": arguments.act,
+            "action": arguments.action,
+            "arm": arguments.arm,
+        },
     )
     require_cluster_settings(run_config, run_parameters)
     pipeline_name = arguments.pipeline.replace("_", "-")

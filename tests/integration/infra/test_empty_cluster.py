@@ -63,6 +63,7 @@ def test_on_an_empty_claim_all_live_and_the_gateway_says_what_it_waits_for(seen:
     is_ready, reason = cold["gateway"]["readiness"]
     assert not is_ready
     assert "no ranker is deployed" in reason
+    assert "reaseq_rank_seconds_count" in seen["cold_metrics"], "the alert GatewayDown stays silent"
 
 
 def test_the_first_request_is_ranked_by_the_model(seen: dict[str, Any]) -> None:

@@ -151,6 +151,8 @@ def walk(folder: Path) -> dict[str, Any]:
         seen["cold"] = {
             name: {kind: pod.probe(kind) for kind in ("liveness", "readiness")} for name, pod in pods.items()
         }
+        with urlopen("http://gateway:3000/metrics", timeout=30) as answer:
+            seen["cold_metrics"] = answer.read().decode()
         submit("simulate_shop", folder)
         submit("train_and_deploy", folder)
         pods["gateway"].container["startupProbe"] |= pods["gateway"].container["readinessProbe"]

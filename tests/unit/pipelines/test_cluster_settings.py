@@ -16,7 +16,7 @@ from pipelines.run_arguments import build_cluster_arguments
 ROOT = Path(__file__).parents[3]
 OVERLAY_OF = {"cluster": "overlays/production", "cluster-local": "base"}
 
-CHOICES = {"deploy": True, "act": False, "train": False}
+CHOICES = {"deploy": True, "act": False, "train": False, "action": "show", "arm": "treatment"}
 
 
 def check(*overrides: str, pipeline: str = "train_and_deploy", config: Path | None = None) -> None:

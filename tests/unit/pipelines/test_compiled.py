@@ -21,6 +21,7 @@ SIDE_EFFECTS = {
     "simulate-shop",
     "decide",
     "digest-sources",
+    "change-routes",
     "find-deployment",
     "record-refresh",
     "collect-traffic",

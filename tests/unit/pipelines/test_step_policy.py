@@ -67,7 +67,8 @@ def test_every_task_that_runs_a_container_is_retried_with_pauses(pipeline: str) 
         assert ("retryPolicy" in task) == is_container
         if is_container:
             policy = STEP_POLICIES[name_step(label)]
-            assert task["retryPolicy"]["maxRetryCount"] == policy.retries >= 2
+            assert task["retryPolicy"]["maxRetryCount"] == policy.retries
+            assert policy.retries >= 2 or label == "exec-change-routes", "a rollback twice is none"
             assert task["retryPolicy"]["backoffDuration"] == f"{policy.retry_pause_s}s"
 
 
