@@ -49,7 +49,8 @@ def decide_by_metric(config: MonitoringConfig, metric: str) -> MonitoringConfig:
     try:
         return MonitoringConfig.model_validate(config.model_dump() | {"primary_metric": metric})
     except ValidationError as error:
-        raise UserError(f"'{metric}' cannot decide: {error.errors()[0]['msg']}") from None
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"'{metric}' cannot decide: {reason}") from None
 
 
 def find_planned_test(state: Path) -> PlannedTest | None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 def print_status(run_config: "RunConfig") -> None:
     """Prints the running experiment's progress, split and power, and no lift."""
-    from components.experiment_progress import measure_progress
     from serving.experiments.experiment_record import list_records, read_running_record
 
     state = run_config.home / "serving"
@@ -24,6 +23,9 @@ def print_status(run_config: "RunConfig") -> None:
             print(f"the last one was {former[-1].experiment_id}: {outcome}")
         return
     print(record)
+    # Its reports take seconds to import.
+    from components.experiment_progress import measure_progress
+
     progress = measure_progress(
         record,
         run_config.monitoring,
