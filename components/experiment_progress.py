@@ -8,7 +8,7 @@ import polars as pl
 
 from components.experiment_decision import describe_planned_test, take_served_plan
 from contracts.artifacts import write_table
-from contracts.event_repeats import RepeatRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import is_complete, measure_hours

@@ -10,7 +10,7 @@ from components.traffic_events import gather_events
 from contracts.artifacts import create_artifact, read_table, write_table, write_text
 from contracts.dataset import read_dataset
 from contracts.errors import UserError
-from contracts.event_repeats import RepeatRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig
 from contracts.table_schema import UTC_TIME
 from contracts.tables import EVENTS, EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
 from models.ranker.evaluation.drift_reference import REFERENCE_FILE

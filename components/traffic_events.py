@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from contracts.event_repeats import RepeatRuleConfig
-from contracts.order_prices import fill_order_prices
+from contracts.events.event_repeats import RepeatRuleConfig
+from contracts.events.order_prices import fill_order_prices
 from contracts.tables import EVENTS
 from serving.event_log.log_tables import read_events, read_exposures
 

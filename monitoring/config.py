@@ -5,8 +5,8 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from contracts.bots import BotRuleConfig
 from contracts.config import Config
+from contracts.events.bots import BotRuleConfig
 
 LiftMetric = Literal["ipv_per_user", "ctr", "orders_per_user", "conversion", "gmv_per_user"]
 """IPV: item page views, the clicks that open one (the paper's first metric). Conversion: who ordered."""

@@ -6,11 +6,11 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from contracts.bots import BotRuleConfig
 from contracts.config import Config
 from contracts.config_text import check_json_keys
 from contracts.errors import UserError
-from contracts.event_repeats import RepeatRuleConfig
+from contracts.events.bots import BotRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig
 from serving.experiments.experiment_layers import (
     ExperimentLayer,
     PlainName,

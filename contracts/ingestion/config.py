@@ -4,13 +4,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from contracts.bots import BotRuleConfig
 from contracts.config import Config
-from contracts.event_repeats import EVENT_ID
+from contracts.events.bots import BotRuleConfig
+from contracts.events.event_repeats import EVENT_ID
+from contracts.events.order_returns import RETURN_TYPES
 from contracts.ingestion.values.missing_words import GUEST_WORDS, MISSING_WORDS
 from contracts.ingestion.values.numbers import DecimalMark
 from contracts.ingestion.values.times import TimeUnit
-from contracts.order_returns import RETURN_TYPES
 from contracts.tables import EARLIEST_TIME, EVENT_TYPES, EVENTS, ITEMS
 
 SourceFormat = Literal["parquet", "csv", "jsonl", "arrow"]

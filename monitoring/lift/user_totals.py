@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 import duckdb
 import polars as pl
 
-from contracts.bots import BotRuleConfig, mark_bot_days
 from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
+from contracts.events.bots import BotRuleConfig, mark_bot_days
 from contracts.table_schema import Table
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
 from monitoring.config import MetricConfig, MonitoringConfig

@@ -7,9 +7,9 @@ from typing import Final
 
 import polars as pl
 
-from contracts.event_repeats import TRADE_TYPES, RepeatRuleConfig, drop_repeats, sum_order_lines
-from contracts.order_prices import fill_order_prices
-from contracts.order_returns import RETURN_TYPES, mark_returns
+from contracts.events.event_repeats import TRADE_TYPES, RepeatRuleConfig, drop_repeats, sum_order_lines
+from contracts.events.order_prices import fill_order_prices
+from contracts.events.order_returns import RETURN_TYPES, mark_returns
 from contracts.table_schema import UTC_TIME, Table
 from contracts.tables import EVENTS, EXPOSURES, ITEMS, KEPT_UNITS, OUTCOMES
 from serving.event_log.event_log import RecordKind

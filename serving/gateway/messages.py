@@ -16,7 +16,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
 
-from contracts.order_returns import RETURN, RETURN_TYPES, ReturnType
+from contracts.events.order_returns import RETURN, RETURN_TYPES, ReturnType
 from contracts.tables import (
     EARLIEST_TIME,
     MAX_CONTEXT_LENGTH,

@@ -4,7 +4,7 @@ New records are read from where the last collection stopped, and put aside by th
 that got some is made anew and replaced as a whole; the manifest comes last. An order or a return that comes
 late is filed under its own day. A return also changes the day of its order, which then says what came back.
 Repeated or killed collections add nothing twice: rows that are there already are known by their key. What was
-sent twice is kept as it came, and counted once when a day is made (`contracts/event_repeats.py`).
+sent twice is kept as it came, and counted once when a day is made (`contracts/events/event_repeats.py`).
 
 Memory holds one day, and all returns with their orders.
 """
@@ -24,11 +24,11 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from contracts.artifacts import write_json, write_table
-from contracts.bots import BotRuleConfig
 from contracts.config import Config
 from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
-from contracts.event_repeats import RepeatRuleConfig, drop_repeats, sum_order_lines
+from contracts.events.bots import BotRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig, drop_repeats, sum_order_lines
 from contracts.served_log import (
     EVENTS_FILE,
     SERVED_EVENTS,

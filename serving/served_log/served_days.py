@@ -4,10 +4,10 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from contracts.bots import BotRuleConfig, find_bots
 from contracts.dataset import EVENT_SORT_COLUMNS
-from contracts.event_repeats import TRADE_TYPES
-from contracts.order_returns import RETURN_TYPES
+from contracts.events.bots import BotRuleConfig, find_bots
+from contracts.events.event_repeats import TRADE_TYPES
+from contracts.events.order_returns import RETURN_TYPES
 from contracts.served_log import SERVED_EVENTS
 from contracts.tables import EVENT_TYPES, EVENTS
 from serving.gateway.messages import FALLBACK

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from contracts.array_types import BoolArray, DoubleArray, IntArray
-from contracts.order_returns import RETURN
+from contracts.events.order_returns import RETURN
 from simulation.simulate_log import DAY_S, name_requests, select_event_columns
 from simulation.simulated_shop import SimulatedShop
 

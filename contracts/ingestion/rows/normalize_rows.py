@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
+from contracts.events.order_returns import RETURN, RETURN_TYPES
 from contracts.ingestion.config import IGNORED, EventSourceConfig, ItemSourceConfig, SourceConfig
 from contracts.ingestion.rows.column_evidence import Readings, read_clean_texts
 from contracts.ingestion.rows.column_mapping import MappedColumn, is_free_text, list_mapped_columns
@@ -16,7 +17,6 @@ from contracts.ingestion.values.ids import read_ids
 from contracts.ingestion.values.missing_words import NO_REQUEST_WORDS
 from contracts.ingestion.values.numbers import read_numbers
 from contracts.ingestion.values.times import TimeRules, read_times
-from contracts.order_returns import RETURN, RETURN_TYPES
 from contracts.table_schema import UTC_TIME, Column, Table
 from contracts.tables import EVENT_TYPES
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from contracts.event_repeats import EVENT_ID, sum_order_lines
+from contracts.events.event_repeats import EVENT_ID, sum_order_lines
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
 from contracts.tables import EVENTS
 

@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from contracts.bots import find_bots
+from contracts.events.bots import find_bots
+from contracts.events.order_prices import fill_order_prices
+from contracts.events.order_returns import RETURN_TYPES, mark_returns
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.rows.plausible_rows import quarantine_events
 from contracts.ingestion.rows.quarantine import Quarantine
@@ -22,8 +24,6 @@ from contracts.ingestion.rows.whole_log import (
     find_dominant_users,
     study_requests,
 )
-from contracts.order_prices import fill_order_prices
-from contracts.order_returns import RETURN_TYPES, mark_returns
 from contracts.tables import EVENTS
 
 _ADDED_LINES: Final = "units of repeated order lines added up"

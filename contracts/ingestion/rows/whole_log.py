@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import duckdb
 import polars as pl
 
-from contracts.bots import MIN_BEHAVIORS, MIN_USERS, BotRuleConfig
 from contracts.duckdb_connection import open_duckdb
-from contracts.order_returns import RETURN_TYPES
+from contracts.events.bots import MIN_BEHAVIORS, MIN_USERS, BotRuleConfig
+from contracts.events.order_returns import RETURN_TYPES
 
 _MEMORY: Final = "512MB"
 """What sorting and counting may take. Beyond that DuckDB writes to disk."""

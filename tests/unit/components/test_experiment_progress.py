@@ -10,7 +10,7 @@ from components.experiment_progress import measure_progress
 from components.served_traffic import select_compared_exposures, select_routed_exposures
 from contracts.artifacts import write_text
 from contracts.errors import UserError
-from contracts.event_repeats import RepeatRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig
 from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import PlannedTest
 from monitoring.decision_rule import decide_by_lift_and_drift

@@ -9,7 +9,7 @@ import polars as pl
 
 from components.traffic_events import TrafficEvents, gather_events
 from contracts.artifacts import write_text
-from contracts.event_repeats import RepeatRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig
 from contracts.tables import EVENTS, ITEMS
 from serving.event_log.log_tables import read_exposures
 

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from contracts.artifacts import write_json
-from contracts.bots import BotRuleConfig
 from contracts.errors import UserError
+from contracts.events.bots import BotRuleConfig
 from contracts.tables import EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
 from monitoring.decision_rule import Decision, decide_by_lift_and_drift

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from contracts.event_repeats import RepeatRuleConfig, drop_repeats, sum_order_lines
-from contracts.order_prices import fill_order_prices
+from contracts.events.event_repeats import RepeatRuleConfig, drop_repeats, sum_order_lines
+from contracts.events.order_prices import fill_order_prices
 from contracts.tables import EVENTS, ITEMS
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

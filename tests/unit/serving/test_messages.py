@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from contracts.order_returns import RETURN_TYPES
+from contracts.events.order_returns import RETURN_TYPES
 from contracts.tables import CONTEXT_COLUMNS, EVENT_TYPES, EVENTS, MAX_CONTEXT_LENGTH, MAX_ID_LENGTH, SCENES
 from serving.event_log.log_lines import parse_lines
 from serving.event_log.log_records import build_event_record

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from contracts.order_returns import mark_returns
+from contracts.events.order_returns import mark_returns
 from contracts.tables import EVENTS
 
 COLUMNS = ("user_id", "item_id", "timestamp", "quantity", "request_id", "price")

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from contracts.bots import BotRuleConfig
 from contracts.errors import UserError
-from contracts.event_repeats import RepeatRuleConfig
+from contracts.events.bots import BotRuleConfig
+from contracts.events.event_repeats import RepeatRuleConfig
 from contracts.served_log import (
     EVENTS_FILE,
     SERVED_EVENTS,

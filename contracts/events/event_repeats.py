@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import Field
 
 from contracts.config import Config
-from contracts.order_returns import RETURN_TYPES
+from contracts.events.order_returns import RETURN_TYPES
 from contracts.tables import EVENTS
 
 TRADE_TYPES: Final = ("order", *RETURN_TYPES)
