@@ -1,6 +1,7 @@
 """The named events that a worker took last: one that is sent again must not enter a history twice.
 
-The event log holds all of them. Its readers count each once for certain (`contracts/events/event_repeats.py`).
+The event log holds all of them. Its readers count each once for certain:
+`contracts/events/event_repeats.py`.
 This only spares the online histories what a client repeats within a short time.
 """
 

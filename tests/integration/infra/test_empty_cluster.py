@@ -15,13 +15,15 @@ from serving.triton.triton_server import find_triton_wheel
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
+OWN_NODE = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Mounts, network and processes of its own: whatever ends the walk, nothing of it stays."""
 
 
 def _find_hindrance() -> str | None:
     for program in ("kubectl", "redis-server", "unshare"):
         if shutil.which(program) is None:
             return f"{program} is not installed"
-    trial = ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "tmpfs", "/var/lib"]
+    trial = [*OWN_NODE, "mount", "-t", "tmpfs", "tmpfs", "/var/lib"]
     if subprocess.run(trial, capture_output=True).returncode:
         return "no right to make a network and mounts of one's own (unshare)"
     try:
@@ -36,13 +38,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if hindrance := _find_hindrance():
         pytest.skip(hindrance)
     folder = tmp_path_factory.mktemp("node")
-    command = [
-        "unshare",
-        "--mount",
-        "--net",
-        sys.executable,
-        str(Path(__file__).with_name("walk_empty_cluster.py")),
-    ]
+    command = [*OWN_NODE, sys.executable, str(Path(__file__).with_name("walk_empty_cluster.py"))]
     done = subprocess.run(
         [*command, str(folder)],
         cwd=ROOT,
