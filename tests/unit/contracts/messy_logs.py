@@ -269,4 +269,4 @@ def _write_file(
         )
         text.write(cells.write_csv(separator=separator))
     content = text.getvalue().encode(encoding)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)

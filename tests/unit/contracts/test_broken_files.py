@@ -39,7 +39,7 @@ def _zst(content, path):
 
 
 PACKERS = {
-    ".gz": lambda content, path: path.write_bytes(gzip.compress(content)),
+    ".gz": lambda content, path: path.write_bytes(gzip.compress(content, mtime=0)),
     ".bz2": lambda content, path: path.write_bytes(bz2.compress(content)),
     ".xz": lambda content, path: path.write_bytes(lzma.compress(content)),
     ".zip": _zip,
