@@ -1,11 +1,13 @@
 """Glue of two rooms: serving says what shares it draws by, monitoring's decision changes what it serves."""
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from contracts.digests import digest_file
 from contracts.errors import UserError
+from models.ranker.inputs.ranker_spec import name_model
 from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import PlannedTest, TestKind
 from monitoring.decision_rule import Decision
@@ -82,7 +84,8 @@ def carry_out_decision(
         Whether anything was changed.
 
     Raises:
-        UserError: the routes do not allow it; this is logged, too.
+        UserError: the routes do not allow it, or serve other rankers than the report compares; this is
+            logged, too.
     """
     is_acting = act and decision.arm is not None and decision.may_act
     entry = {
@@ -100,6 +103,7 @@ def carry_out_decision(
         entry["experiment_id"] = record.experiment_id
     try:
         if is_acting:
+            _require_reported_rankers(lift, (config.control_arm, str(decision.arm)), state)
             change_routes = {"promote": promote_arm, "rollback": retire_arm}[decision.action]
             change_routes(str(decision.arm), state=state)
             entry["acted"] = True
@@ -112,6 +116,20 @@ def carry_out_decision(
         outcome = f"{decision.action} {decision.arm}: {' '.join(decision.reasons)}"
         close_record(state, record, closed_by="reaseq decide", outcome=outcome)
     return is_acting
+
+
+def _require_reported_rankers(lift: Path, arms: tuple[str, ...], state: Path) -> None:
+    """Refuses to act on a report of rankers that its arms no longer serve: an earlier experiment's."""
+    reported: dict[str, str] = json.loads(lift.read_text(encoding="utf-8")).get("rankers", {})
+    routed_arms = read_routes(state).arms
+    for arm in arms:
+        if arm not in reported or arm not in routed_arms:
+            continue
+        if (reported_model := name_model(reported[arm])) != routed_arms[arm].model:
+            raise UserError(
+                f"the lift report is of {reported_model} in arm '{arm}', which serves "
+                f"{routed_arms[arm].model} now; nothing was changed. Make a new report: reaseq report"
+            )
 
 
 def _are_equal_shares(first: dict[str, float], second: dict[str, float]) -> bool:

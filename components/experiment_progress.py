@@ -9,6 +9,7 @@ import polars as pl
 from components.experiment_decision import describe_planned_test, take_served_plan
 from contracts.artifacts import write_table
 from contracts.events.event_repeats import RepeatRuleConfig
+from contracts.events.order_prices import fill_order_prices
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import is_complete, measure_hours
@@ -70,7 +71,10 @@ def measure_progress(
         write_table(paths[0], EXPOSURES, exposures)
         write_table(paths[1], OUTCOMES, own_outcomes)
         events = Path(folder) / "events.parquet"
-        write_table(events, EVENTS, read_events(state / "events", repeats))
+        done = read_events(state / "events", repeats)
+        if items is not None:
+            done = fill_order_prices(done, items).select(done.columns)
+        write_table(events, EVENTS, done)
         teams = Path(folder) / "teams.parquet"
         read_teams(state / "events", experiment_id=record.experiment_id).write_parquet(teams)
         _, results = measure_lift(

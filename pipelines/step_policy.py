@@ -56,7 +56,8 @@ STEP_POLICIES: Final[dict[str, StepPolicy]] = {
     "find-deployment": _LOOK,
     "find-champion": _LOOK,
     "record-refresh": _LOOK,
-    "decide": _LOOK,
+    # Not tried again: what it did before it died it would do once more.
+    "decide": _LOOK.model_copy(update={"retries": 0}),
     # A rollback that is made twice takes itself back.
     "change-routes": _SIDE_EFFECT.model_copy(update={"retries": 0}),
     "simulate-shop": _TABLE_WORK,

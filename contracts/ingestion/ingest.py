@@ -76,7 +76,7 @@ def ingest_dataset(
 
     Rows that break a contract go to `quarantine.parquet` with their reasons; rows at or after the cut-off
     are left out and counted (`rows_after_cutoff`). `summary.json` says what became of all rows. Memory does
-    not grow with the log: its rows wait on disk, and are settled a part of the users at a time.
+    not grow with the log, but with its largest user: rows wait on disk, and are settled some users at a time.
 
     Args:
         config: the user's data.

@@ -100,6 +100,7 @@ def measure_lift(
         caps = find_caps(single_arm_users.filter(~pl.col("is_bot")), config)
         summary = _summarize_lift(rows, single_arm_users, arms, config)
         summary |= _count_left_out(totals, single_arm_users, tables)
+        summary["rankers"] = tables.list_rankers()
         if past_users is not None:
             with_past = single_arm_users.join(past_users.select("user"), on="user", how="semi")
             summary["share_with_history"] = len(with_past) / max(len(single_arm_users), 1)

@@ -60,7 +60,9 @@ def _list_columns(metrics: Sequence[MetricConfig]) -> list[str]:
     for metric in metrics:
         columns.append(f'{_sum_event(metric)} AS "{name_numerator(metric)}"')
         if metric.per not in ("users", "exposures"):
-            columns.append(f'count(*) FILTER ({_is_event(metric.per)}) AS "{name_denominator(metric)}"')
+            # Per order means per order that was made: what came back whole is one of those, too.
+            is_base = "event_type = 'order'" if metric.per == "order" else _is_event(metric.per)
+            columns.append(f'count(*) FILTER ({is_base}) AS "{name_denominator(metric)}"')
     return columns
 
 

@@ -130,6 +130,15 @@ class LiftTables:
         query = "SELECT DISTINCT hash(user_id), user_id FROM exposures WHERE list_contains(?, hash(user_id))"
         return dict(self._connection.execute(query, [hashes]).fetchall())
 
+    def list_rankers(self) -> dict[str, str]:
+        """Arm -> the version that most of its exposures were routed to."""
+        counts = self._connection.execute(
+            "SELECT arm, arg_max(routed_version, num_exposures) FROM (SELECT arm, routed_version, "
+            "count(*) AS num_exposures FROM exposures WHERE arm IS NOT NULL AND routed_version IS NOT NULL "
+            "GROUP BY arm, routed_version) GROUP BY arm"
+        )
+        return dict(counts.fetchall())
+
     def sum_moments(self, kind: str, caps: Mapping[str, float]) -> pl.DataFrame:
         """Moments of the users' sums, by arm and by day or slice.
 

@@ -68,7 +68,7 @@ def connect_to_cluster(
         client = ProbedClient(
             host=host,
             namespace=namespace or "",
-            existing_token=os.environ.get(TOKEN_VARIABLE),
+            existing_token=(os.environ.get(TOKEN_VARIABLE) or "").strip() or None,
             credentials=_load_file_credentials(),
             ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
         )
@@ -115,13 +115,17 @@ def _load_file_credentials() -> Any:
 
 
 def _read_token() -> str | None:
-    token = os.environ.get(TOKEN_VARIABLE)
+    token, name = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
     token_path = os.environ.get(TOKEN_FILE_VARIABLE)
-    if token or not token_path:
-        return token
-    if not Path(token_path).is_file():
-        raise UserError(f"{TOKEN_FILE_VARIABLE} names '{token_path}', which is not a file.")
-    return Path(token_path).read_text(encoding="utf-8").strip()
+    if not token and token_path:
+        if not Path(token_path).is_file():
+            raise UserError(f"{TOKEN_FILE_VARIABLE} names '{token_path}', which is not a file.")
+        token, name = Path(token_path).read_text(encoding="utf-8"), TOKEN_FILE_VARIABLE
+    token = (token or "").strip()
+    # A library that refuses the header would print it.
+    if not (token.isascii() and token.isprintable()):
+        raise UserError(f"the token of {name} holds a line break or a character that no token has")
+    return token or None
 
 
 def _probe_health(host: str) -> dict[str, Any]:

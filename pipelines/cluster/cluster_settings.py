@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -67,6 +67,21 @@ def _check_teacher(config: RunConfig) -> Iterator[str]:
         yield (
             f"knowledge.teacher.base_url = {base_url} is the pod itself; set the Service's: http://vllm:8000/v1"
         )
+    yield from _check_knowledge_files(config)
+
+
+def _check_knowledge_files(config: RunConfig) -> Iterator[str]:
+    teacher = config.knowledge.teacher
+    for name in ("recordings", "folder", "model"):
+        path = getattr(teacher, name, None)
+        # A model may also be the name of one on a hub.
+        if path is None or (name == "model" and not Path(path).is_dir()):
+            continue
+        if not PurePosixPath(path).is_relative_to(WORKSPACE_MOUNT):
+            yield (
+                f"knowledge.teacher.{name} = {path} is a path of this machine; copy it to the claim and "
+                f"name it {WORKSPACE_MOUNT}/data/{PurePosixPath(path).name}"
+            )
 
 
 def _check_sources(config: RunConfig) -> Iterator[str]:

@@ -90,7 +90,8 @@ def submit_pipeline(
         def find_run() -> Any:
             runs = list(list_runs(client, experiment_id, "display_name", _IS_SUBSTRING, key))
             ours = [run for run in runs if run.display_name == keyed_name]
-            return next(iter([*ours, *(run for run in runs if str(run.state) not in FINAL_STATES)]), None)
+            going_on = [run for run in runs if str(run.state) not in {*FINAL_STATES, "CANCELING"}]
+            return next(iter([*ours, *going_on]), None)
 
         run = patience.write(
             lambda: client.run_pipeline(

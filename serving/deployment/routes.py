@@ -153,7 +153,9 @@ def write_routes(state: Path, plan: ExperimentPlan, *, note: str, experiment_id:
 
 
 def read_previous_routes(state: Path) -> Routes:
-    """The newest routes of the history that differ from those of now.
+    """The newest routes of the history that differ from those of now, experiments by plan aside.
+
+    The routes of such an experiment mean nothing without its plan: `reaseq experiment start` begins another.
 
     Raises:
         UserError: there are none.
@@ -161,7 +163,8 @@ def read_previous_routes(state: Path) -> Routes:
     current_routes = read_routes(state)
     for revision in sorted(_list_revisions(state), reverse=True):
         earlier = Routes.model_validate_json(_revision_path(state, revision).read_text(encoding="utf-8"))
-        if revision < current_routes.revision and earlier.as_plan != current_routes.as_plan:
+        is_earlier = revision < current_routes.revision and earlier.experiment_id is None
+        if is_earlier and earlier.as_plan != current_routes.as_plan:
             return earlier
     raise UserError(f"there is nothing to roll back to in {state}: no earlier routes differ")
 

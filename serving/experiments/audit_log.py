@@ -15,9 +15,14 @@ def append_audit_line(state: Path, entry: dict[str, Any]) -> None:
     state.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"time": datetime.now(UTC).isoformat(), **entry}, sort_keys=True) + "\n"
     # One write of one line: runs that end together do not mix theirs.
-    descriptor = os.open(state / AUDIT_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(state / AUDIT_LOG, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        size = os.fstat(descriptor).st_size
+        # After half a line, which a crash left, this one would be lost with it.
+        is_cut_off = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        content = ("\n" if is_cut_off else "").encode() + line.encode()
+        if os.write(descriptor, content) != len(content):
+            raise OSError(f"{state / AUDIT_LOG} could not be written; is the disk full?")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

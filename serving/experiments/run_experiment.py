@@ -97,7 +97,13 @@ def start_experiment(
     # First the record: routes that name one that is not there would stop every report.
     write_record(state, record)
     model_folders = {models[arm]: folder for arm, folder in folders.items()}
-    new_routes = _route(plan, model_folders, routes, config, state=state, record=record)
+    try:
+        new_routes = _route(plan, model_folders, routes, config, state=state, record=record)
+    except BaseException as error:
+        if read_routes(state).experiment_id != record.experiment_id:
+            outcome = f"could not be started: {error}"
+            close_record(state, record, closed_by=started_by, outcome=outcome, routes_before=routes.revision)
+        raise
     append_audit_line(
         state,
         {

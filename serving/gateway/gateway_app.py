@@ -74,7 +74,14 @@ async def _run_lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _wait_for_deployment(
     app: FastAPI, config: ServingConfig, event_log: EventLog, stack: contextlib.AsyncExitStack
 ) -> None:
-    while not await _try_to_open_ranking(app, config, event_log, stack):
+    while True:
+        try:
+            if await _try_to_open_ranking(app, config, event_log, stack):
+                return
+        # Whatever it is: a file that is just being written ends nothing, and the next look may find it whole.
+        except Exception as error:
+            _log.warning("not ready: %s", error, exc_info=True)
+            app.state.waiting_for = str(error)
         await asyncio.sleep(_DEPLOYMENT_POLL_S)
 
 

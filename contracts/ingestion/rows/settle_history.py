@@ -96,7 +96,7 @@ def settle_history(
         log.replace_rows(number, EVENTS.check_rows(events))
     counts["bots"] = len(bots)
     return SettledHistory(
-        {what: counts.pop(what) for what in (_ADDED_LINES, _SAME_EVENTS) if counts[what]},
+        {what: num_rows for what in (_ADDED_LINES, _SAME_EVENTS) if (num_rows := counts.pop(what, 0))},
         _describe_left_out(counts),
         dict(kept_by_type.most_common()),
         counts,

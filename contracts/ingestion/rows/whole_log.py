@@ -1,5 +1,6 @@
 """What only a look at the whole log shows. DuckDB answers: it leaves to disk what memory does not hold."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -15,6 +16,8 @@ from contracts.events.order_returns import RETURN_TYPES
 
 _MEMORY: Final = "512MB"
 """What sorting and counting may take. Beyond that DuckDB writes to disk."""
+_MAX_THREADS: Final = 4
+"""Each needs a part of the memory."""
 
 
 class LogStatistics(NamedTuple):
@@ -55,7 +58,8 @@ def open_log(files: str, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         files: a path, or a pattern of paths.
         scratch: folder for what does not fit into memory.
     """
-    with open_duckdb(memory_limit=_MEMORY, scratch=scratch / "duckdb") as connection:
+    num_threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+    with open_duckdb(memory_limit=_MEMORY, scratch=scratch / "duckdb", threads=num_threads) as connection:
         connection.read_parquet(files).create_view("log")
         yield connection
 

@@ -105,7 +105,11 @@ def test_token_from_variable_and_from_a_rotating_file(
     cluster.token = "first"
     with pytest.raises(UserError, match=r"refuses the credentials.*REASEQ_KFP_TOKEN"):
         send_package(package, host)
-    monkeypatch.setenv(TOKEN_VARIABLE, "first")
+    monkeypatch.setenv(TOKEN_VARIABLE, "se\ncret")
+    with pytest.raises(UserError, match=r"REASEQ_KFP_TOKEN holds a line break") as refused:
+        send_package(package, host)
+    assert "cret" not in str(refused.value)
+    monkeypatch.setenv(TOKEN_VARIABLE, "first\n")
     assert send_package(package, host).run_id
     monkeypatch.delenv(TOKEN_VARIABLE)
     token_file = tmp_path / "token"

@@ -75,6 +75,17 @@ def test_a_decision_on_times_unknown_is_not_carried_out(state, reports):
     assert read_routes(state).revision == 1
 
 
+def test_a_report_of_rankers_that_are_no_longer_served_changes_nothing(state, reports):
+    old = {"rankers": {"control": "a", "new": "former00"}}
+    reports["lift"].write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"is of ranker_former00 in arm 'new', which serves ranker_b now"):
+        carry_out_decision(decide("promote"), RULE, **reports, act=True, state=state)
+    assert read_routes(state).revision == 1
+    assert "ranker_former00" in read_log(state)[0]["error"]
+    reports["lift"].write_text(json.dumps({"rankers": {"control": "a", "new": "b"}}))
+    assert carry_out_decision(decide("promote"), RULE, **reports, act=True, state=state)
+
+
 def test_an_act_that_fails_is_logged_too(state, reports):
     stranger = decide("promote").model_copy(update={"arm": "gone"})
     with pytest.raises(UserError, match="no arm 'gone'"):

@@ -133,6 +133,13 @@ def test_a_metric_can_be_per_exposure_or_per_another_event(tmp_path: Path) -> No
     assert find_row(summary, "control", "per_exposure")["value"]["value"] == pytest.approx(2 / 1000)
 
 
+def test_an_order_that_came_back_whole_is_one_of_the_orders(tmp_path: Path) -> None:
+    orders = [event(user, "order", quantity=1, returned=user % 4 // 2 or None) for user in range(0, 40, 2)]
+    rate = {"name": "rate", "title": "Returned orders", "event": "return", "per": "order", "better": "lower"}
+    summary = measure(write_experiment(tmp_path, events=orders), rate, deciding_users="raw")
+    assert find_row(summary, "control", "rate")["value"]["value"] == pytest.approx(10 / 20)
+
+
 def test_without_a_table_of_events_what_was_shown_is_counted(tmp_path: Path) -> None:
     paths = write_experiment(tmp_path)
     dear = {"name": "dear", "title": "Dear orders", "event": "order", "min_price": 15}

@@ -55,6 +55,11 @@ DATA = "data={items: {uri: %s}, events: {uri: /var/lib/reaseq/e.csv}}"
             "features.redis_connection names localhost",
         ),
         ("knowledge.teacher={kind: openai, model: m, base_url: 'http://127.0.0.1:8000/v1'}", "base_url"),
+        (
+            "knowledge.teacher={kind: replay, recordings: data/known.jsonl}",
+            "knowledge.teacher.recordings = data/known.jsonl is a path of this machine",
+        ),
+        ("knowledge.teacher={kind: handbook, folder: concepts}", "/var/lib/reaseq/data/concepts"),
         (DATA % "data/products.csv", "data.items.uri = data/products.csv is a path of this machine"),
         (DATA % "/home/me/products.csv", "/var/lib/reaseq/data/products.csv"),
         (DATA % "file:///home/me/products.csv", "a path of this machine"),

@@ -6,7 +6,7 @@ from contracts.artifacts import write_text
 from contracts.errors import UserError
 from models.ranker.inputs.ranker_spec import SPEC_FILE
 from serving.config import ServingConfig
-from serving.deployment.routes import Arm, read_routes, write_routes
+from serving.deployment.routes import Arm, read_previous_routes, read_routes, write_routes
 from serving.experiments.arm_assignment import assign_arms
 from serving.experiments.audit_log import AUDIT_LOG, read_audit_lines
 from serving.experiments.champion import promote_arm
@@ -157,3 +157,32 @@ def test_a_torn_last_line_of_the_audit_log_is_passed_over(two_rankers):
     with (two_rankers / AUDIT_LOG).open("a") as log:
         log.write('{"event": "experi')
     assert len(read_audit_lines(two_rankers)) == 1
+
+
+def test_a_start_that_fails_is_no_experiment(two_rankers, monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("Triton answers otherwise")
+
+    monkeypatch.setattr("serving.experiments.run_experiment.write_routes", refuse)
+    with pytest.raises(RuntimeError):
+        start(two_rankers, shares={"treatment": 0.1})
+    (record,) = list_records(two_rankers)
+    assert record.outcome == "could not be started: Triton answers otherwise"
+    assert read_running_record(two_rankers) is None
+    assert read_routes(two_rankers).experiment_id is None
+
+
+def test_a_line_after_half_a_line_is_kept(two_rankers):
+    record = start(two_rankers, shares={"treatment": 0.1})
+    with (two_rankers / AUDIT_LOG).open("a") as log:
+        log.write('{"event": "retrain')
+    stop_experiment(state=two_rankers, keep="control", stopped_by="ana")
+    events = [line["event"] for line in read_audit_lines(two_rankers)]
+    assert events == ["experiment_started", "experiment_stopped"]
+    assert record.experiment_id
+
+
+def test_a_rollback_leaves_experiments_by_plan_out(two_rankers):
+    start(two_rankers, shares={"treatment": 0.1})
+    stop_experiment(state=two_rankers, keep="treatment", stopped_by="ana")
+    assert read_previous_routes(two_rankers).note == "deploy"

@@ -139,7 +139,8 @@ class KnowledgeLines:
             field_name = ".".join(map(str, detail["loc"])) or "line"
             self._note_fault("broken", f"line {line_number}: {field_name}: {detail['msg']}")
             return
-        row = (knowledge.item_id, knowledge.kind or UNKNOWN_KIND, knowledge.model_dump_json())
+        kind = knowledge.kind if knowledge.kind and knowledge.is_known else UNKNOWN_KIND
+        row = (knowledge.item_id, kind, knowledge.model_dump_json())
         if not self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?,?,?,0)", row).rowcount:
             self._note_fault("repeated", f"line {line_number}: item {knowledge.item_id}")
 
