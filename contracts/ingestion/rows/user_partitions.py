@@ -1,6 +1,6 @@
 """The rows of a log in files, parted by user, so that a part of the users is settled at a time.
 
-Ingestion then needs as much memory for a hundred million events as for a million.
+Memory then grows with a part of the users, and with the user who did most, not with the log.
 """
 
 from collections.abc import Iterator
