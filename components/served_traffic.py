@@ -12,15 +12,16 @@ from contracts.dataset import read_dataset
 from contracts.errors import UserError
 from contracts.events.event_repeats import RepeatRuleConfig
 from contracts.table_schema import UTC_TIME
-from contracts.tables import EVENTS, EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
+from contracts.tables import ANSWERS, EVENTS, EXPOSURES, ITEM_EMBEDDINGS, OUTCOMES
 from models.ranker.evaluation.drift_reference import REFERENCE_FILE
 from models.ranker.inputs.ranker_spec import name_model
 from monitoring.config import MonitoringConfig
+from monitoring.dashboard.service_figures import ANSWERS_FILE
 from monitoring.drift.served_features import SERVING_FEATURES, build_served_features
 from monitoring.drift.window_selection import cut_to_page, split_served_windows
 from monitoring.drift.window_tables import ReferenceNote
 from serving.deployment.routes import Routes, read_routes
-from serving.event_log.log_tables import read_exposures, read_outcomes, read_teams
+from serving.event_log.log_tables import read_answers, read_exposures, read_outcomes, read_teams
 
 REFERENCES_FOLDER: Final = "drift_references"
 """In a workspace: what each ranker showed in its first days, with the features of that time."""
@@ -52,7 +53,8 @@ def collect_traffic(
 ) -> None:
     """Writes `exposures`, `outcomes`, and the serving features `reference` and `current` (Parquet).
 
-    Beside them `events` has what the experiment's users did meanwhile, and `history` what was done before.
+    Beside them `answers` has how requests were answered, `events` what the experiment's users did meanwhile,
+    and `history` what was done before.
 
     `reference.json` says what the reference is (`ReferenceNote`): the first days of the rankers in service
     or, before there are any, the top places of the evaluation's lists.
@@ -93,13 +95,20 @@ def collect_traffic(
         )
         write_table(artifact.path / "events.parquet", EVENTS, events.meanwhile)
         write_table(artifact.path / "history.parquet", EVENTS, events.before)
+        answers = select_routed_rows(read_answers(state / "events"), routes)
+        write_table(artifact.path / ANSWERS_FILE, ANSWERS, answers)
         if any(arm.interleaved for arm in routes.arms.values()):
             teams = read_teams(state / "events", experiment_id=routes.experiment_id)
             teams.write_parquet(artifact.path / TEAMS_FILE)
         artifact.metrics["orders_without_price"] = float(routed_outcomes["orders_without_price"].sum())
         artifact.metrics["orders_of_unknown_revenue"] = routed_outcomes["revenue"].null_count()
         window_tables, note = _build_windows(
-            routed_exposures, routed_outcomes, folders, evaluation, config, references=references
+            leave_out_shared_pages(routed_exposures, state=state),
+            routed_outcomes,
+            folders,
+            evaluation,
+            config,
+            references=references,
         )
         for window_name, window_table in window_tables.items():
             write_table(artifact.path / f"{window_name}.parquet", SERVING_FEATURES, window_table)
@@ -217,12 +226,34 @@ def select_routed_exposures(exposures: pl.DataFrame, routes: Routes) -> pl.DataF
         raise UserError(
             f"no experiment is running: all see {', '.join(routes.model_names)}; deploy a challenger first"
         )
-    # By whom they were routed to, not who scored: what a ranker left to the fallback counts for its arm.
-    model_names = {version: name_model(version) for version in exposures["routed_version"].unique()}
-    routed_models = pl.col("routed_version").replace(model_names)
-    routed_exposures = exposures.filter(routed_models.is_in(routes.model_names))
+    routed_exposures = select_routed_rows(exposures, routes)
     if routed_exposures.is_empty():
         raise UserError(
             "nobody was routed to the running experiment's rankers yet; send requests to the gateway first"
         )
     return routed_exposures
+
+
+def leave_out_shared_pages(exposures: pl.DataFrame, *, state: Path) -> pl.DataFrame:
+    """Keeps pages of one ranker alone. Half of a shared page is another ranker's choice: it would look as if
+    the first one had changed its mind.
+
+    Raises:
+        UserError: every page was shared.
+    """
+    own_pages = exposures.join(read_teams(state / "events"), on="request_id", how="anti")
+    if own_pages.is_empty():
+        raise UserError(
+            "all pages so far were shared by two rankers (interleaving), and drift is told from pages of one "
+            "ranker; give the control a share of the users"
+        )
+    return own_pages
+
+
+def select_routed_rows(rows: pl.DataFrame, routes: Routes) -> pl.DataFrame:
+    """Keeps rows of the rankers that are routed now.
+
+    By whom they were routed to, not who scored: what a ranker left to the fallback counts for its arm.
+    """
+    model_names = {version: name_model(version) for version in rows["routed_version"].unique()}
+    return rows.filter(pl.col("routed_version").replace(model_names).is_in(routes.model_names))

@@ -200,6 +200,25 @@ EXPOSURES: Final = _define_table(
     PROPENSITY,
 )
 
+ANSWERS: Final = _define_table(
+    "answers",
+    ("request_id", "failure"),
+    "How requests were answered, one row per request, and one per cause of failure before it.",
+    _key_column("request_id", "The ranking request."),
+    _TIME,
+    _text_column("arm", "Experiment arm that answered."),
+    _text_column("routed_version", "Ranker version that the user was routed to."),
+    Column(
+        "latency_ms",
+        pl.Float64(),
+        "Time in the gateway, from the request to its logged answer; null where an older gateway answered.",
+        nullable=True,
+        rules=_AMOUNT,
+    ),
+    _text_column("failure", "Why there was no answer; null where there was one.", nullable=True),
+    Column("degraded", pl.List(pl.String()), "What the answer, or any item of it, did without."),
+)
+
 OUTCOMES: Final = _define_table(
     "outcomes",
     ("request_id", "item_id"),

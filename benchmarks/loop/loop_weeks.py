@@ -196,6 +196,8 @@ def list_exposures(
         "scores": shown_scores.tolist(),
         "propensities": propensities.astype(np.float64).tolist(),
         "degraded": [[[] for _ in row] for row in slots],
+        "latency_ms": [None] * len(requests),
+        "failure": [None] * len(requests),
         **{name: [request.context.get(name) for request in requests] for name in CONTEXT_COLUMNS},
     }
     columns["layers"] = [[] for _ in requests]

@@ -12,6 +12,7 @@ import polars as pl
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
 from monitoring.config import METRIC_TITLES
+from monitoring.dashboard.service_figures import measure_service
 from monitoring.decision_obstacles import describe_preference
 
 QUALITY_TITLES: Final = {
@@ -28,6 +29,14 @@ SERVICE_TITLES: Final = {
     "requests": "Requests",
     "new_users": "Share of new users",
 }
+CHART_TITLES: Final = {
+    "Lift": "Lift over control by day",
+    "Drift": "Distance from the reference by day (1: luck stays below)",
+}
+"""Tabs whose lines all share one chart."""
+_UNKNOWN_SERVICE: Final = (
+    "Latency and failures are not in this traffic: it was collected without the answers."
+)
 _MAX_LINES: Final = 12
 
 
@@ -78,6 +87,18 @@ class DashboardContent:
     """What one should know of the lifts, one sentence each."""
     moments: dict[date, datetime] = field(default_factory=dict)
     """Day -> its time stamp."""
+    shared_charts: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Tab -> title -> lines that share one chart; any other line has its own."""
+    service_notes: list[str] = field(default_factory=list)
+    """How requests were answered, one sentence each."""
+
+    def list_charts(self, tab: str) -> dict[str, list[str]]:
+        """Title -> its lines, of one tab. None is empty."""
+        shared = self.shared_charts.get(tab, {})
+        grouped = {line for lines in shared.values() for line in lines}
+        return {title: lines for title, lines in shared.items() if lines} | {
+            line: [line] for line in self.series[tab] if line not in grouped
+        }
 
     @property
     def days(self) -> list[date]:
@@ -106,6 +127,19 @@ def gather_content(traffic: Path, drift: Path, lift: Path, decision: Path) -> Da
         "Quality": _list_day_series(drift_results, QUALITY_TITLES),
         "Service": _list_day_series(drift_results, SERVICE_TITLES) | _list_cause_series(drift_results),
     }
+    shared_charts = {tab: {title: list(series[tab])} for tab, title in CHART_TITLES.items()}
+    service = measure_service(traffic)
+    if service is not None:
+        # Every answer counts here, and not only the sampled rows of a drift report.
+        new_users = SERVICE_TITLES["new_users"]
+        series["Service"] = {
+            _name_line(title, line): values
+            for title, lines in service.charts.items()
+            for line, values in lines.items()
+        } | {title: line for title, line in series["Service"].items() if title == new_users}
+        shared_charts["Service"] = {
+            title: [_name_line(title, line) for line in lines] for title, lines in service.charts.items()
+        }
     content = DashboardContent(
         label=str(lift_results.get("traffic", "")),
         action=f"{verdict.get('action', '?')}{arm}" + (", retrain" if verdict.get("retrain") else ""),
@@ -117,6 +151,8 @@ def gather_content(traffic: Path, drift: Path, lift: Path, decision: Path) -> Da
         lineage=list(_list_lineage(traffic)),
         slices=list(_list_slices(lift_results)),
         notes=list(_list_notes(lift_results)),
+        shared_charts=shared_charts,
+        service_notes=[_UNKNOWN_SERVICE] if service is None else service.notes,
     )
     content.moments.update({day: datetime.combine(day, time(23, 59, 59), UTC) for day in content.days})
     return content
@@ -128,6 +164,16 @@ def format_interval(lift: Interval) -> str:
         "?" if bound is None else f"{bound:+.1%}" for bound in (lift.value, lift.low, lift.high)
     )
     return f"{value} [{low}, {high}]"
+
+
+def shorten_line(chart: str, line: str) -> str:
+    """A line's name within its chart."""
+    return line.removeprefix(f"{chart}: ")
+
+
+def _name_line(chart: str, line: str) -> str:
+    """Lines of several charts may have one name, and snapshots hold them side by side."""
+    return f"{chart}: {line}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from monitoring.dashboard.dashboard_content import (
     DashboardContent,
     format_interval,
     gather_content,
+    shorten_line,
 )
 from monitoring.dashboard.overview_widget import Overview
 from monitoring.dashboard.static_page import render_page
@@ -23,11 +24,6 @@ from monitoring.evidently_figures import NamedFigure
 from monitoring.evidently_workspace import add_snapshot, open_project, replace_panels
 
 PAGE_FILE: Final = "dashboard.html"
-_CHART_TITLES: Final = {
-    "Lift": "Lift over control by day",
-    "Drift": "Distance from the reference by day (1: luck stays below)",
-}
-"""Tabs whose lines share one chart; in the others each line has its own."""
 
 
 def publish_dashboard(
@@ -81,20 +77,16 @@ def list_panels(content: DashboardContent) -> dict[str, list[DashboardPanelPlot]
         "Lift": _describe_lifts(content),
         "Drift": " ".join(content.findings) or f"Nothing has drifted. {content.drift_text}",
         "Quality": content.drift_text,
-        "Service": "Latency and errors are in Grafana",
+        "Service": " ".join(content.service_notes),
     }
     for tab, text in texts.items():
-        lines = list(content.series[tab])
         panels[tab] = [text_panel(title=f"{tab}: {content.label}", description=text)]
-        if not lines:
-            continue
-        charts = [(_CHART_TITLES[tab], lines)] if tab in _CHART_TITLES else [(line, [line]) for line in lines]
-        for title, chart_lines in charts:
+        for title, chart_lines in content.list_charts(tab).items():
             values = [
                 PanelMetric(
                     metric="NamedFigure",
                     metric_labels={"subject": _name_subject(tab, line)},
-                    legend=line,
+                    legend=shorten_line(title, line),
                 )
                 for line in chart_lines
             ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from monitoring.dashboard.dashboard_content import DashboardContent, LiftLine
+from monitoring.dashboard.dashboard_content import DashboardContent, LiftLine, shorten_line
 from monitoring.dashboard.svg_charts import draw_forest, draw_lines
 
 _STYLE: Final = """
@@ -25,7 +25,7 @@ def render_page(content: DashboardContent) -> str:
         ("Lift", _render_lift(content)),
         ("Drift", _render_drift(content)),
         ("Quality", _render_charts(content, "Quality")),
-        ("Service", _render_charts(content, "Service") + "<p>Latency and errors are in Grafana.</p>"),
+        ("Service", _render_list(content.service_notes) + _render_charts(content, "Service")),
         ("Lineage", _render_lineage(content)),
     ]
     links = " ".join(f'<a href="#{name.lower()}">{name}</a>' for name, _ in sections)
@@ -76,8 +76,11 @@ def _render_drift(content: DashboardContent) -> str:
 
 def _render_charts(content: DashboardContent, tab: str) -> str:
     figures = [
-        _render_figure(title, draw_lines({title: line}, title=title))
-        for title, line in content.series[tab].items()
+        _render_figure(
+            title,
+            draw_lines({shorten_line(title, line): content.series[tab][line] for line in lines}, title=title),
+        )
+        for title, lines in content.list_charts(tab).items()
     ]
     return f'<div class="charts">{"".join(figures)}</div>' if figures else "<p>Nothing is known yet.</p>"
 

@@ -27,11 +27,13 @@ EXPOSURE_LINE: Final = pl.Schema(
         "scores": pl.List(pl.Float64()),
         "propensities": pl.List(pl.Float64()),
         "degraded": pl.List(pl.List(pl.String())),
+        "latency_ms": pl.Float64(),
+        "failure": pl.String(),
         **dict.fromkeys(CONTEXT_COLUMNS, pl.String()),
     }
 )
-"""One line per answered request; `layers` holds `experiment=arm`; `teams`, `degraded` and the
-lists between them are per item."""
+"""One line per request; `layers` holds `experiment=arm`; `teams`, `degraded` and the lists between them are
+per item. A line with a `failure` has no items: nothing was shown."""
 EVENT_LINE: Final = pl.Schema(
     {n: pl.String() if t == UTC_TIME else t for n, t in EVENTS.schema.items()} | {EVENT_ID: pl.String()}
 )

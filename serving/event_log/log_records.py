@@ -1,4 +1,4 @@
-"""The lines of the event log: an exposure for each answer, an event for each thing that a user did.
+"""The lines of the event log: an exposure for each request, an event for each thing that a user did.
 
 `log_tables.py` reads them back.
 """
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from contracts.tables import CONTEXT_COLUMNS
+from serving.experiments.arm_assignment import Assignment
 from serving.gateway.messages import PostedEvent, RankRequest, RankResponse
 
 
@@ -19,7 +20,12 @@ class ExperimentNote(NamedTuple):
 
 
 def build_exposure_record(
-    request: RankRequest, answer: RankResponse, routed_version: str, note: ExperimentNote | None = None
+    request: RankRequest,
+    answer: RankResponse,
+    routed_version: str,
+    note: ExperimentNote | None = None,
+    *,
+    latency_ms: float | None = None,
 ) -> dict[str, Any]:
     """The line on what was shown.
 
@@ -29,6 +35,7 @@ def build_exposure_record(
         routed_version: the ranker that was to answer; another one's name stands in an answer that it did not
             score.
         note: the experiment that the page is a part of, if one was started.
+        latency_ms: how long the answer took.
     """
     note = note or ExperimentNote()
     answer_flags = list(answer.degraded)
@@ -49,8 +56,33 @@ def build_exposure_record(
             [*answer_flags, *ranked_item["degraded"]] if ranked_item["degraded"] else answer_flags
             for ranked_item in answer.items
         ],
+        **({} if latency_ms is None else {"latency_ms": round(latency_ms, 3)}),
         # Most requests say little: what is not given takes no room.
         **{name: text for name in CONTEXT_COLUMNS if (text := getattr(request.context, name)) is not None},
+    }
+
+
+def build_failure_record(
+    request: RankRequest,
+    request_id: str,
+    assignment: Assignment,
+    routed_version: str,
+    *,
+    cause: str,
+    latency_ms: float,
+) -> dict[str, Any]:
+    """The line on a request that got no answer: an exposure of nothing."""
+    return {
+        "request_id": request_id,
+        "user_id": request.user_id,
+        "timestamp": _format_moment(request.context.timestamp or datetime.now(UTC)),
+        "arm": assignment.arm,
+        "assignment": assignment.source,
+        "routed_version": routed_version,
+        "item_ids": [],
+        "degraded": [],
+        "latency_ms": round(latency_ms, 3),
+        "failure": cause,
     }
 
 

@@ -1,4 +1,4 @@
-"""The event log read back as the contract's tables: exposures, events, outcomes."""
+"""The event log read back as the contract's tables: exposures, answers, events, outcomes."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from contracts.events.event_repeats import TRADE_TYPES, RepeatRuleConfig, drop_r
 from contracts.events.order_prices import fill_order_prices
 from contracts.events.order_returns import RETURN_TYPES, mark_returns
 from contracts.table_schema import UTC_TIME, Table
-from contracts.tables import EVENTS, EXPOSURES, ITEMS, KEPT_UNITS, OUTCOMES
+from contracts.tables import ANSWERS, EVENTS, EXPOSURES, ITEMS, KEPT_UNITS, OUTCOMES
 from serving.event_log.event_log import RecordKind
 from serving.event_log.log_lines import EVENT_LINE, EXPOSURE_LINE, parse_lines
 
@@ -34,8 +34,7 @@ def read_exposures(
         only_drawn: leave out what was forced or held out, which is no part of a comparison.
         experiment_id: only what was shown in this experiment.
     """
-    answers = _read_records(folder, "exposures")
-    answers = answers.unique("request_id", keep="first", maintain_order=True)
+    answers = keep_first_pages(_read_records(folder, "exposures"))
     if only_drawn:
         answers = answers.filter(pl.col("assignment").fill_null("drawn") == "drawn")
     if experiment_id is not None:
@@ -54,7 +53,7 @@ def read_teams(folder: Path, *, experiment_id: str | None = None) -> pl.DataFram
         folder: the event log.
         experiment_id: only pages of this experiment.
     """
-    answers = _read_records(folder, "exposures").unique("request_id", keep="first", maintain_order=True)
+    answers = keep_first_pages(_read_records(folder, "exposures"))
     # Forced pages are no part of a comparison.
     drafted = answers.filter(
         pl.col("teams").list.len() == pl.col("item_ids").list.len(),
@@ -65,6 +64,26 @@ def read_teams(folder: Path, *, experiment_id: str | None = None) -> pl.DataFram
     return drafted.select("request_id", "user_id", item_id="item_ids", team="teams").explode(
         "item_id", "team"
     )
+
+
+def read_answers(folder: Path) -> pl.DataFrame:
+    """How requests were answered: contract ANSWERS. What was forced is left out."""
+    records = _read_records(folder, "exposures").filter(pl.col("assignment").fill_null("drawn") != "forced")
+    answers = pl.concat([keep_first_pages(records), records.filter(pl.col("failure").is_not_null())])
+    # Flags of the answer stand with each of its items.
+    causes = pl.col("degraded").list.eval(pl.element().explode()).list.unique().list.drop_nulls().list.sort()
+    return _keep_sound_rows(
+        answers.unique(ANSWERS.key, keep="first", maintain_order=True).with_columns(
+            routed_version=pl.coalesce("routed_version", "model_version"), degraded=causes
+        ),
+        ANSWERS,
+    )
+
+
+def keep_first_pages(answers: pl.DataFrame) -> pl.DataFrame:
+    """The first page of each request. A failure is none: the retry after it is what was seen."""
+    pages = answers.filter(pl.col("failure").is_null())
+    return pages.unique("request_id", keep="first", maintain_order=True)
 
 
 def list_shown_items(answers: pl.DataFrame) -> pl.DataFrame:

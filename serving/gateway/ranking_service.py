@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,12 @@ from models.ranker.inputs.graph_feed import encode_request
 from models.ranker.inputs.item_encoder import EncodedItems
 from serving.config import GatewayConfig
 from serving.event_log.event_log import EventLog, EventLogFullError
-from serving.event_log.log_records import ExperimentNote, build_event_record, build_exposure_record
+from serving.event_log.log_records import (
+    ExperimentNote,
+    build_event_record,
+    build_exposure_record,
+    build_failure_record,
+)
 from serving.experiments.arm_assignment import Assignment
 from serving.gateway.deployed_ranker import DeployedRanker, name_feature_service
 from serving.gateway.deployment_watcher import Deployment, DeploymentWatcher
@@ -108,13 +113,28 @@ class RankingService:
             UserError: `forced_arms` names an experiment or an arm that is not there.
         """
         request_id = bind_request_id(request.request_id)
+        started = time.monotonic()
         with RANK_SECONDS.time():
             deployment = self._follow_deployment()
             assignment, ranker = deployment.choose_ranker(request.user_id, forced_arms)
             other_ranker = deployment.find_interleaved(assignment)
-            answer, teams = await self._answer_request(request, request_id, assignment, ranker, other_ranker)
+            try:
+                answer, teams = await self._answer_request(
+                    request, request_id, assignment, ranker, other_ranker
+                )
+            except Exception as error:
+                failure = build_failure_record(
+                    request,
+                    request_id,
+                    assignment,
+                    ranker.spec.version,
+                    cause=type(error).__name__,
+                    latency_ms=(time.monotonic() - started) * 1000,
+                )
+                self._log_failure(failure)
+                raise
             note = ExperimentNote(deployment.routes.experiment_id, teams)
-            answer = self._log_exposure(request, answer, ranker.spec.version, note)
+            answer = self._log_exposure(request, answer, ranker.spec.version, note, started=started)
         RANKED_TOTAL.labels(answer.arm, answer.model_version).inc()
         for reason in answer.degraded:
             DEGRADED_TOTAL.labels(reason).inc()
@@ -299,13 +319,27 @@ class RankingService:
             raise TritonError("an output is not finite")
         return {name: values[0] for name, values in outputs.items()}
 
+    def _log_failure(self, failure: dict[str, Any]) -> None:
+        """Logs that there is no answer. The caller hears of the failure itself, whatever the log says."""
+        try:
+            self._event_log.write_without_sync("exposures", [failure])
+        except (EventLogFullError, OSError) as error:
+            _log.error("the failure was not logged: %s", error)
+
     def _log_exposure(
-        self, request: RankRequest, answer: RankResponse, routed_version: str, note: ExperimentNote
+        self,
+        request: RankRequest,
+        answer: RankResponse,
+        routed_version: str,
+        note: ExperimentNote,
+        *,
+        started: float,
     ) -> RankResponse:
         """Logs what will be shown; an answer that could not be logged says so, and is counted."""
         try:
             with STAGE_SECONDS.labels("event_log").time():
-                exposure = build_exposure_record(request, answer, routed_version, note)
+                latency_ms = (time.monotonic() - started) * 1000
+                exposure = build_exposure_record(request, answer, routed_version, note, latency_ms=latency_ms)
                 self._event_log.write_without_sync("exposures", [exposure])
         except (EventLogFullError, OSError) as error:
             _log.error("the exposure was not logged: %s", error)

@@ -9,7 +9,7 @@ from contracts.events.event_repeats import EVENT_ID
 from contracts.tables import CONTEXT_COLUMNS, EVENTS
 from serving.event_log.event_log import RecordKind
 from serving.event_log.log_lines import parse_lines
-from serving.event_log.log_tables import list_shown_items
+from serving.event_log.log_tables import keep_first_pages, list_shown_items
 from serving.gateway.messages import FALLBACK
 
 COLLECTED: Final = pl.Schema(
@@ -46,8 +46,8 @@ def collect_lines(kind: RecordKind, lines: bytes) -> CollectedRows:
 
 
 def _list_impressions(answers: pl.DataFrame) -> pl.DataFrame:
-    # The first answer of a request counts: a retry's is the same page, or was not the one that was seen.
-    shown_items = list_shown_items(answers.unique("request_id", keep="first", maintain_order=True))
+    # The first page of a request counts: a retry's is the same page, or was not the one that was seen.
+    shown_items = list_shown_items(keep_first_pages(answers))
     # Neither the fallback nor a forced arm is the policy's choice: estimates that weigh by propensities must
     # not take these pages for it.
     is_policys_choice = (pl.col("model_version") != FALLBACK) & (

@@ -17,10 +17,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contracts.artifacts import create_artifact
-from contracts.tables import EXPOSURES, OUTCOMES
+from contracts.artifacts import create_artifact, write_table
+from contracts.tables import ANSWERS, EXPOSURES, OUTCOMES
 from monitoring.config import MonitoringConfig
 from monitoring.dashboard.publish_dashboard import PAGE_FILE, publish_dashboard
+from monitoring.dashboard.service_figures import ANSWERS_FILE
 from monitoring.decision_rule import decide_by_lift_and_drift
 from monitoring.drift.drift_report import report_drift
 from monitoring.drift.served_features import SERVING_FEATURES
@@ -63,6 +64,17 @@ def tables(rows: int = 4000) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     return EXPOSURES.check_rows(frame), OUTCOMES.check_rows(frame), SERVING_FEATURES.check_rows(features)
 
 
+def list_answers(exposures: pl.DataFrame) -> pl.DataFrame:
+    """An answer in 5 to 30 ms for each page; one in fifty failed."""
+    pages = exposures.unique("request_id", keep="first", maintain_order=True).with_row_index()
+    return ANSWERS.check_rows(
+        pages.with_columns(
+            latency_ms=5.0 + pl.col("index") % 26,
+            failure=pl.when(pl.col("index") % 50 == 0).then(pl.lit("KeyError")),
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of the monitor pipeline's library calls."""
@@ -70,6 +82,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with create_artifact(folder / "traffic", kind="traffic", inputs={}) as artifact:
         for name, table in zip(("exposures", "outcomes", "features"), tables(), strict=True):
             table.write_parquet(artifact.path / f"{name}.parquet")
+        write_table(artifact.path / ANSWERS_FILE, ANSWERS, list_answers(tables()[0]))
     traffic, workspace, config = folder / "traffic", folder / "workspace", MonitoringConfig()
     exposures, outcomes, features = (
         traffic / f"{name}.parquet" for name in ("exposures", "outcomes", "features")
@@ -185,6 +198,7 @@ def test_a_person_reads_decision_and_charts_in_the_browser(address: str, tmp_pat
     dashboard = get(f"{address}/api/v2/dashboards/{project['id']}")
     charts = [panel["title"] for panel in dashboard["panels"] if panel["values"]]
     assert len(charts) >= 8
+    assert {"Milliseconds to the answer: control", "Failed requests by cause (share)"} <= set(charts)
     assert all(title in text for title in charts)
     assert "No data" not in text
     # Each chart draws its marks: an empty one has axes only.
@@ -197,7 +211,13 @@ def test_the_static_page_is_readable_without_a_script(reports: Path, tmp_path: P
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     page = run_browser(profile, "--dump-dom", path.as_uri())
     text = read_text(page)
-    for words in ("Decision", "Click-through rate: lift over control", "Nothing has drifted", "Lineage"):
+    for words in (
+        "Decision",
+        "Click-through rate: lift over control",
+        "Nothing has drifted",
+        "Lineage",
+        "failed (8 KeyError)",
+    ):
         assert words in text
     for points in re.findall('<polyline points="([^"]*)"', page):
         assert len(points.split()) >= 2, "no chart is empty"

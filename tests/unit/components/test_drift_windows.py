@@ -7,11 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from components.served_traffic import FeatureFolders, _build_windows
+from components.served_traffic import FeatureFolders, _build_windows, leave_out_shared_pages
 from contracts.artifacts import create_artifact, write_table
+from contracts.errors import UserError
 from contracts.tables import EXPOSURES, INFERRED_BEHAVIORS, ITEM_EMBEDDINGS, ITEMS, OUTCOMES, USER_BEHAVIORS
 from models.ranker.evaluation.drift_reference import REFERENCE_FILE
 from monitoring.config import MonitoringConfig
+from serving.event_log.event_log import EventLog
 
 START = datetime(2025, 5, 1, tzinfo=UTC)
 CONFIG = MonitoringConfig(min_requests=2, reference_days=2, window_days=2)
@@ -103,3 +105,32 @@ def test_before_first_days_the_evaluations_top_places_stand_in(
     assert len(windows["reference"]) < len(list_rows)
     assert not (tmp_path / "references").exists(), "an evaluation is no ranker's first days"
     assert json.loads(note.model_dump_json())["versions"] == ["abcdef0123"]
+
+
+def test_shared_pages_are_in_neither_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = write_features(tmp_path, monkeypatch, price=1.0)
+    pages, outcomes = show_pages(0, 4)
+    shared = ["r0-1", "r0-9"]
+    lines = [
+        {
+            "request_id": request_id,
+            "user_id": "u",
+            "timestamp": START.isoformat(),
+            "arm": "interleaved",
+            "assignment": "drawn",
+            "teams": ["control", "treatment"],
+            "item_ids": ["i", "j"],
+        }
+        for request_id in shared
+    ]
+    with EventLog(tmp_path / "events") as log:
+        log.write_without_sync("exposures", lines)
+    own_pages = leave_out_shared_pages(pages, state=tmp_path)
+    windows, _ = _build_windows(own_pages, outcomes, folders, tmp_path, CONFIG, references=tmp_path / "r")
+    shown = {name: set(window["request_id"]) for name, window in windows.items()}
+    assert shown == {
+        "reference": {f"r0-{n}" for n in range(8)} - set(shared),
+        "current": {f"r0-{n}" for n in range(8, 16)} - set(shared),
+    }
+    with pytest.raises(UserError, match="give the control a share"):
+        leave_out_shared_pages(pages.filter(pl.col("request_id").is_in(shared)), state=tmp_path)

@@ -10,7 +10,7 @@ from evidently.ui.workspace import Workspace
 
 from contracts.artifacts import create_artifact, write_json, write_table
 from contracts.errors import UserError
-from contracts.tables import EXPOSURES
+from contracts.tables import ANSWERS, EXPOSURES
 from monitoring.dashboard.dashboard_content import Interval, gather_content
 from monitoring.dashboard.publish_dashboard import PAGE_FILE, publish_dashboard
 from monitoring.dashboard.svg_charts import draw_forest, draw_lines
@@ -158,3 +158,63 @@ def test_charts_of_zeros_and_of_unknown_bounds_are_drawn() -> None:
     )
     assert forest.count("<circle") == 1
     assert json.dumps(forest)
+
+
+def write_answers(folder: Path, *, latency_ms: float | None) -> None:
+    """Two arms on three days: control fails once, treatment is degraded half of the time."""
+    rows = [
+        {
+            "request_id": f"{arm}{day}{number}",
+            "timestamp": datetime.fromisoformat(day).replace(tzinfo=UTC),
+            "arm": arm,
+            "routed_version": "abc",
+            "latency_ms": latency_ms and latency_ms * (number + 1),
+            "failure": "KeyError" if (arm, day, number) == ("control", DAYS[1], 0) else None,
+            "degraded": ["no_vector"] if arm == "treatment" and number % 2 else [],
+        }
+        for arm in ("control", "treatment")
+        for day in DAYS
+        for number in range(4)
+    ]
+    write_table(folder / "traffic" / "answers.parquet", ANSWERS, ANSWERS.check_rows(pl.DataFrame(rows)))
+
+
+def test_service_tells_latency_failures_and_degraded_answers_by_day_and_arm(tmp_path: Path) -> None:
+    reports = write_reports(tmp_path, drift=drift_results(), lift=lift_results())
+    write_answers(tmp_path, latency_ms=10.0)
+    page = publish(tmp_path, reports)
+    content = gather_content(*reports)
+    service, middle = content.series["Service"], date.fromisoformat(DAYS[1])
+    assert service["Milliseconds to the answer: treatment: p50"][middle] == 25.0
+    assert service["Milliseconds to the answer: control: p99"][middle] == pytest.approx(39.8)
+    failed = "Failed requests by cause (share)"
+    assert service[f"{failed}: control: KeyError"] == {
+        date.fromisoformat(day): float(day == DAYS[1]) / 4 for day in DAYS
+    }
+    assert set(service[f"{failed}: treatment: none failed"].values()) == {0.0}
+    degraded = "Degraded answers by cause (share)"
+    assert set(service[f"{degraded}: treatment: no_vector"].values()) == {0.5}
+    assert service["Requests: control"][middle] == 4
+    assert all(
+        lines and all(service[line] for line in lines) for lines in content.list_charts("Service").values()
+    )
+    text = re.sub("<[^>]+>", " ", page)
+    assert "24 requests, 1 of them failed (1 KeyError)" in text
+    assert all(f">{title}</figcaption>" in page for title in content.list_charts("Service"))
+    dashboard = Workspace(str(tmp_path / "workspace")).list_projects()[0].dashboard.model()
+    panels = {panel.title: panel for panel in dashboard.panels}
+    assert [value.legend for value in panels["Milliseconds to the answer: control"].values] == [
+        "p50",
+        "p95",
+        "p99",
+    ]
+
+
+def test_a_log_without_latency_says_so_and_draws_the_rest(tmp_path: Path) -> None:
+    reports = write_reports(tmp_path, drift=drift_results(), lift=lift_results())
+    assert "collected without the answers" in publish(tmp_path, reports)
+    write_answers(tmp_path, latency_ms=None)
+    content = gather_content(*reports)
+    assert any("Latency is not in the log" in note for note in content.service_notes)
+    assert not any("Milliseconds" in title for title in content.list_charts("Service"))
+    assert "Requests" in content.list_charts("Service")

@@ -13,12 +13,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
+from contracts.tables import ANSWERS, EVENTS, EXPOSURES, OUTCOMES
 from serving.event_log import event_log, log_files
 from serving.event_log.event_log import EventLog, EventLogFullError
 from serving.event_log.log_records import build_event_record
-from serving.event_log.log_tables import read_events, read_exposures, read_outcomes
+from serving.event_log.log_tables import read_answers, read_events, read_exposures, read_outcomes
 from serving.gateway.messages import PostedEvent
+from serving.served_log.collected_rows import collect_lines
 
 SHOWN = {
     "request_id": "r1",
@@ -46,6 +47,32 @@ def test_exposures_read_back_as_their_contract(tmp_path):
     assert rows["position"].to_list() == [0, 1, 2]
     assert rows["degraded"].to_list() == [[], ["no_vector"], []]
     assert rows["routed_version"].unique().to_list() == ["v1"], "the line is from before it was written"
+
+
+def test_answers_tell_time_failure_and_what_was_missing(tmp_path):
+    failed = {"item_ids": [], "scores": [], "degraded": [], "failure": "KeyError", "model_version": None}
+    lines = [
+        SHOWN | failed | {"request_id": "r2", "routed_version": "v1", "latency_ms": 3.0},
+        SHOWN | {"request_id": "r2", "latency_ms": 12.5},
+        SHOWN | {"request_id": "r2", "latency_ms": 99.0},
+        SHOWN | {"request_id": "r3", "assignment": "forced"},
+        SHOWN,
+    ]
+    with EventLog(tmp_path) as log:
+        log.write_without_sync("exposures", lines)
+    answers = read_answers(tmp_path).sort("request_id", "latency_ms")
+    assert answers.schema == ANSWERS.schema
+    told = answers.select("request_id", "latency_ms", "failure", "routed_version").rows()
+    assert told == [
+        ("r1", None, None, "v1"),  # the line is from before its time was told
+        ("r2", 3.0, "KeyError", "v1"),
+        ("r2", 12.5, None, "v1"),
+    ]
+    assert answers["degraded"].to_list() == [["no_vector"], [], ["no_vector"]]
+    assert read_exposures(tmp_path)["request_id"].to_list() == ["r2"] * 3 + ["r3"] * 3 + ["r1"] * 3
+    rows = collect_lines("exposures", next(tmp_path.glob("exposures-*")).read_bytes()).rows
+    assert rows["request_id"].unique().sort().to_list() == ["r1", "r2", "r3"]
+    assert rows["item_id"].null_count() == 0, "a failure shows nothing"
 
 
 def test_lines_from_before_context_and_propensities_still_read(tmp_path):

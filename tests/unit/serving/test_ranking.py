@@ -11,7 +11,7 @@ from feature_repo.online.item_cache import StoredItems
 from serving.config import ExplorationConfig, GatewayConfig
 from serving.deployment.routes import Arm, Canary, ExperimentPlan, read_routes, write_routes
 from serving.event_log.event_log import EventLog
-from serving.event_log.log_tables import read_exposures
+from serving.event_log.log_tables import read_answers, read_exposures
 from serving.experiments.experiment_layers import ExperimentLayer
 from serving.gateway.deployment_watcher import DeploymentWatcher
 from serving.gateway.messages import FALLBACK, PostedEvent, RankRequest
@@ -112,6 +112,22 @@ def test_only_what_was_answered_counts_as_shown(state, log, tmp_path):
     assert rows["item_id"].to_list() == ["a", "c"]
     assert rows["timestamp"][0] == NOW + timedelta(seconds=40)
     assert rows["degraded"].to_list() == [[], []]
+
+
+def test_the_log_tells_how_long_an_answer_took_and_that_there_was_none(state, log, tmp_path, monkeypatch):
+    clock = iter(number / 100 for number in range(1000))
+    monkeypatch.setattr("serving.gateway.ranking_service.time.monotonic", lambda: next(clock))
+    model = Model()
+    service = build_service(state, log, model=model, deadline_ms=2000)
+    _rank(service, request_id="fast")
+    monkeypatch.setattr(model, "score", None)
+    with pytest.raises(TypeError):
+        _rank(service, request_id="broken")
+    answers = read_answers(tmp_path / "events").sort("request_id")
+    assert answers.select("request_id", "failure").rows() == [("broken", "TypeError"), ("fast", None)]
+    assert (answers["latency_ms"] >= 10).all()
+    assert answers["arm"].n_unique() == 1
+    assert read_exposures(tmp_path / "events")["request_id"].unique().to_list() == ["fast"]
 
 
 def test_the_context_of_a_request_and_its_propensities_are_logged(state, log, tmp_path):
