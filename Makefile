@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 # PyTorch threads that spin while they wait would take the cores from whatever else runs.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: site pictures data style-report help setup demo serve dashboard test test-all lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-demo check-baselines clean
+.PHONY: site pictures data style-report reachability help setup demo serve dashboard test test-all lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-demo check-baselines clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ site: ## Build the documentation into site/ (fails on a warning)
 	@scripts/setup.sh docs
 	@.venv-docs/bin/zensical build --strict
 	@echo "open site/index.html"
+
+reachability: setup ## Print who reaches whom under each overlay, and why not (needs kubectl, no cluster)
+	@$(PYTHON) -m infra.reachability $(ARGS)
 
 pictures: ## Draw the system (needs graphviz) and take the dashboard's picture (needs chromium)
 	@dot -Tsvg docs/pictures/system.dot -o docs/pictures/system.svg

@@ -14,7 +14,7 @@ import yaml
 from serving.config import CONFIG_ENV, KEEP_ALIVE_S, ServingConfig
 
 ROOT = Path(__file__).parents[3]
-FOLDERS = ("base", "overlays/local", "overlays/production")
+FOLDERS = ("base", "overlays/local", "overlays/production", "overlays/kubeflow-profile")
 Manifest = dict[str, Any]
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
@@ -53,12 +53,13 @@ def test_manifests_obey_the_strict_schema(folder: str) -> None:
         ("base", {"gateway", "triton", "redis", "vllm"}),
         ("overlays/local", {"gateway", "triton", "redis"}),
         ("overlays/production", {"gateway", "triton", "redis", "vllm"}),
+        ("overlays/kubeflow-profile", {"gateway", "triton", "redis", "vllm"}),
     ],
 )
 def test_each_workload_has_a_service_and_a_network_policy(folder: str, workloads: set[str]) -> None:
     assert set(pods(folder)) == workloads
     assert names(folder, "Service") == workloads
-    assert names(folder, "NetworkPolicy") == workloads | {"default-deny"}
+    assert names(folder, "NetworkPolicy") == workloads | {"default-deny", "dns"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -1,0 +1,1 @@
+"""What runs ReaSeq outside a checkout; only `reachability` is code."""
