@@ -26,6 +26,7 @@ VERBS = {
     "promote": "make an arm's ranker the champion, which answers everybody",
     "rollback": "put the previous rankers back into service",
     "compile": "compile the pipelines to KFP packages",
+    "doctor": "ask a cluster for all that a run will need; submit nothing",
     "submit": "submit or schedule a pipeline on Kubeflow",
     "completion": "print the shell's completion script",
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import UserError
+from reaseq.cluster_options import add_cluster_options
 from reaseq.config_options import add_config_options, load_run_config
 
 EXAMPLES = {
@@ -26,12 +27,10 @@ _EXIT_CODES = {"FAILED": 1, "CANCELED": 3}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     add_config_options(parser)
-    parser.add_argument("--host", required=True, metavar="URL", help="address of the Pipelines API")
+    add_cluster_options(parser)
     parser.add_argument(
         "--pipeline", default="train_and_deploy", help="which one (default: train_and_deploy)"
     )
-    parser.add_argument("--namespace", help="your profile's namespace, on a multi-user cluster")
-    parser.add_argument("--experiment", default="reaseq", help="experiment to run in (default: reaseq)")
     parser.add_argument(
         "--package", type=Path, help="compiled package (default: the one compiled with this version)"
     )

@@ -60,7 +60,10 @@ def connect_to_cluster(
         """Does not ask once more, without any time limit, for the health that is known."""
 
         def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:  # noqa: ARG002 - as its parent has it
-            return SimpleNamespace(multi_user=bool(health_answer.get("multi_user")))
+            return SimpleNamespace(
+                multi_user=bool(health_answer.get("multi_user")),
+                tag_name=str(health_answer.get("tag_name", "")),
+            )
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -1,9 +1,9 @@
 """Settings that work on a laptop and cannot work in a pod, found before anything is sent to a cluster."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import fsspec
@@ -16,26 +16,31 @@ from pipelines.step_settings import WORKSPACE_MOUNT
 _EXAMPLE: Final = "configs/cluster.yaml has settings that fit the manifests in infra/k8s"
 
 
-def require_cluster_settings(config: RunConfig, parameters: Mapping[str, Any]) -> None:
+def require_cluster_settings(config: RunConfig, parameters: Collection[str]) -> None:
     """Refuses a configuration of which a step could make nothing on a cluster.
 
     Args:
         config: the run configuration.
-        parameters: the pipeline's parameters; what none of its steps reads is not looked at.
+        parameters: names of the pipeline's parameters; what none of its steps reads is not looked at.
 
     Raises:
         UserError: lists every such setting with its remedy.
     """
+    problems = list_setting_problems(config, parameters)
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise UserError(f"{len(problems)} setting(s) cannot work in a pod:\n{listed}\n{_EXAMPLE}")
+
+
+def list_setting_problems(config: RunConfig, parameters: Collection[str]) -> list[str]:
+    """Each setting that a step could make nothing of, with its remedy after a semicolon."""
     checks = {
         "serving_config": _check_triton,
         "feature_config": _check_online_store,
         "knowledge_config": _check_teacher,
         "data_config": _check_sources,
     }
-    problems = [problem for name, check in checks.items() if name in parameters for problem in check(config)]
-    if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        raise UserError(f"{len(problems)} setting(s) cannot work in a pod:\n{listed}\n{_EXAMPLE}")
+    return [problem for name, check in checks.items() if name in parameters for problem in check(config)]
 
 
 def _check_triton(config: RunConfig) -> Iterator[str]:

@@ -149,6 +149,12 @@ def find_or_create_experiment(client: Any, name: str, *, namespace: str | None, 
     return str(patience.read(lambda: client.create_experiment(name, namespace=namespace)).experiment_id)
 
 
+def find_experiment(client: Any, name: str, *, namespace: str | None) -> Any | None:
+    """Finds the experiment; None where there is none."""
+    by_name = _filter_by("display_name", _EQUALS, name)
+    return _first(client.list_experiments(filter=by_name, namespace=namespace).experiments)
+
+
 def list_runs(client: Any, experiment_id: str, key: str, operation: int, value: str) -> Iterator[Any]:
     """The runs of an experiment that a filter keeps, over all pages."""
     return iterate_pages(

@@ -63,6 +63,8 @@ class Cluster:
     """What a run answers when it is looked at again and again."""
     fail_on: str | None = None
     """A path that answers 400: what no repetition mends."""
+    forbidden: frozenset[str] = frozenset()
+    """Requests that the token has no right to: `POST /runs`."""
     draw_fault: Callable[[], "Fault | None"] = lambda: None
     """What goes wrong with the next request."""
     experiments: dict[str, Json] = field(default_factory=dict)
@@ -284,6 +286,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.cluster.token and self.headers.get("authorization") != f"Bearer {self.cluster.token}":
                 raise RefusedError(401, "Unauthorized")
+            if self.cluster.requests[-1] in self.cluster.forbidden:
+                raise RefusedError(403, "Forbidden: User 'me' is not authorized")
             if not url.path.startswith(ROOT):
                 raise RefusedError(404, "Not Found")
             if url.path.removeprefix(ROOT) == self.cluster.fail_on:

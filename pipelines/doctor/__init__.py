@@ -1,0 +1,1 @@
+"""What a cluster must have before anything is sent to it, asked one by one."""
