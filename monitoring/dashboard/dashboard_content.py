@@ -206,10 +206,11 @@ def _list_lifts(lift_results: Mapping[str, Any]) -> Iterator[LiftLine]:
 
 
 def _list_slices(lift_results: Mapping[str, Any]) -> Iterator[LiftLine]:
-    """The click-through rate of each slice: the metric that says something soonest."""
+    """The click-through rate of each slice, which says something soonest, and metrics of the user's own."""
+    shown = {"ctr", *(lift_results.get("titles") or {})} - (METRIC_TITLES.keys() - {"ctr"})
     for row in lift_results.get("by_slice") or []:
         interval = _read_interval(row)
-        if row.get("metric") == "ctr" and interval.value is not None:
+        if row.get("metric") in shown and interval.value is not None:
             part = f"{row['kind'].replace('_', ' ')} {row['slice']}: {row['arm']}"
             yield LiftLine(_name_metric(lift_results, row), part, int(row.get("users") or 0), interval)
 

@@ -14,9 +14,17 @@ import polars as pl
 from contracts.array_types import DoubleArray
 from contracts.errors import UserError
 from contracts.tables import KEPT_UNITS
-from monitoring.config import LiftMetric, MonitoringConfig
+from monitoring.config import MonitoringConfig
 from monitoring.lift.lift_statistics import POWER
-from monitoring.lift.outlier_users import METRICS, UserValues, find_cap, find_caps, read_metric
+from monitoring.lift.outlier_users import (
+    PRICE_SUMS,
+    UserValues,
+    find_cap,
+    find_caps,
+    list_metrics,
+    read_metric,
+)
+from monitoring.lift.user_metrics import sum_log_metrics
 
 HORIZONS_DAYS: Final = (7, 14, 28)
 _MIN_USERS: Final = 100
@@ -25,7 +33,7 @@ _MIN_USERS: Final = 100
 class MetricPlan(NamedTuple):
     """What a test of two equal arms on all users of the shop needs, for one metric and length."""
 
-    metric: LiftMetric
+    metric: str
     days: int
     users: int
     """Users that the shop sees in so many days, both arms together."""
@@ -73,20 +81,24 @@ def plan_experiment(
         )
     plans: list[MetricPlan] = []
     for days in planned_days:
-        users = sum_log_users(events, since=end - timedelta(days=days), until=end)
+        users = sum_log_users(events, config, since=end - timedelta(days=days), until=end)
         if len(users) < _MIN_USERS:
             raise UserError(f"{len(users)} users in the last {days} days of the log; needed {_MIN_USERS}")
-        before = sum_log_users(events, since=end - timedelta(days=2 * days), until=end - timedelta(days=days))
+        before = sum_log_users(
+            events, config, since=end - timedelta(days=2 * days), until=end - timedelta(days=days)
+        )
         plans += [
             plan
-            for metric in METRICS
+            for metric in list_metrics(config)
             if (plan := _plan_metric(metric, days, users, before, config, lift=lift)) is not None
         ]
     return plans
 
 
-def sum_log_users(events: pl.DataFrame, *, since: datetime, until: datetime) -> pl.DataFrame:
-    """User totals of a part of the log, after `since` and up to `until`."""
+def sum_log_users(
+    events: pl.DataFrame, config: MonitoringConfig, *, since: datetime, until: datetime
+) -> pl.DataFrame:
+    """User totals of a part of the log, after `since` and up to `until`, with metrics of the user's own."""
     kind = pl.col("event_type")
     kept_orders = (kind == "order") & (KEPT_UNITS > 0)
     window = events.filter((pl.col("timestamp") > since) & (pl.col("timestamp") <= until))
@@ -96,6 +108,9 @@ def sum_log_users(events: pl.DataFrame, *, since: datetime, until: datetime) -> 
         orders=kept_orders.sum().cast(pl.Float64),
         gmv=(pl.col("price").fill_null(0) * KEPT_UNITS).filter(kept_orders).sum().cast(pl.Float64),
     )
+    if config.metrics:
+        own_sums = sum_log_metrics(window, config.metrics)
+        totals = totals.join(own_sums, on="user_id", how="left", maintain_order="left").fill_null(0.0)
     return totals.with_columns(converted=(pl.col("orders") > 0).cast(pl.Float64), users=pl.lit(1.0)).sort(
         "user_id"
     )
@@ -155,7 +170,7 @@ def cap_lift(values: DoubleArray, lift: float, quantile: float) -> float:
 
 
 def _plan_metric(
-    metric: LiftMetric,
+    metric: str,
     days: int,
     users: pl.DataFrame,
     before: pl.DataFrame,
@@ -163,11 +178,14 @@ def _plan_metric(
     *,
     lift: float,
 ) -> MetricPlan | None:
-    numerator_column, denominator_column = METRICS[metric]
-    known_users = users.filter(pl.col(denominator_column) > 0)
-    if known_users.is_empty() or known_users[numerator_column].sum() <= 0:
+    columns = list_metrics(config)[metric]
+    numerator_column, denominator_column = columns
+    # Who saw nothing is in no test. Who ordered nothing is, also where something is counted per order.
+    is_in_test = pl.col("impressions") > 0 if denominator_column == "impressions" else pl.lit(True)
+    known_users = users.filter(is_in_test)
+    if any(known_users[column].sum() <= 0 for column in columns):
         return None
-    values = read_metric(known_users, metric, find_caps(known_users, config))
+    values = read_metric(known_users, columns, find_caps(known_users, config))
     earlier = (
         known_users.select("user_id")
         .join(before.select("user_id", numerator_column), on="user_id", how="left", maintain_order="left")[
@@ -180,7 +198,7 @@ def _plan_metric(
     # A rate's lift passes the cap, which is one of weights; a sum's is cut by it.
     capped_lift = (
         cap_lift(known_users[numerator_column].to_numpy(), lift, config.winsorize_quantile)
-        if numerator_column == "gmv"
+        if numerator_column in PRICE_SUMS or numerator_column.endswith(".price")
         else lift
     )
     users_needed = plan_users(values, lift=capped_lift, confidence=config.confidence)

@@ -1,6 +1,6 @@
 """Lift by day and by slice: does it fade, and whom does it come from? For reading, not for deciding."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -15,14 +15,23 @@ from monitoring.lift.lift_statistics import (
 from monitoring.lift.totals_queries import SLICE_KINDS
 from monitoring.lift.user_totals import LiftTables
 
-_NUMERATORS: Final[dict[LiftMetric, str]] = {
-    "ipv_per_user": "clicks",
-    "ctr": "weighted_clicks",
-    "orders_per_user": "orders",
-    "conversion": "converted",
-    "gmv_per_user": "gmv",
+
+class _MomentColumns(NamedTuple):
+    """Where the moments of one metric stand."""
+
+    numerator: str
+    weight: str | None = None
+    """What it is divided by; None for the users."""
+    covariance: str = ""
+
+
+_BUILT_IN: Final[dict[LiftMetric, _MomentColumns]] = {
+    "ipv_per_user": _MomentColumns("clicks"),
+    "ctr": _MomentColumns("weighted_clicks", "weight", "cov"),
+    "orders_per_user": _MomentColumns("orders"),
+    "conversion": _MomentColumns("converted"),
+    "gmv_per_user": _MomentColumns("gmv"),
 }
-"""Metric -> its column in the moments."""
 
 
 def tabulate_lift_by_day(
@@ -30,7 +39,8 @@ def tabulate_lift_by_day(
 ) -> list[dict[str, Any]]:
     """A row per day, arm and metric: users of the arm and relative lift on that day alone."""
     return [
-        {"day": row.pop("part"), **row} for row in _compare_parts(tables.sum_moments("day", caps), config)
+        {"day": row.pop("part"), **row}
+        for row in _compare_parts(tables.sum_moments("day", caps, config.metrics), config)
     ]
 
 
@@ -44,7 +54,7 @@ def tabulate_lift_by_slice(
     rows: list[dict[str, Any]] = []
     item_kinds = ("item",) if tables.split_cold_items(config) else ()
     for kind in (*SLICE_KINDS, *item_kinds):
-        moments = tables.sum_moments(kind, caps)
+        moments = tables.sum_moments(kind, caps, config.metrics)
         # One part alone is the whole again.
         if moments["part"].n_unique() > 1:
             compared_rows = _compare_parts(moments, config)
@@ -64,7 +74,10 @@ def _compare_parts(moments: pl.DataFrame, config: MonitoringConfig) -> list[dict
         if control is None:
             continue
         for arm, arm_moments in by_arm.items():
-            rows += [_compare_part(arm, arm_moments, control, metric, config) for metric in _NUMERATORS]
+            rows += [
+                _compare_part(arm, arm_moments, control, metric, config)
+                for metric in (*_BUILT_IN, *(metric.name for metric in config.metrics))
+            ]
     return rows
 
 
@@ -72,11 +85,11 @@ def _compare_part(
     arm: str,
     arm_moments: dict[str, Any],
     control: dict[str, Any],
-    metric: LiftMetric,
+    metric: str,
     config: MonitoringConfig,
 ) -> dict[str, Any]:
     challenger_estimate, control_estimate = (
-        _estimate_from_moments(moments, metric) for moments in (arm_moments, control)
+        _estimate_from_moments(moments, _find_columns(metric, config)) for moments in (arm_moments, control)
     )
     lift = estimate_relative_lift(challenger_estimate, control_estimate, confidence=config.confidence)
     return {
@@ -91,17 +104,29 @@ def _compare_part(
     }
 
 
-def _estimate_from_moments(moments: dict[str, Any], metric: LiftMetric) -> RatioEstimate | None:
+def _find_columns(metric: str, config: MonitoringConfig) -> _MomentColumns:
+    own_metrics = {own.name: own for own in config.metrics}
+    if metric not in own_metrics:
+        return dict(_BUILT_IN.items())[metric]  # type: ignore[index]
+    value = f"{metric}.value"
+    if own_metrics[metric].per == "users":
+        return _MomentColumns(value)
+    return _MomentColumns(value, f"{metric}.weight", f"cov_{metric}")
+
+
+def _estimate_from_moments(moments: dict[str, Any], columns: _MomentColumns) -> RatioEstimate | None:
     """The delta method from means, variances and covariance."""
-    num_users, column = moments["num_users"], _NUMERATORS[metric]
+    num_users = moments["num_users"]
     if num_users < 2:
         return None
-    mean, variance = moments[f"mean_{column}"], moments[f"var_{column}"]
-    if metric != "ctr":
+    mean, variance = moments[f"mean_{columns.numerator}"], moments[f"var_{columns.numerator}"]
+    if columns.weight is None:
         return RatioEstimate(mean, variance / num_users, num_users)
-    weight = moments["mean_weight"]
+    weight = moments[f"mean_{columns.weight}"]
     if weight <= 0:
         return None
     ratio = mean / weight
-    residual_variance = variance - 2 * ratio * moments["cov"] + ratio**2 * moments["var_weight"]
+    residual_variance = (
+        variance - 2 * ratio * moments[columns.covariance] + ratio**2 * moments[f"var_{columns.weight}"]
+    )
     return RatioEstimate(ratio, max(residual_variance, 0.0) / weight**2 / num_users, num_users)

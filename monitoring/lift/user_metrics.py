@@ -3,23 +3,29 @@
 Names come from the configuration, which allows letters, digits and underscores only; amounts are numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Final
 
+import polars as pl
+
+from contracts.duckdb_connection import open_duckdb
 from monitoring.config import MetricConfig
 from monitoring.lift.outlier_users import name_denominator, name_numerator
 
+_NO_LIMIT: Final = 1e300
 # What happened to shown items, as events, where no table of events is at hand.
 DERIVE_EVENTS: Final = """
 CREATE VIEW acts_of_users AS
-SELECT u, 'click' AS event_type, micros, NULL::DOUBLE AS price, 1 AS kept, 0 AS returned
+SELECT u, r, i, 'click' AS event_type, micros, NULL::DOUBLE AS price, 1 AS kept, 0 AS returned
 FROM items WHERE click
 UNION ALL
-SELECT u, 'order', micros, revenue, 1, 0 FROM items WHERE ordered
+SELECT u, r, i, 'order', micros, revenue, 1, 0 FROM items WHERE ordered
 """
 READ_EVENTS: Final = """
 CREATE VIEW acts_of_users AS
-SELECT hash(user_id) AS u, event_type, epoch_us(timestamp) AS micros, price,
+SELECT hash(user_id) AS u, CASE WHEN request_id IS NOT NULL THEN hash(request_id) END AS r,
+    hash(item_id) AS i, event_type, epoch_us(timestamp) AS micros, price,
     coalesce(quantity, 1) - coalesce(returned, 0) AS kept, coalesce(returned, 0) AS returned
 FROM events
 """
@@ -38,6 +44,67 @@ def build_metric_sums(metrics: Sequence[MetricConfig]) -> str:
         SELECT acts.u AS user, {", ".join(columns)}
         FROM acts_of_users AS acts JOIN (SELECT u, min(micros) AS first FROM requests GROUP BY u) AS shown
         ON acts.u = shown.u AND acts.micros >= shown.first GROUP BY acts.u"""  # noqa: S608
+
+
+def build_part_sums(metrics: Sequence[MetricConfig], *, part: str, joined: str) -> str:
+    """The same by user `u` and `part`, a day or a slice.
+
+    Args:
+        metrics: what is counted.
+        part: SQL of the part that an act belongs to.
+        joined: SQL that joins what `part` reads to `acts`.
+    """
+    return f"""
+        SELECT acts.u, {part} AS part, {", ".join(_list_columns(metrics))}
+        FROM acts_of_users AS acts JOIN (SELECT u, min(micros) AS first FROM requests GROUP BY u) AS shown
+        ON acts.u = shown.u AND acts.micros >= shown.first {joined} GROUP BY ALL"""  # noqa: S608
+
+
+def build_capped_values(metrics: Sequence[MetricConfig], caps: Mapping[str, float]) -> dict[str, str]:
+    """Column -> SQL of a user's share in each metric, capped as `read_metric` caps it.
+
+    `<name>.value` is the numerator; `<name>.weight` the denominator of what is not per user.
+    """
+    values: dict[str, str] = {}
+    for metric in metrics:
+        numerator = f'coalesce("{name_numerator(metric)}", 0)'
+        cap = min(caps.get(name_numerator(metric), inf), _NO_LIMIT)
+        if metric.per == "users":
+            values[f"{metric.name}.value"] = f"least({numerator}, {cap!r})"
+            continue
+        column = "impressions" if metric.per == "exposures" else name_denominator(metric)
+        denominator = f'coalesce("{column}", 0)'
+        weight = f"least(1.0, {min(caps.get(column, inf), _NO_LIMIT)!r} / greatest({denominator}, 1e-300))"
+        limit = cap if metric.measure == "price" else _NO_LIMIT
+        values[f"{metric.name}.value"] = f"least({numerator} * {weight}, {limit!r})"
+        values[f"{metric.name}.weight"] = f"{denominator} * {weight}"
+    return values
+
+
+def build_own_moments(metrics: Sequence[MetricConfig]) -> list[str]:
+    """SQL of the moments of what `build_capped_values` names."""
+    moments: list[str] = []
+    for metric in metrics:
+        names = [f"{metric.name}.value"] + ([f"{metric.name}.weight"] if metric.per != "users" else [])
+        for name in names:
+            moments += [f'avg("{name}") AS "mean_{name}"', f'var_samp("{name}") AS "var_{name}"']
+        if metric.per != "users":
+            moments.append(
+                f'covar_samp("{metric.name}.value", "{metric.name}.weight") AS "cov_{metric.name}"'
+            )
+    return moments
+
+
+def sum_log_metrics(acts: pl.DataFrame, metrics: Sequence[MetricConfig]) -> pl.DataFrame:
+    """A row per `user_id` of a part of a log (EVENTS), a column per part of a metric."""
+    with open_duckdb() as connection:
+        connection.register("log", acts.to_arrow())
+        sums = connection.sql(
+            f"""SELECT user_id, {", ".join(_list_columns(metrics))} FROM (
+                SELECT user_id, event_type, price, coalesce(quantity, 1) - coalesce(returned, 0) AS kept,
+                    coalesce(returned, 0) AS returned FROM log) GROUP BY user_id"""  # noqa: S608
+        ).to_arrow_table()
+    return pl.DataFrame(sums).with_columns(pl.all().exclude("user_id").cast(pl.Float64))
 
 
 def build_history_sums(metrics: Sequence[MetricConfig]) -> str:

@@ -39,8 +39,11 @@ from monitoring.lift.user_metrics import (
     DERIVE_EVENTS,
     READ_EVENTS,
     READ_HISTORY,
+    build_capped_values,
     build_history_sums,
     build_metric_sums,
+    build_own_moments,
+    build_part_sums,
 )
 
 COUNTED: Final = ("impressions", "clicks", "orders", "gmv", "converted", "users")
@@ -139,34 +142,46 @@ class LiftTables:
         )
         return dict(counts.fetchall())
 
-    def sum_moments(self, kind: str, caps: Mapping[str, float]) -> pl.DataFrame:
+    def sum_moments(
+        self, kind: str, caps: Mapping[str, float], metrics: Sequence[MetricConfig] = ()
+    ) -> pl.DataFrame:
         """Moments of the users' sums, by arm and by day or slice.
 
         Bots and users of several arms are left out.
 
         Args:
             kind: `day`, `scene`, `category`, `degraded`, `new_user`, or `item` after `split_cold_items`.
-            caps: impressions, clicks, orders, gmv -> the most that one user counts for.
+            caps: column -> the most that one user counts for.
+            metrics: metrics of the user's own, after `sum_metrics`. An act belongs to its day, to the item
+                that it is of, and to the slice of the page that it names.
 
         Returns:
             A row per arm and `part` of the kind: `num_users`, and `mean_*` and `var_*` of the users' capped
-            clicks, orders, gmv, converted, weight and weighted_clicks, and `cov` of the last two.
+            clicks, orders, gmv, converted, weight and weighted_clicks, and `cov` of the last two. Likewise
+            `<metric>.value`, `<metric>.weight` and `cov_<metric>` of metrics of the user's own.
         """
         limits = {name: min(cap, _NO_LIMIT) for name, cap in caps.items()}
         capped = {name: f"least(sum({name}), {limits[name]!r})" for name in ("clicks", "orders", "gmv")}
         weight = f"least(sum(impressions), {limits['impressions']!r})"
         tables = {"day": ("user_days", "day"), "item": ("item_sums", "item_kind")}
         table, part = tables[kind] if kind in tables else ("requests", SLICES[kind])
-        # Only numbers and constants of this module enter the text.
+        own_values = build_capped_values(metrics, caps)
+        own_columns = "".join(f', {value} AS "{name}"' for name, value in own_values.items())
+        act_part, joined = _find_act_part(kind)
+        own_sums = (
+            f"LEFT JOIN ({build_part_sums(metrics, part=act_part, joined=joined)}) AS own USING (u, part)"
+        )
+        # Only numbers, names that the configuration checked, and constants of this module enter the text.
         query = f"""
-            WITH parts AS (
-                SELECT sums.u, sums.a, {part} AS part, {weight} AS weight,
+            WITH shown_parts AS (
+                SELECT sums.u, sums.a, {part} AS part, sum(impressions) AS impressions, {weight} AS weight,
                     coalesce(sum(clicks) * {weight} / nullif(sum(impressions), 0), 0) AS weighted_clicks,
                     {capped["clicks"]} AS clicks, {capped["orders"]} AS orders, {capped["gmv"]} AS gmv,
                     (sum(orders) > 0)::INTEGER AS converted
                 FROM {table} AS sums SEMI JOIN comparable_users AS kept ON sums.u = kept.u
-                WHERE {part} IS NOT NULL GROUP BY sums.u, sums.a, {part})
-            SELECT arms.arm, part, count(*) AS num_users, {MOMENTS}
+                WHERE {part} IS NOT NULL GROUP BY sums.u, sums.a, {part}),
+            parts AS (SELECT shown_parts.*{own_columns} FROM shown_parts {own_sums if metrics else ""})
+            SELECT arms.arm, part, count(*) AS num_users, {", ".join([MOMENTS, *build_own_moments(metrics)])}
             FROM parts JOIN arms ON parts.a = arms.a GROUP BY arms.arm, part ORDER BY part, arms.arm"""  # noqa: S608
         moments_table = self._fetch_frame(query)
         if kind == "day":
@@ -285,6 +300,16 @@ def open_lift_tables(
             connection.register("arm_frame", arms_table.to_arrow())
             connection.execute("CREATE TABLE arms AS SELECT a::UTINYINT AS a, arm FROM arm_frame")
             yield LiftTables(connection)
+
+
+def _find_act_part(kind: str) -> tuple[str, str]:
+    """SQL of the part that an act belongs to, and of what tells it."""
+    if kind == "day":
+        return f"acts.micros // {MICROSECONDS_A_DAY}", ""
+    if kind == "item":
+        known = "LEFT JOIN known_items ON acts.i = known_items.i"
+        return "CASE WHEN known_items.i IS NULL THEN 'cold' ELSE 'known' END", known
+    return SLICES[kind], "JOIN requests AS pages ON acts.r = pages.r AND acts.u = pages.u"
 
 
 def _check_columns(path: Path, table: Table) -> None:

@@ -218,3 +218,19 @@ def test_a_log_without_latency_says_so_and_draws_the_rest(tmp_path: Path) -> Non
     assert any("Latency is not in the log" in note for note in content.service_notes)
     assert not any("Milliseconds" in title for title in content.list_charts("Service"))
     assert "Requests" in content.list_charts("Service")
+
+
+def test_slices_show_click_through_and_metrics_of_ones_own(tmp_path: Path) -> None:
+    lift = lift_results() | {"titles": {"ctr": "Click-through rate", "carts": "Carts per user"}}
+    lift["by_slice"] = [
+        {
+            "kind": "scene",
+            "slice": "home",
+            "metric": metric,
+            "arm": "treatment",
+            "relative": lift["rows"][0]["relative"],
+        }
+        for metric in ("ctr", "conversion", "carts")
+    ]
+    content = gather_content(*write_reports(tmp_path, drift=drift_results(), lift=lift))
+    assert [line.title for line in content.slices] == ["Click-through rate", "Carts per user"]

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from contracts.errors import UserError
-from monitoring.config import MonitoringConfig
+from monitoring.config import MetricConfig, MonitoringConfig
 from monitoring.lift.experiment_plan import cap_lift, plan_experiment, plan_users
 from monitoring.lift.lift_statistics import estimate_ratio, estimate_relative_lift
 from monitoring.lift.outlier_users import UserValues
@@ -93,3 +93,24 @@ def test_a_log_that_cannot_plan_is_refused() -> None:
         plan_experiment(shop_log(users=20), MonitoringConfig(), lift=0.1)
     with pytest.raises(UserError, match="the log is empty"):
         plan_experiment(shop_log().head(0), MonitoringConfig(), lift=0.1)
+
+
+def test_metrics_of_ones_own_are_planned_like_the_built_in_ones() -> None:
+    own = [
+        MetricConfig(name="own_orders", title="Orders", event="order"),
+        MetricConfig(name="own_value", title="Value", event="order", measure="price"),
+        MetricConfig(name="own_rate", title="Rate", event="click", per="exposures"),
+        MetricConfig(name="dear_share", title="Dear", event="order", min_price=30, per="order"),
+        MetricConfig(name="carts", title="Carts", event="cart"),
+    ]
+    plans = plan_experiment(shop_log(), MonitoringConfig(metrics=own), lift=0.1, horizons_days=(14,))
+    by_metric = {plan.metric: plan for plan in plans}
+    assert "carts" not in by_metric, "nobody put anything into a cart"
+    for mine, built_in in {
+        "own_orders": "orders_per_user",
+        "own_value": "gmv_per_user",
+        "own_rate": "ctr",
+    }.items():
+        same = by_metric[built_in]._replace(metric=mine)
+        assert by_metric[mine][1:] == pytest.approx(same[1:])
+    assert 0 < by_metric["dear_share"].users_needed_with_cuped <= by_metric["dear_share"].users_needed

@@ -235,3 +235,68 @@ def test_wrong_metrics_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         MonitoringConfig.model_validate({"metrics": metrics, **values})
+
+
+def test_own_metrics_are_told_by_day_and_by_slice(tmp_path: Path) -> None:
+    """Pages of even minutes are home, the others search; a day has 1,440 users."""
+    events = []
+    for user in range(2000):
+        at = {"day": user / 1440 + 0.0001, "request_id": f"r{user}"}
+        # The treatment puts twice as many into the cart, on the second day only.
+        if user % 10 < 2 or (user >= 1440 and user % 10 in (3, 5)):
+            events.append(event(user, "cart", **at))
+        events.append(event(user, "order", **at | {"returned": 1 if user % 7 == 0 else None, "quantity": 2}))
+    # Without a page it belongs to its day, and to no slice.
+    events.append(event(1999, "cart", day=1999 / 1440 + 0.0002))
+    paths = write_experiment(tmp_path, events=events)
+    exposures = pl.read_parquet(paths["exposures"])
+    is_home = (pl.col("timestamp").dt.minute() // 2) % 2 == 0
+    scenes = exposures.with_columns(scene=pl.when(is_home).then(pl.lit("home")).otherwise(pl.lit("search")))
+    EXPOSURES.check_rows(scenes).write_parquet(paths["exposures"])
+    per_page = {"name": "carts_per_page", "title": "Carts per page", "event": "cart", "per": "exposures"}
+    summary = measure(paths, CARTS, RETURNS | {"role": "watched"}, per_page)
+
+    shown = scenes.select("user_id", "request_id", "arm", "scene", day=pl.col("timestamp").dt.date())
+    acts = EVENTS.check_rows(pl.DataFrame(events, infer_schema_length=None)).with_columns(
+        day=pl.col("timestamp").dt.date()
+    )
+
+    def find_lift(
+        part: str, value: object, keys: list[str], numerator: pl.Expr, denominator: pl.Expr
+    ) -> float:
+        rates = []
+        for arm in ("new", "control"):
+            users = shown.filter((pl.col(part) == value) & (pl.col("arm") == arm))
+            done = acts.join(users.select(keys), on=keys, how="semi")
+            rates.append(done.select(numerator).item() / (done.select(denominator).item() or len(users)))
+        return rates[0] / rates[1] - 1
+
+    carts = (pl.col("event_type") == "cart").sum()
+    orders = (pl.col("event_type") == "order").sum()
+    returns = (pl.col("returned") > 0).sum()
+    days = {(row["day"], row["metric"]): row["relative"]["value"] for row in summary["by_day"]}
+    slices = {
+        (row["slice"], row["metric"]): row["relative"]["value"]
+        for row in summary["by_slice"]
+        if row["kind"] == "scene"
+    }
+    per_user = pl.lit(0)
+    for day in shown["day"].unique():
+        for metric, parts in {"carts_per_user": (carts, per_user), "return_rate": (returns, orders)}.items():
+            expected = find_lift("day", day, ["user_id", "day"], *parts)
+            assert days[str(day), metric] == pytest.approx(expected), (day, metric)
+        # One item a page: per page is per user.
+        assert days[str(day), "carts_per_page"] == pytest.approx(days[str(day), "carts_per_user"])
+    assert days["2025-05-02", "carts_per_user"] > 1 > abs(days["2025-05-01", "carts_per_user"]) + 0.9
+    for scene in ("home", "search"):
+        for metric, parts in {"carts_per_user": (carts, per_user), "return_rate": (returns, orders)}.items():
+            expected = find_lift("scene", scene, ["request_id"], *parts)
+            assert slices[scene, metric] == pytest.approx(expected), (scene, metric)
+
+
+def test_without_events_own_metrics_by_day_count_what_was_shown(tmp_path: Path) -> None:
+    clicks = {"name": "own_clicks", "title": "Own clicks", "event": "click"}
+    rows = measure(write_experiment(tmp_path), clicks)["by_day"]
+    lifts = {(row["day"], row["metric"]): row["relative"] for row in rows}
+    for day in ("2025-05-01", "2025-05-02"):
+        assert lifts[day, "own_clicks"] == pytest.approx(lifts[day, "ipv_per_user"])
