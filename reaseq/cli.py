@@ -28,6 +28,7 @@ VERBS = {
     "compile": "compile the pipelines to KFP packages",
     "doctor": "ask a cluster for all that a run will need; submit nothing",
     "submit": "submit or schedule a pipeline on Kubeflow",
+    "schedules": "make a cluster hold the schedules of a file, or say what differs",
     "completion": "print the shell's completion script",
 }
 """Verb -> help. Each verb is the module `reaseq.<verb>` with `EXAMPLES`, `add_arguments` and `run_verb`."""
@@ -39,7 +40,7 @@ EXAMPLES = {
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    the run failed, or the gate did not let the ranker pass
+  1    the run failed, or the gate did not let the ranker pass; `schedules`: something differs, or waits
   2    something that you can change is wrong; the message says what
   3    the run on the cluster, for which `submit --wait` waited, was canceled
   130  interrupted by Ctrl-C (143: by SIGTERM); every process that was started has ended, and the same

@@ -87,11 +87,10 @@ def run_verb(arguments: argparse.Namespace) -> int:
         schedule = schedule_pipeline(
             package_path, run_parameters, schedule_name=run_name, cron=arguments.schedule, **destination
         )
+        if schedule.is_waiting:
+            print(f"not replaced yet: a run of {schedule.url} is under way; say this again once it has ended")
+            return 1
         print(f"{'scheduled' if schedule.is_new else 'unchanged'}: {schedule.url}")
-        for old_id in schedule.running_out:
-            print(
-                f"the former schedule {old_id} is disabled; the next call deletes it, once its run has ended"
-            )
         return 0
     run_name += f"-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     submitted_run = submit_pipeline(

@@ -1,23 +1,30 @@
 """Recurring runs. Kubeflow cannot change one, so a changed schedule is a new one that replaces the old."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import UserError
 from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
+from pipelines.cluster.cron_expression import require_cron
 from pipelines.cluster.patience import Patience
+from pipelines.cluster.schedule_plan import (
+    ScheduleChange,
+    WantedSchedule,
+    is_enabled,
+    list_differences,
+    plan_schedule,
+)
 from pipelines.cluster.submit_run import (
     CALLING,
     FINAL_STATES,
     find_or_create_experiment,
     find_or_upload_version,
+    find_version,
     iterate_pages,
 )
 from pipelines.compiled_package import check_arguments, read_package
 
-_NUM_CRON_FIELDS = 6
 _PAGE_SIZE = 100
 _NOT_FOUND = 404
 
@@ -33,9 +40,9 @@ class Schedule:
     """False where the cluster held this very schedule already."""
     replaced: tuple[str, ...] = ()
     """Ids of the older recurring runs of this name that were deleted."""
-    running_out: tuple[str, ...] = ()
-    """Ids of older ones that are disabled, but have a run under way; deleting them would end it. The next
-    call deletes them."""
+    is_waiting: bool = False
+    """The cluster holds another schedule of this name, a run of which is under way; the next call replaces
+    it."""
 
 
 def schedule_pipeline(
@@ -52,9 +59,9 @@ def schedule_pipeline(
 ) -> Schedule:
     """Makes the cluster run a package again and again under a name, and nothing else under that name.
 
-    A schedule of the same content is left alone. One of other content is replaced: first the new one is made,
-    then the old one disabled, then deleted once it is idle. Whatever fails on the way, the same call once
-    more goes on from there.
+    A schedule of the same content is left alone. One of other content is replaced once it is idle: first the
+    new one is made, then the old one disabled and deleted. Whatever fails on the way, the same call once more
+    goes on from there.
 
     Runs never overlap. Runs missed while the cluster was down are not caught up: every pipeline here works up
     to its own cut-off, so the next run covers them.
@@ -74,114 +81,100 @@ def schedule_pipeline(
         UserError: wrong cron expression, package, arguments, host or credentials; or the cluster failed for
             too long.
     """
-    if len(cron.split()) != _NUM_CRON_FIELDS:
-        raise UserError(
-            f"cron '{cron}' must have six fields, seconds first, for example '0 30 3 * * *' (03:30 UTC)."
-        )
+    require_cron(cron)
     compiled_package = read_package(package)
     check_arguments(compiled_package, arguments)
+    wanted = WantedSchedule(
+        name=schedule_name,
+        package=compiled_package,
+        arguments=dict(arguments),
+        cron=cron,
+        pipeline_name=pipeline_name,
+    )
     client = connect_to_cluster(
         host, namespace=namespace, patience=patience, oldest_backend=compiled_package.oldest_backend
     )
     with explain_cluster_errors("schedule the pipeline", host=host):
-        version_arguments = find_or_upload_version(
-            client, compiled_package, pipeline_name=pipeline_name, namespace=namespace, patience=patience
-        )
         experiment_id = find_or_create_experiment(client, experiment, namespace=namespace, patience=patience)
-        wanted = _Content(cron, dict(arguments), version_arguments.get("version_id"), compiled_package.spec)
-        recurring_runs = _RecurringRuns(client, experiment_id, schedule_name, patience)
-        before = {run.recurring_run_id for run in recurring_runs.list_all()}
-        # The new one first: a failure here must not leave the pipeline without any schedule.
-        kept = patience.write(
-            lambda: client.create_recurring_run(
-                experiment_id,
-                schedule_name,
-                cron_expression=cron,
-                no_catchup=True,
-                params=dict(arguments),
-                **version_arguments,
-            ),
-            find=lambda: recurring_runs.find_equal(wanted),
-        )
-        if str(kept.mode) == "DISABLE":
-            patience.read(lambda: client.enable_recurring_run(kept.recurring_run_id))
-        replaced, running_out = recurring_runs.retire_others(kept.recurring_run_id)
+        recurring_runs = RecurringRuns(client, experiment_id, namespace, patience)
+        change = recurring_runs.plan(wanted)
+        recurring_run_id = recurring_runs.carry_out(change, wanted)
     return Schedule(
-        recurring_run_id=kept.recurring_run_id,
-        url=f"{host.rstrip('/')}/#/recurringrun/details/{kept.recurring_run_id}",
-        is_new=kept.recurring_run_id not in before,
-        replaced=replaced,
-        running_out=running_out,
+        recurring_run_id=recurring_run_id,
+        url=f"{host.rstrip('/')}/#/recurringrun/details/{recurring_run_id}",
+        is_new=change.action in {"make", "replace"},
+        replaced=() if change.action == "wait" else tuple(run.recurring_run_id for run in change.surplus),
+        is_waiting=change.action == "wait",
     )
 
 
 @dataclass(frozen=True)
-class _Content:
-    """What makes a schedule the one that is wanted."""
-
-    cron: str
-    arguments: dict[str, Any]
-    version_id: str | None
-    spec: Mapping[str, Any]
-
-    def is_held_by(self, recurring_run: Any) -> bool:
-        """Whether a recurring run on the cluster runs the same, at the same times."""
-        trigger = recurring_run.trigger and recurring_run.trigger.cron_schedule
-        reference = recurring_run.pipeline_version_reference
-        parameters = (recurring_run.runtime_config and recurring_run.runtime_config.parameters) or {}
-        is_same_code = (
-            reference is not None and reference.pipeline_version_id == self.version_id
-            if self.version_id
-            else _read_spec(recurring_run.pipeline_spec) == self.spec
-        )
-        is_same_mode = recurring_run.no_catchup is True and int(recurring_run.max_concurrency or 0) == 1
-        is_same_time = trigger is not None and trigger.cron == self.cron
-        return is_same_code and is_same_mode and is_same_time and parameters == self.arguments
-
-
-def _read_spec(spec: Any) -> Any:
-    return spec.get("pipeline_spec", spec) if isinstance(spec, dict) else None
-
-
-@dataclass(frozen=True)
-class _RecurringRuns:
-    """The recurring runs of one name in one experiment."""
+class RecurringRuns:
+    """The recurring runs of an experiment."""
 
     client: Any
-    experiment_id: str
-    name: str
+    experiment_id: str | None
+    """None where the experiment is not there, and so nothing is in it."""
+    namespace: str | None
     patience: Patience
 
     def list_all(self) -> list[Any]:
         """All of them."""
         return self.patience.read(lambda: list(self._iterate()))
 
-    def find_equal(self, wanted: _Content) -> Any:
-        """One of the wanted content, an enabled one before a disabled one."""
-        equal = [run for run in self._iterate() if wanted.is_held_by(run)]
-        return min(equal, key=lambda run: str(run.mode) == "DISABLE", default=None)
+    def plan(self, wanted: WantedSchedule, found: list[Any] | None = None) -> ScheduleChange:
+        """Finds out what must be done; reads only.
 
-    def retire_others(self, kept_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Disables all but one, and deletes those that are idle: ids of the deleted, ids of the others."""
-        other_ids = [run.recurring_run_id for run in self.list_all() if run.recurring_run_id != kept_id]
-        for other_id in other_ids:
-            self._ignore_missing(self.client.disable_recurring_run, other_id)
-        busy_ids = tuple(other_id for other_id in other_ids if self._has_run_under_way(other_id))
-        idle_ids = tuple(other_id for other_id in other_ids if other_id not in busy_ids)
-        for idle_id in idle_ids:
-            self._ignore_missing(self.client.delete_recurring_run, idle_id)
-        return idle_ids, busy_ids
+        Args:
+            wanted: the schedule.
+            found: all recurring runs, where they were listed before.
+        """
+        of_name = [
+            run for run in (self.list_all() if found is None else found) if run.display_name == wanted.name
+        ]
+        return plan_schedule(wanted, of_name, version_id=self._find_version(wanted), is_busy=self.is_busy)
 
-    def _iterate(self) -> Iterator[Any]:
-        pages = iterate_pages(
-            lambda page_token: self.client.list_recurring_runs(
-                page_token=page_token, page_size=_PAGE_SIZE, experiment_id=self.experiment_id
-            ),
-            "recurring_runs",
-        )
-        return (run for run in pages if run.display_name == self.name)
+    def carry_out(self, change: ScheduleChange, wanted: WantedSchedule) -> str:
+        """Does what a plan says.
 
-    def _has_run_under_way(self, recurring_run_id: str) -> bool:
+        Returns:
+            Id of the recurring run that holds now.
+        """
+        if change.action in {"make", "replace"}:
+            # The new one first: a failure here must not leave the pipeline without any schedule.
+            kept = self._make(wanted)
+            if is_enabled(kept) != wanted.is_enabled:
+                self.set_enabled(kept.recurring_run_id, wanted.is_enabled)
+        elif change.action == "wait":
+            return str(change.surplus[0].recurring_run_id)
+        else:
+            kept = change.kept
+            if change.action in {"enable", "disable"}:
+                for run in (kept,) if kept is not None else change.surplus:
+                    self.set_enabled(run.recurring_run_id, change.action == "enable")
+            if kept is None:
+                return str(change.surplus[0].recurring_run_id)
+        for run in change.surplus:
+            self.retire(run.recurring_run_id)
+        return str(kept.recurring_run_id)
+
+    def retire(self, recurring_run_id: str) -> bool:
+        """Disables one, and deletes it if it is idle; whether it is gone."""
+        # Disabled first: else it might begin a run between the look and the deletion, which would end it.
+        self.set_enabled(recurring_run_id, False)
+        if self.is_busy(recurring_run_id):
+            return False
+        self._ignore_missing(self.client.delete_recurring_run, recurring_run_id)
+        return True
+
+    def set_enabled(self, recurring_run_id: str, is_wanted: bool) -> None:
+        """Enables or disables one."""
+        change = self.client.enable_recurring_run if is_wanted else self.client.disable_recurring_run
+        self._ignore_missing(change, recurring_run_id)
+
+    def is_busy(self, recurring_run_id: str) -> bool:
+        """Whether it has a run under way, which its deletion would end."""
+
         def list_under_way() -> list[Any]:
             runs = iterate_pages(
                 lambda page_token: self.client.list_runs(
@@ -197,7 +190,60 @@ class _RecurringRuns:
 
         return bool(self.patience.read(list_under_way))
 
-    def _ignore_missing(self, change: Any, recurring_run_id: str) -> None:
+    def _make(self, wanted: WantedSchedule) -> Any:
+        version_arguments = find_or_upload_version(
+            self.client,
+            wanted.package,
+            pipeline_name=wanted.pipeline_name,
+            namespace=self.namespace,
+            patience=self.patience,
+        )
+        version_id = version_arguments.get("version_id")
+
+        def find_equal() -> Any:
+            return next(
+                (
+                    run
+                    for run in self._iterate()
+                    if run.display_name == wanted.name and not list_differences(wanted, run, version_id)
+                ),
+                None,
+            )
+
+        return self.patience.write(
+            lambda: self.client.create_recurring_run(
+                self.experiment_id,
+                wanted.name,
+                description=wanted.mark,
+                cron_expression=wanted.cron,
+                max_concurrency=wanted.max_concurrency,
+                no_catchup=not wanted.catch_up,
+                params=dict(wanted.arguments),
+                enabled=wanted.is_enabled,
+                **version_arguments,
+            ),
+            find=find_equal,
+        )
+
+    def _find_version(self, wanted: WantedSchedule) -> str | None:
+        if wanted.pipeline_name is None:
+            return None
+        pipeline_name = wanted.pipeline_name
+        return self.patience.read(
+            lambda: find_version(self.client, wanted.package, pipeline_name, namespace=self.namespace)
+        )
+
+    def _iterate(self) -> Iterator[Any]:
+        if self.experiment_id is None:
+            return iter(())
+        return iterate_pages(
+            lambda page_token: self.client.list_recurring_runs(
+                page_token=page_token, page_size=_PAGE_SIZE, experiment_id=self.experiment_id
+            ),
+            "recurring_runs",
+        )
+
+    def _ignore_missing(self, change: Callable[[str], Any], recurring_run_id: str) -> None:
         """Makes a change that may be made twice; one that is gone needs it no more."""
         from kfp_server_api import ApiException  # type: ignore[import-untyped]
 

@@ -143,6 +143,20 @@ def find_or_upload_version(
     return {"pipeline_id": pipeline_id, "version_id": version.pipeline_version_id}
 
 
+def find_version(
+    client: Any, package: CompiledPackage, pipeline_name: str, *, namespace: str | None
+) -> str | None:
+    """Finds the uploaded version that holds this very package; None where there is none."""
+    by_name = _filter_by("display_name", _EQUALS, pipeline_name)
+    pipeline = _first(client.list_pipelines(filter=by_name, namespace=namespace).pipelines)
+    if pipeline is None:
+        return None
+    by_content = _filter_by("display_name", _EQUALS, package.version)
+    versions = client.list_pipeline_versions(pipeline.pipeline_id, filter=by_content).pipeline_versions
+    version = _first(versions)
+    return None if version is None else str(version.pipeline_version_id)
+
+
 def find_or_create_experiment(client: Any, name: str, *, namespace: str | None, patience: Patience) -> str:
     """Finds the experiment, or makes it; returns its id."""
     # kfp's own create_experiment looks first, so it may be repeated.

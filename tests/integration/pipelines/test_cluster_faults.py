@@ -5,18 +5,23 @@ import random
 from pathlib import Path
 
 import pytest
+import yaml
 from kfp_server import Cluster, Fault, serve_cluster
 
 from contracts.errors import UserError
 from pipelines.cluster import cluster_client
+from pipelines.cluster.apply_schedules import apply_schedules
 from pipelines.cluster.patience import Patience
 from pipelines.cluster.recurring_run import schedule_pipeline
+from pipelines.cluster.schedule_file import read_schedule_file
 from pipelines.cluster.submit_run import submit_pipeline
+from pipelines.compiled_package import COMPILED_FOLDER
 
 pytestmark = pytest.mark.integration
 
 KINDS = ("500", "502", "503", "429", "reset", "silence")
 NUM_FAULTS = 200
+CONFIG = Path(__file__).parents[3] / "configs/cluster-local.yaml"
 # Time stands still, so nothing is ever given up for its length.
 PATIENT = Patience(sleep=lambda _: None, clock=lambda: 0.0)
 
@@ -87,6 +92,40 @@ def test_two_hundred_faults_do_no_harm(package: Path) -> None:
         assert tops == [1, 2], f"seed {seed}: no run is lost, none is double"
         assert (len(cluster.pipelines), len(cluster.experiments)) == (1, 1)
         num_faults, seed = num_faults + faults.count, seed + 1
+
+
+def test_schedules_of_a_file_survive_two_hundred_faults(tmp_path: Path) -> None:
+    num_faults, seed = 0, 0
+    while num_faults < NUM_FAULTS:
+        faults, draw = Faults(seed), random.Random(seed)
+        cluster = Cluster(draw_fault=faults.draw)
+        with serve_cluster(cluster) as host:
+            for _ in range(4):
+                wanted = write_random_schedules(tmp_path / "schedules.yaml", draw)
+                schedules = read_schedule_file(tmp_path / "schedules.yaml", packages_folder=COMPILED_FOLDER)
+                apply_schedules(schedules, host=host, patience=PATIENT)
+                stored = cluster.recurring_runs.values()
+                held = {r["display_name"]: (r["trigger"]["cron_schedule"]["cron"], r["mode"]) for r in stored}
+                assert held == wanted, f"seed {seed}"
+                assert len(held) == len(stored), f"seed {seed}: one is double"
+        assert (len(cluster.pipelines), len(cluster.experiments)) == (1, 1)
+        num_faults, seed = num_faults + faults.count, seed + 1
+
+
+def write_random_schedules(path: Path, draw: random.Random) -> dict[str, tuple[str, str]]:
+    entries = [
+        {
+            "name": name,
+            "pipeline": "change_routes",
+            "config": str(CONFIG),
+            "cron": f"0 0 {draw.randrange(3)} * * *",
+            "enabled": draw.random() < 0.7,
+        }
+        for name in ("a", "b", "c")
+        if draw.random() < 0.8
+    ]
+    path.write_text(yaml.safe_dump({"owner": "shop", "schedules": entries}))
+    return {str(e["name"]): (str(e["cron"]), "ENABLE" if e["enabled"] else "DISABLE") for e in entries}
 
 
 def test_a_cluster_that_stays_away_is_given_up_with_a_word(package: Path) -> None:

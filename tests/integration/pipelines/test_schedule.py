@@ -56,18 +56,33 @@ def test_a_changed_one_replaces_the_older_of_its_name_only(
     assert set(cluster.recurring_runs) == {other.recurring_run_id, second.recurring_run_id}
 
 
-def test_a_schedule_whose_run_is_under_way_is_deleted_later(
+def test_a_schedule_whose_run_is_under_way_is_replaced_later(
     package: Path, host: str, cluster: Cluster
 ) -> None:
     first = plan(package, host)
     run = cluster.trigger(first.recurring_run_id)
+    cluster.requests.clear()
     second = plan(package, host, cron="0 0 5 * * *")
-    assert second.running_out == (first.recurring_run_id,)
-    assert cluster.recurring_runs[first.recurring_run_id]["mode"] == "DISABLE"
+    assert (second.is_waiting, second.recurring_run_id) == (True, first.recurring_run_id)
+    assert list_writes(cluster) == [], "a deletion would end the run, and a second schedule overlap it"
     run["state"] = "SUCCEEDED"
     third = plan(package, host, cron="0 0 5 * * *")
-    assert (third.is_new, third.replaced) == (False, (first.recurring_run_id,))
-    assert set(cluster.recurring_runs) == {second.recurring_run_id}
+    assert (third.is_new, third.replaced) == (True, (first.recurring_run_id,))
+    assert set(cluster.recurring_runs) == {third.recurring_run_id}
+
+
+def test_a_twin_whose_run_is_under_way_is_disabled_and_deleted_later(
+    package: Path, host: str, cluster: Cluster
+) -> None:
+    kept = plan(package, host)
+    stored = cluster.recurring_runs[kept.recurring_run_id]
+    cluster.recurring_runs["twin"] = stored | {"recurring_run_id": "twin", "no_catchup": False}
+    run = cluster.trigger("twin")
+    plan(package, host)
+    assert cluster.recurring_runs["twin"]["mode"] == "DISABLE"
+    run["state"] = "FAILED"
+    plan(package, host)
+    assert set(cluster.recurring_runs) == {kept.recurring_run_id}
 
 
 def test_a_disabled_one_is_enabled_and_twins_are_removed(package: Path, host: str, cluster: Cluster) -> None:
