@@ -40,9 +40,8 @@ class TritonConfig(Config):
     grpc_port: int = Field(default=8001, ge=1, le=65535)
     """Inference and model control."""
     addresses: tuple[Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}:\d{1,5}$")], ...] = ()
-    """`ip:grpc_port` of several servers that share the requests, instead of `host` and `grpc_port`; each
-    deployment loads its models on all of them. A host name that stands for several servers (a headless
-    service) shares as well, but a deployment reaches only one of those."""
+    """`ip:grpc_port` of several servers that share the requests, instead of `host` and `grpc_port`. A host
+    name that stands for several (a headless service) does the same. A deployment loads its models on all."""
     metrics_port: int = Field(default=8002, ge=1, le=65535)
     """Prometheus metrics."""
     backend: Literal["python", "onnxruntime"] = "python"

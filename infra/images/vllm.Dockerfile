@@ -23,7 +23,8 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc \
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="reaseq-vllm" org.opencontainers.image.licenses="Apache-2.0"
-# Kernels are compiled at the first start.
+# Kernels are compiled at the first start. The base pins the distribution; its updates are wanted.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc g++ libnuma1 \
     && rm -rf /var/lib/apt/lists/*

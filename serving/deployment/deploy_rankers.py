@@ -84,6 +84,10 @@ def deploy_rankers(
             load_and_check_parity(model_name, triton_control, config.rankers_folder)
             for model_name in model_names.values()
         ]
+        # A server that started meanwhile may have read the repository before the models lay there.
+        while triton_control.join_new_servers():
+            for model_name in model_names.values():
+                load_and_check_parity(model_name, triton_control, config.rankers_folder)
         if artifacts is not None:
             # The record before the routes: routes without a record would send refreshes to the former one.
             new_rankers = [path for path in arms.values() if path.resolve().parent != config.rankers_folder]

@@ -1,8 +1,9 @@
 """Talks to Triton over gRPC: asynchronous scoring for the gateway, blocking control for deployment."""
 
 import asyncio
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import grpc  # type: ignore[import-untyped]
@@ -107,7 +108,18 @@ class TritonControl:
 
     def __init__(self, config: TritonConfig) -> None:
         """Opens the channels (lazily: no call is made)."""
-        self._clients = [InferenceServerClient(url, channel_args=_CHANNEL) for url in list_servers(config)]
+        self._config = config
+        self._clients_by_server = _open_clients(list_servers(config))
+
+    @property
+    def _clients(self) -> list[InferenceServerClient]:
+        return list(self._clients_by_server.values())
+
+    def join_new_servers(self) -> bool:
+        """Takes in the servers that started since, as an autoscaler starts them; were there any?"""
+        new_servers = set(list_servers(self._config)) - self._clients_by_server.keys()
+        self._clients_by_server |= _open_clients(sorted(new_servers))
+        return bool(new_servers)
 
     def is_live(self) -> bool:
         """Are all servers there?"""
@@ -159,13 +171,30 @@ class TritonControl:
 
 
 def list_servers(config: TritonConfig) -> tuple[str, ...]:
-    """gRPC address of each server."""
-    return config.addresses or (f"{config.host}:{config.grpc_port}",)
+    """gRPC address of each server; a host name may stand for several (a headless service)."""
+    if config.addresses:
+        return config.addresses
+    try:
+        found = socket.getaddrinfo(
+            config.host, config.grpc_port, family=socket.AF_INET, type=socket.SOCK_STREAM
+        )
+    except OSError:
+        # Whoever calls it says that nobody answers there.
+        return (f"{config.host}:{config.grpc_port}",)
+    ips = {str(address[0]) for *_, address in found}
+    return tuple(f"{ip}:{config.grpc_port}" for ip in sorted(ips))
+
+
+def _open_clients(servers: Iterable[str]) -> dict[str, InferenceServerClient]:
+    return {server: InferenceServerClient(server, channel_args=_CHANNEL) for server in servers}
 
 
 def make_channel_target(config: TritonConfig) -> str:
     """What a channel to all servers is opened with (gRPC's naming)."""
-    return f"ipv4:{','.join(config.addresses)}" if config.addresses else list_servers(config)[0]
+    if config.addresses:
+        return f"ipv4:{','.join(config.addresses)}"
+    # By its name, so that gRPC asks for the addresses again when servers come and go.
+    return f"{config.host}:{config.grpc_port}"
 
 
 def _make_inputs(feed: Mapping[str, npt.NDArray[np.generic]]) -> list[InferInput]:

@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from contracts.digests import LINEAGE_FILE, digest_folder
 from contracts.errors import UserError
 from models.ranker.config import RankerConfig
 from models.ranker.inputs.ranker_spec import GOLDEN_FILE, RankerSpec
-from serving.config import ServingConfig
+from serving.config import ServingConfig, TritonConfig
 from serving.deployment.deploy_rankers import deploy_rankers, load_routed_models, roll_back_routes
 from serving.deployment.routes import Arm, Canary, read_routes
 from serving.experiments.canary import start_canary
@@ -69,6 +71,29 @@ def test_only_the_routed_and_the_previous_models_stay(
         assert len(in_repository) <= 3, "routed and previous, however many were deployed"
     assert in_repository == set(names[-2:])
     assert roll_back_routes(config, state=config.state).model_names == {names[-2]}
+
+
+def test_every_replica_behind_a_name_follows_the_routes(
+    served: Served, config: ServingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second replica starts while the first is being deployed to, as an autoscaler would have it."""
+    replicas, resolve = ["127.0.0.1"], socket.getaddrinfo
+
+    def resolve_name(host: str, port: int, *rest: Any, **options: Any) -> Any:
+        if host != "triton.test":
+            return resolve(host, port, *rest, **options)
+        answer = [(None, None, None, "", (address, port)) for address in replicas]
+        replicas[:] = ["127.0.0.1", "127.0.0.2"]
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_name)
+    monkeypatch.setattr("serving.triton.triton_server._LOOPBACK", "127.0.0.2")
+    with start_triton(config.model_repository, config.triton, scratch=tmp_path / "second"):
+        named = config.model_copy(update={"triton": config.triton.model_copy(update={"host": "triton.test"})})
+        deploy_rankers({"all": served.challenger}, named, state=config.state)
+        for address in replicas:
+            only = TritonConfig(addresses=(f"{address}:{config.triton.grpc_port}",))
+            assert RankerSpec.read(served.challenger).model_name in TritonControl(only).list_loaded_models()
 
 
 def test_a_ranker_with_a_value_head_is_served(served: Served, config: ServingConfig, tmp_path: Path) -> None:

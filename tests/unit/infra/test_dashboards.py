@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.check_alerts import SCHEMES, check_alert, list_alerts, read_cases
+
 ROOT = Path(__file__).parents[3]
 RULES = yaml.safe_load((ROOT / "infra/prometheus/rules.yaml").read_text())["groups"]
 DASHBOARDS = sorted((ROOT / "infra/grafana").glob("*.json"))
@@ -77,13 +79,60 @@ def test_no_query_depends_on_how_prometheus_finds_its_targets() -> None:
         assert not target_label.search(query), query
 
 
-def test_alerts_fire_and_stay_silent() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    tests = ROOT / "infra/prometheus/rules_test.yaml"
-    done = subprocess.run([promtool, "test", "rules", str(tests)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not there (scripts/get_tools.sh)"
+)
+
+
+def test_each_alert_has_cases_and_each_case_an_alert() -> None:
+    assert set(list_alerts()) == read_cases().keys()
+
+
+@needs_promtool
+@pytest.mark.parametrize("alert", list_alerts())
+def test_an_alert_fires_and_stays_silent_however_targets_are_found(alert: str) -> None:
+    for scheme in SCHEMES:
+        assert check_alert(alert, scheme) is None
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("old", "new", "alert"),
+    [
+        (
+            "absent(reaseq_rank_seconds_count)",
+            'absent(up{app_kubernetes_io_name="gateway"} == 1)',
+            "GatewayDown",
+        ),
+        ("absent(reaseq_rank_seconds_count)", "absent(reaseq_rank_seconds_sum)", "GatewayDown"),
+        ("> 0.01", "> 0.001", "RankErrors"),
+        ("> 0.25", "> 0.6", "RankSlow"),
+        ("_total{exported_endpoint=", "_total{endpoint_name=", "RankErrors"),
+        ("> 50000", "> 500", "TritonQueueing"),
+        ('status="429"', 'status=~".+"', "RequestsRefused"),
+    ],
+)
+def test_a_rule_that_is_changed_is_noticed(tmp_path: Path, old: str, new: str, alert: str) -> None:
+    text = (ROOT / "infra/prometheus/rules.yaml").read_text()
+    assert old in text
+    (tmp_path / "rules.yaml").write_text(text.replace(old, new))
+    said = [
+        check_alert(alert, scheme, tmp_path / "rules.yaml") for alert in list_alerts() for scheme in SCHEMES
+    ]
+    assert any(said)
+
+
+@needs_promtool
+def test_the_autoscalers_metric_is_a_query(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "infra/prometheus/adapter_values.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", 'pod="a"')
+    rules = {"groups": [{"name": "adapter", "rules": [{"record": rule["name"]["as"], "expr": query}]}]}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    command = ["promtool", "check", "rules", str(tmp_path / "rules.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert metrics(query) <= FOREIGN
 
 
 def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:

@@ -1,6 +1,7 @@
 """The Dockerfiles keep to our rules; one stands for each environment that has a lock of its own."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -66,6 +67,13 @@ def test_every_room_is_in_the_build_context() -> None:
     rooms = [name.removesuffix("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]]
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
     assert [room for room in rooms if f"!{room}" not in allowed] == []
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not there (scripts/get_tools.sh)")
+def test_hadolint_finds_nothing() -> None:
+    files = sorted(str(path) for path in (ROOT / "infra/images").glob("*.Dockerfile"))
+    done = subprocess.run(["hadolint", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_scripts_are_valid_shell() -> None:

@@ -40,11 +40,13 @@ def names(folder: str, kind: str) -> set[str]:
     return {m["metadata"]["name"] for m in build(folder) if m["kind"] == kind}
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "overlays/kserve", "monitoring"])
 def test_manifests_obey_the_strict_schema(folder: str) -> None:
     validate = pytest.importorskip("kubernetes_validate")
+    own_checks = {"InferenceService", "PodMonitor", "PrometheusRule"}
     for manifest in build(folder):
-        validate.validate(manifest, validate.latest_version(), strict=True)
+        if manifest["kind"] not in own_checks:  # no kinds of Kubernetes itself: tests of their own are below
+            validate.validate(manifest, validate.latest_version(), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +139,73 @@ def test_claims_and_config_maps_that_pods_mount_exist(folder: str) -> None:
                 assert volume["configMap"]["name"] in names(folder, "ConfigMap")
 
 
-def test_the_autoscaler_alone_decides_the_gateways_replicas() -> None:
+@pytest.mark.parametrize("name", ["gateway", "triton"])
+def test_the_autoscaler_alone_decides_how_many_there_are(name: str) -> None:
     production = {(m["kind"], m["metadata"]["name"]): m for m in build("overlays/production")}
-    assert ("HorizontalPodAutoscaler", "gateway") in production
-    assert "replicas" not in production["Deployment", "gateway"]["spec"]
+    autoscaler = production["HorizontalPodAutoscaler", name]["spec"]
+    assert autoscaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    assert "replicas" not in production["Deployment", name]["spec"]
+    budget = production["PodDisruptionBudget", name]["spec"]
+    assert autoscaler["minReplicas"] > budget["maxUnavailable"] == 1
+    labels = production["Deployment", name]["spec"]["template"]["metadata"]["labels"]
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_triton_is_scaled_by_the_metric_that_the_adapter_makes() -> None:
+    (autoscaler,) = (
+        m
+        for m in build("overlays/production")
+        if (m["kind"], m["metadata"]["name"]) == ("HorizontalPodAutoscaler", "triton")
+    )
+    values = yaml.safe_load((ROOT / "infra/prometheus/adapter_values.yaml").read_text())
+    wanted = {m["pods"]["metric"]["name"] for m in autoscaler["spec"]["metrics"] if m["type"] == "Pods"}
+    assert wanted == {rule["name"]["as"] for rule in values["rules"]["custom"]}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_clients_see_every_triton_and_find_new_ones(folder: str) -> None:
+    """No virtual address, pods before they are ready, and connections that end: see serving/triton."""
+    (service,) = (m for m in build(folder) if (m["kind"], m["metadata"]["name"]) == ("Service", "triton"))
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    (age,) = (a for a in pods(folder)["triton"]["containers"][0]["args"] if "max-connection-age=" in a)
+    assert int(age.partition("=")[2]) <= 5 * 60_000
+
+
+def test_the_operator_scrapes_ports_that_are_open_and_reads_the_very_rules() -> None:
+    monitors = {m["metadata"]["name"]: m["spec"] for m in build("monitoring") if m["kind"] == "PodMonitor"}
+    workloads = templates("overlays/production")
+    assert monitors.keys() == {"gateway", "triton", "vllm"}
+    for name, monitor in monitors.items():
+        assert monitor["selector"]["matchLabels"].items() <= workloads[name]["metadata"]["labels"].items()
+        (endpoint,) = monitor["podMetricsEndpoints"]
+        ports = {p["name"]: p["containerPort"] for p in workloads[name]["spec"]["containers"][0]["ports"]}
+        annotations = workloads[name]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(ports[endpoint["port"]])
+        assert annotations["prometheus.io/path"] == endpoint["path"]
+        assert endpoint["honorLabels"] is True, "BentoML's label `endpoint` keeps its name"
+    (rule,) = (m for m in build("monitoring") if m["kind"] == "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((ROOT / "infra/prometheus/rules.yaml").read_text())
+
+
+def test_kserve_runs_the_very_pod_of_the_deployment() -> None:
+    deployment = templates("overlays/production")["triton"]
+    manifests = build("overlays/kserve")
+    (service,) = (m for m in manifests if m["kind"] == "InferenceService")
+    predictor = service["spec"]["predictor"]
+    assert predictor["labels"] == deployment["metadata"]["labels"]
+    assert predictor["containers"] == [deployment["spec"]["containers"][0] | {"name": "kserve-container"}]
+    for field in deployment["spec"].keys() - {"containers", "topologySpreadConstraints"}:
+        assert predictor[field] == deployment["spec"][field], field
+    own = {(m["kind"], m["metadata"]["name"]) for m in manifests}
+    assert not own & {("Deployment", "triton"), ("HorizontalPodAutoscaler", "triton")}
+    assert predictor["minReplicas"] > 1
+
+
+def templates(folder: str) -> dict[str, Manifest]:
+    """Pod templates by workload name."""
+    workloads = [m for m in build(folder) if "template" in m.get("spec", {})]
+    return {m["metadata"]["name"]: m["spec"]["template"] for m in workloads}
 
 
 def serving_config(folder: str) -> ServingConfig:

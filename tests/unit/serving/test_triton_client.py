@@ -11,7 +11,13 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.config import TritonConfig
-from serving.triton.triton_client import TritonError, TritonScorer, make_channel_target
+from serving.triton.triton_client import (
+    TritonControl,
+    TritonError,
+    TritonScorer,
+    list_servers,
+    make_channel_target,
+)
 
 FEED = {"x": np.zeros((1, 2), np.float32)}
 
@@ -162,3 +168,24 @@ def test_nobody_there_is_said_within_the_deadline():
         config = TritonConfig(grpc_port=probe.getsockname()[1])
         with pytest.raises(TritonError, match=r"UNAVAILABLE|DEADLINE_EXCEEDED"):
             _run(config, lambda scorer: _score(scorer, timeout_s=0.2))
+
+
+def test_a_name_that_stands_for_several_servers_is_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ["10.0.0.2"]
+
+    def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host != "triton":
+            raise socket.gaierror("unknown")
+        return [(None, None, None, "", (address, port)) for address in known]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    config = TritonConfig(host="triton")
+    assert make_channel_target(config) == "triton:8001", "gRPC asks for the addresses again by itself"
+    assert list_servers(config) == ("10.0.0.2:8001",)
+    assert list_servers(TritonConfig(host="absent")) == ("absent:8001",)
+    control = TritonControl(config)
+    assert not control.join_new_servers()
+    known.append("10.0.0.1")
+    assert control.join_new_servers()
+    assert not control.join_new_servers()
+    control.close()
