@@ -8,8 +8,9 @@ with create_artifact(out, kind="knowledge", inputs={"dataset": dataset_dir}, con
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,9 +123,41 @@ def verify_artifact(folder: Path) -> Lineage:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
-    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary_path = _name_temporary(path)
     temporary_path.write_text(text, encoding="utf-8")
     os.replace(temporary_path, path)
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Writes a text file unless there is one; of several writers at once exactly one succeeds.
+
+    A hard link is made in one step also on NFS, where a lock is often none. The file is never seen half.
+
+    Returns:
+        Whether it was written here.
+
+    Raises:
+        UserError: the file system knows no hard links.
+    """
+    temporary_path = _name_temporary(path)
+    temporary_path.write_text(text, encoding="utf-8")
+    try:
+        with suppress(FileExistsError):
+            os.link(temporary_path, path)
+        # NFS may lose the answer to a link that was made; the number of names tells.
+        return temporary_path.stat().st_nlink == 2
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} takes no hard links ({error.strerror}), by which writers agree; put it on a local "
+            "disk or NFS"
+        ) from error
+    finally:
+        temporary_path.unlink()
+
+
+def _name_temporary(path: Path) -> Path:
+    # Not by process id: in two pods that share a volume it is the same.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -134,7 +167,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, table: Table, frame: pl.DataFrame) -> None:
     """Checks `frame` against its contract and writes it as Parquet, atomically."""
-    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary_path = _name_temporary(path)
     table.check_rows(frame).write_parquet(temporary_path, compression="zstd")
     os.replace(temporary_path, path)
 

@@ -25,6 +25,7 @@ from serving.deployment.routes import (
     ExperimentPlan,
     Routes,
     read_previous_routes,
+    read_revision,
     read_routes,
     write_routes,
 )
@@ -68,6 +69,7 @@ def deploy_rankers(
         RuntimeError: Triton answers the golden rows differently; the routes stay as they were.
     """
     config = config.in_folders(state)
+    revision_before = read_revision(state)
     shares = _share_users(arms, config)
     model_names = {arm_name: RankerSpec.read(artifact).model_name for arm_name, artifact in arms.items()}
     new_plan = _make_plan(
@@ -92,7 +94,7 @@ def deploy_rankers(
             # The record before the routes: routes without a record would send refreshes to the former one.
             new_rankers = [path for path in arms.values() if path.resolve().parent != config.rankers_folder]
             record_deployment(new_rankers, artifacts, state=state)
-        new_routes = write_routes(state, new_plan, note="deploy")
+        new_routes = write_routes(state, new_plan, note="deploy", after=revision_before)
         retire_unused_models(triton_control, config)
     return {"revision": new_routes.revision, "arms": len(arms), "parity_max_difference": max(parity_gaps)}
 
@@ -101,17 +103,19 @@ def roll_back_routes(config: ServingConfig, *, state: Path) -> Routes:
     """Puts the previous routes back into effect, once their models are loaded and answer their golden rows.
 
     Raises:
-        UserError: there are no earlier routes, or Triton is not there.
+        UserError: there are no earlier routes, Triton is not there, or the routes were changed meanwhile.
         RuntimeError: a previous model no longer answers as it did; the routes stay as they were.
     """
     config = config.in_folders(state)
+    revision_before = read_revision(state)
     previous = read_previous_routes(state)
     with open_triton_control(config) as triton_control:
         for model_name in sorted(previous.model_names):
             if not (config.model_repository / model_name).is_dir():
                 publish_model(config.rankers_folder / model_name, config.model_repository, config.triton)
             load_and_check_parity(model_name, triton_control, config.rankers_folder)
-    return write_routes(state, previous.as_plan, note=f"rollback to revision {previous.revision}")
+    note = f"rollback to revision {previous.revision}"
+    return write_routes(state, previous.as_plan, note=note, after=revision_before)
 
 
 def load_routed_models(config: ServingConfig) -> Routes:

@@ -2,6 +2,9 @@
 
 Each deployment writes one before its routes. Refreshes and the monitor ask the records each time they run.
 A schedule that held the addresses itself would go on with the models of the day on which it was made.
+
+A file is never changed: `000007.json` is how deployment 7 began, `000007.0002.json` how its second refresh
+left it. Whoever writes the next one learns by its name whether another was quicker, and then begins anew.
 """
 
 from datetime import UTC, datetime
@@ -10,7 +13,7 @@ from typing import Final
 
 from pydantic import AwareDatetime
 
-from contracts.artifacts import write_text
+from contracts.artifacts import create_text
 from contracts.config import Config
 from contracts.errors import UserError
 from models.ranker.inputs.ranker_spec import SPEC_FILE, RankerSpec
@@ -70,18 +73,19 @@ def record_deployment(rankers: list[Path], artifacts: DeployedArtifacts, *, stat
     """
     specs = [RankerSpec.read(ranker) for ranker in rankers]
     models = tuple(sorted({spec.model_name for spec in specs}))
-    records = _read_records(state)
-    if records and (records[-1].models, records[-1].artifacts) == (models, artifacts):
-        return records[-1]
-    record = DeploymentRecord(
-        deployment=f"{int(records[-1].deployment) + 1 if records else 1:06d}",
-        models=models,
-        space=next((spec.space for spec in specs if spec.space is not None), None),
-        artifacts=artifacts,
-        created_at=datetime.now(UTC),
-    )
-    _write_record(record, state)
-    return record
+    while True:
+        records = _read_records(state)
+        if records and (records[-1].models, records[-1].artifacts) == (models, artifacts):
+            return records[-1]
+        record = DeploymentRecord(
+            deployment=f"{int(records[-1].deployment) + 1 if records else 1:06d}",
+            models=models,
+            space=next((spec.space for spec in specs if spec.space is not None), None),
+            artifacts=artifacts,
+            created_at=datetime.now(UTC),
+        )
+        if _write_generation(record, 0, state):
+            return record
 
 
 def find_deployment(state: Path) -> DeploymentRecord:
@@ -124,6 +128,8 @@ def require_in_service(deployment: str, *, state: Path) -> None:
 def record_refresh(deployment: str, new_uris: dict[str, str], *, state: Path) -> DeploymentRecord:
     """Notes in a record what a refresh made; where an address is empty, the former one stays.
 
+    Refreshes that end at the same time each keep what the other wrote.
+
     Args:
         deployment: name of the deployment.
         new_uris: artifact -> its new address.
@@ -132,25 +138,46 @@ def record_refresh(deployment: str, new_uris: dict[str, str], *, state: Path) ->
     Raises:
         UserError: there is no such record.
     """
-    record = next((r for r in _read_records(state) if r.deployment == deployment), None)
-    if record is None:
-        raise UserError(f"no deployment record '{deployment}' in {state}; {_REMEDY}")
     changes = {name: uri for name, uri in new_uris.items() if uri}
-    changed_record = record.model_copy(update={"refreshed": record.refreshed | changes})
-    _write_record(changed_record, state)
-    return changed_record
+    while True:
+        generation = _find_generations(state).get(deployment)
+        if generation is None:
+            raise UserError(f"no deployment record '{deployment}' in {state}; {_REMEDY}")
+        record = _read_generation(deployment, generation, state)
+        changed_record = record.model_copy(update={"refreshed": record.refreshed | changes})
+        if changed_record == record or _write_generation(changed_record, generation + 1, state):
+            return changed_record
 
 
 def _read_records(state: Path) -> list[DeploymentRecord]:
-    """All records, the oldest first."""
-    paths = sorted((state / _RECORDS_FOLDER).glob("[0-9]*.json"))
-    return [DeploymentRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
+    """All records as the last refreshes left them, the oldest first."""
+    return [_read_generation(name, last, state) for name, last in sorted(_find_generations(state).items())]
 
 
-def _write_record(record: DeploymentRecord, state: Path) -> None:
-    folder = state / _RECORDS_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / f"{record.deployment}.json", record.model_dump_json(indent=1))
+def _find_generations(state: Path) -> dict[str, int]:
+    """Deployment -> number of its last generation."""
+    generations: dict[str, int] = {}
+    for path in (state / _RECORDS_FOLDER).glob("[0-9]*.json"):
+        deployment, _, generation = path.stem.partition(".")
+        generations[deployment] = max(generations.get(deployment, 0), int(generation or 0))
+    return generations
+
+
+def _read_generation(deployment: str, generation: int, state: Path) -> DeploymentRecord:
+    path = _locate_generation(deployment, generation, state)
+    return DeploymentRecord.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def _write_generation(record: DeploymentRecord, generation: int, state: Path) -> bool:
+    """Writes it unless somebody was quicker; whether it was written."""
+    path = _locate_generation(record.deployment, generation, state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return create_text(path, record.model_dump_json(indent=1))
+
+
+def _locate_generation(deployment: str, generation: int, state: Path) -> Path:
+    suffix = f".{generation:04d}" if generation else ""
+    return state / _RECORDS_FOLDER / f"{deployment}{suffix}.json"
 
 
 def _read_spaces(models: set[str], state: Path) -> set[str]:

@@ -1,7 +1,9 @@
 """The routes say which arm is answered by which ranker.
 
-`routes.json` is what holds now, and is replaced atomically. `routes/<revision>.json` is what held before.
-Going back writes a new revision with the content of an old one, so the history only grows.
+`routes/<revision>.json` is written once and never changed; the highest revision is what holds.
+`routes.json` is a copy of it for readers, replaced atomically. Going back writes a new revision with the
+content of an old one, so the history only grows. Of two writers one gets the next revision, and the other is
+told.
 """
 
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from typing import Final, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from contracts.artifacts import write_text
+from contracts.artifacts import create_text, write_text
 from contracts.config import Config
 from contracts.config_text import check_json_keys
 from contracts.errors import UserError
@@ -136,20 +138,61 @@ def read_routes(state: Path) -> Routes:
     return Routes.model_validate_json(text)
 
 
-def write_routes(state: Path, plan: ExperimentPlan, *, note: str, experiment_id: str | None = None) -> Routes:
-    """Puts a plan into effect and keeps it in the history."""
-    new_routes = Routes(
-        **plan.model_dump(include=set(ExperimentPlan.model_fields)),
-        revision=max(_list_revisions(state), default=0) + 1,
-        created_at=datetime.now(UTC),
-        note=note,
-        experiment_id=experiment_id,
-    )
+def read_revision(state: Path) -> int:
+    """Revision of the routes that hold now; 0 where nothing is deployed."""
+    return read_routes(state).revision if (state / ROUTES_FILE).is_file() else 0
+
+
+def write_routes(
+    state: Path,
+    plan: ExperimentPlan,
+    *,
+    note: str,
+    after: int | None = None,
+    experiment_id: str | None = None,
+) -> Routes:
+    """Puts a plan into effect and keeps it in the history.
+
+    Args:
+        state: serving's folder.
+        plan: who sees what.
+        note: why.
+        after: revision that the plan was made from; None where it stands whatever held before.
+        experiment_id: experiment that starts with it.
+
+    Raises:
+        UserError: other routes were written since `after`.
+    """
     (state / _HISTORY_FOLDER).mkdir(parents=True, exist_ok=True)
-    # History first: a crash between the two writes leaves a revision that never held, not one that is lost.
-    write_text(_revision_path(state, new_routes.revision), new_routes.model_dump_json(indent=1))
-    write_text(state / ROUTES_FILE, new_routes.model_dump_json(indent=1))
-    return new_routes
+    while True:
+        last_revision = max(_list_revisions(state), default=0) if after is None else after
+        new_routes = Routes(
+            **plan.model_dump(include=set(ExperimentPlan.model_fields)),
+            revision=last_revision + 1,
+            created_at=datetime.now(UTC),
+            note=note,
+            experiment_id=experiment_id,
+        )
+        is_written = create_text(
+            _revision_path(state, new_routes.revision), new_routes.model_dump_json(indent=1)
+        )
+        # Also for a writer that died between its two files.
+        _copy_newest(state)
+        if is_written:
+            return new_routes
+        if after is not None:
+            raise UserError(
+                f"the routes were changed meanwhile, now they are {read_routes(state)}; nothing was written, "
+                "say it again if it is still right"
+            )
+
+
+def _copy_newest(state: Path) -> None:
+    """Brings `routes.json` up to the history. Whoever copies last looks once more, so no older one stays."""
+    copied = 0
+    while (newest := max(_list_revisions(state))) != copied:
+        write_text(state / ROUTES_FILE, _revision_path(state, newest).read_text(encoding="utf-8"))
+        copied = newest
 
 
 def read_previous_routes(state: Path) -> Routes:

@@ -45,12 +45,12 @@ def start_canary(artifact: Path, config: ServingConfig, *, state: Path, arm: str
     new_plan = routes.as_plan.model_copy(update={"arms": new_arms, "champion": new_champion})
     note = f"canary of {arm}: {share:.0%} {new_model}"
     if share == 0:
-        return write_routes(state, new_plan, note=note)
+        return write_routes(state, new_plan, note=note, after=routes.revision)
     if new_model not in routes.model_names:  # what is being served is not touched
         publish_ranker(artifact, config)
     with open_triton_control(config) as triton_control:
         load_and_check_parity(new_model, triton_control, config.rankers_folder)
-        new_routes = write_routes(state, new_plan, note=note)
+        new_routes = write_routes(state, new_plan, note=note, after=routes.revision)
         retire_unused_models(triton_control, config)
     return new_routes
 

@@ -36,7 +36,8 @@ def promote_arm(arm: str, *, state: Path) -> Routes:
         )
     new_champion = routes.arms[arm].model
     changes = {"arms": {CONTROL: Arm(model=new_champion, share=1.0)}, "champion": new_champion}
-    return write_routes(state, routes.as_plan.model_copy(update=changes), note=f"promote {arm}")
+    new_plan = routes.as_plan.model_copy(update=changes)
+    return write_routes(state, new_plan, note=f"promote {arm}", after=routes.revision)
 
 
 def retire_arm(arm: str, *, state: Path) -> Routes:
@@ -54,4 +55,4 @@ def retire_arm(arm: str, *, state: Path) -> Routes:
     grown_control = control_arm.model_copy(update={"share": control_arm.share + routes.arms[arm].share})
     other_arms = {arm_name: other for arm_name, other in routes.arms.items() if arm_name != arm}
     new_plan = routes.as_plan.model_copy(update={"arms": other_arms | {CONTROL: grown_control}})
-    return write_routes(state, new_plan, note=f"retire {arm}")
+    return write_routes(state, new_plan, note=f"retire {arm}", after=routes.revision)

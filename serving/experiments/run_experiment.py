@@ -144,7 +144,8 @@ def stop_experiment(*, state: Path, keep: str, stopped_by: str, note: str = "") 
     if keep != CONTROL and not record.is_aa:
         changes["champion"] = kept_models[keep]
     new_plan = routes.as_plan.model_copy(update=changes)
-    new_routes = write_routes(state, new_plan, note=f"stop {record.experiment_id}: keep {keep}")
+    note_of_routes = f"stop {record.experiment_id}: keep {keep}"
+    new_routes = write_routes(state, new_plan, note=note_of_routes, after=routes.revision)
     return close_record(
         state,
         record,
@@ -295,13 +296,15 @@ def _route(
     note = f"start {record.experiment_id}"
     new_models = {model: folder for model, folder in model_folders.items() if model not in routes.model_names}
     if not new_models:
-        return write_routes(state, plan, note=note, experiment_id=record.experiment_id)
+        return write_routes(state, plan, note=note, after=routes.revision, experiment_id=record.experiment_id)
     for folder in new_models.values():
         publish_ranker(folder, config)
     with open_triton_control(config) as triton_control:
         for model in new_models:
             load_and_check_parity(model, triton_control, config.rankers_folder)
-        new_routes = write_routes(state, plan, note=note, experiment_id=record.experiment_id)
+        new_routes = write_routes(
+            state, plan, note=note, after=routes.revision, experiment_id=record.experiment_id
+        )
         retire_unused_models(triton_control, config)
     return new_routes
 
