@@ -95,7 +95,7 @@ def collect_traffic(
         )
         write_table(artifact.path / "events.parquet", EVENTS, events.meanwhile)
         write_table(artifact.path / "history.parquet", EVENTS, events.before)
-        answers = select_routed_rows(read_answers(state / "events"), routes)
+        answers = select_rows_of_arms(read_answers(state / "events"), routes)
         write_table(artifact.path / ANSWERS_FILE, ANSWERS, answers)
         if any(arm.interleaved for arm in routes.arms.values()):
             teams = read_teams(state / "events", experiment_id=routes.experiment_id)
@@ -200,14 +200,18 @@ def _keep_reference(references: Path, version: str, table: pl.DataFrame) -> None
 
 
 def select_compared_exposures(state: Path, routes: Routes, routed_exposures: pl.DataFrame) -> pl.DataFrame:
-    """What the arms are compared by: all that was routed to them or, once an experiment was started with a
-    plan, what was shown since. Its arms were drawn anew: earlier pages would put users into two arms.
+    """What the arms are compared by: all that their rankers showed in them or, once an experiment was
+    started with a plan, what was shown since. Its arms were drawn anew: earlier pages would put users into
+    two arms.
 
     Raises:
         UserError: nothing was shown since.
     """
     if routes.experiment_id is None:
-        return routed_exposures
+        compared = select_rows_of_arms(routed_exposures, routes)
+        if compared.is_empty():
+            raise UserError("nobody was routed to the arms of now yet; send requests to the gateway first")
+        return compared
     compared = read_exposures(state / "events", only_drawn=True, experiment_id=routes.experiment_id)
     if compared.is_empty():
         raise UserError(
@@ -226,7 +230,8 @@ def select_routed_exposures(exposures: pl.DataFrame, routes: Routes) -> pl.DataF
         raise UserError(
             f"no experiment is running: all see {', '.join(routes.model_names)}; deploy a challenger first"
         )
-    routed_exposures = select_routed_rows(exposures, routes)
+    # By whom they were routed to, not who scored: what a ranker left to the fallback counts for its arm.
+    routed_exposures = exposures.filter(_name_routed_models(exposures).is_in(routes.model_names))
     if routed_exposures.is_empty():
         raise UserError(
             "nobody was routed to the running experiment's rankers yet; send requests to the gateway first"
@@ -250,10 +255,17 @@ def leave_out_shared_pages(exposures: pl.DataFrame, *, state: Path) -> pl.DataFr
     return own_pages
 
 
-def select_routed_rows(rows: pl.DataFrame, routes: Routes) -> pl.DataFrame:
-    """Keeps rows of the rankers that are routed now.
+def select_rows_of_arms(rows: pl.DataFrame, routes: Routes) -> pl.DataFrame:
+    """Keeps rows of the arms that are routed now, by the rankers that these arms have now.
 
-    By whom they were routed to, not who scored: what a ranker left to the fallback counts for its arm.
+    An earlier experiment may have had the same arm with another ranker, or the same ranker in another arm.
     """
-    model_names = {version: name_model(version) for version in rows["routed_version"].unique()}
-    return rows.filter(pl.col("routed_version").replace(model_names).is_in(routes.model_names))
+    models = _name_routed_models(rows)
+    is_of_arm = [(pl.col("arm") == name) & models.is_in(arm.model_names) for name, arm in routes.arms.items()]
+    return rows.filter(pl.any_horizontal(is_of_arm))
+
+
+def _name_routed_models(rows: pl.DataFrame) -> pl.Expr:
+    return pl.col("routed_version").replace(
+        {version: name_model(version) for version in rows["routed_version"].unique()}
+    )

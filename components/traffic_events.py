@@ -9,6 +9,7 @@ import polars as pl
 from contracts.events.event_repeats import RepeatRuleConfig
 from contracts.events.order_prices import fill_order_prices
 from contracts.tables import EVENTS
+from monitoring.lift.outlier_users import count_strays
 from serving.event_log.log_tables import read_events, read_exposures
 
 
@@ -40,7 +41,9 @@ def gather_events(
         repeats: which events are one event that was sent again.
         history_days: how many days before the first page count.
     """
-    start = compared["timestamp"].min()
+    first_pages = compared.group_by("user_id").agg(pl.col("timestamp").min())["timestamp"].sort()
+    # One request that was replayed from long ago would leave no time before the experiment.
+    start = first_pages[count_strays(len(first_pages))]
     assert isinstance(start, datetime)
     logged = fill_order_prices(read_events(event_log, repeats), items).select(EVENTS.schema.names())
     at = pl.col("timestamp")

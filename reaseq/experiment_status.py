@@ -92,7 +92,10 @@ def _print_interleaving(progress: "ExperimentProgress") -> None:
 def _print_power(progress: "ExperimentProgress") -> None:
     from reaseq.run_summary import print_table
 
-    arms = list(progress.metrics[0].detectable) if progress.metrics else []
+    if not progress.metrics:
+        print("nobody has clicked or ordered yet")
+        return
+    arms = list(progress.metrics[0].detectable)
     rows = [
         (
             metric.metric,

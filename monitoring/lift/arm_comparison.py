@@ -151,10 +151,11 @@ def list_arms_control_first(users: pl.DataFrame, config: MonitoringConfig) -> li
     """The arms that were shown.
 
     Raises:
-        UserError: the control arm was never shown, or an arm has no share in the config.
+        UserError: the control arm was neither shown nor given a share, or an arm has no share in the config.
     """
     shown_arms = sorted(users["arm"].unique())
-    if config.control_arm not in shown_arms:
+    # With a share it is only that nobody came to it yet.
+    if config.control_arm not in (*shown_arms, *config.arm_shares):
         raise UserError(f"control_arm '{config.control_arm}' was shown to no user; shown were {shown_arms}")
     without_share = [arm for arm in shown_arms if config.arm_shares and arm not in config.arm_shares]
     if without_share:

@@ -27,6 +27,7 @@ READINGS: Final[tuple[UserReading, ...]] = get_args(UserReading)
 # Never fewer users than these are cut to the largest of the rest, so that no user sets the cap alone.
 _LEAST_CAPPED: Final = 3
 _LEAST_CAPPED_SHARE: Final = 0.002
+_LEAST_USERS_WITH_STRAYS: Final = 100
 Counted = Literal["impressions", "clicks", "orders", "gmv"]
 _CAPPED: Final[tuple[Counted, ...]] = get_args(Counted)
 
@@ -113,6 +114,13 @@ def read_metric(
     if numerator_column in PRICE_SUMS or numerator_column.endswith(".price"):
         numerator = np.minimum(numerator, caps.get(numerator_column, np.inf))
     return UserValues(numerator, denominator * weights)
+
+
+def count_strays(num_users: int) -> int:
+    """So many users do not say when an experiment began or ended: clocks are wrong, requests are replayed."""
+    if num_users < _LEAST_USERS_WITH_STRAYS:
+        return 0
+    return max(_LEAST_CAPPED, ceil(_LEAST_CAPPED_SHARE * num_users))
 
 
 def leave_out_top_user(values: UserValues) -> UserValues:

@@ -20,6 +20,7 @@ from contracts.events.bots import BotRuleConfig, mark_bot_days
 from contracts.table_schema import Table
 from contracts.tables import EVENTS, EXPOSURES, OUTCOMES
 from monitoring.config import MetricConfig, MonitoringConfig
+from monitoring.lift.outlier_users import count_strays
 from monitoring.lift.totals_queries import (
     COUNT_ARM_NOTES,
     FIND_COPIES,
@@ -73,6 +74,7 @@ class UserTotals(NamedTuple):
     share_without_model: dict[str, float]
     """Arm -> share of what was shown that its ranker did not score; it counts for the arm all the same."""
     first_exposure: datetime
+    """The few users who came first or last of all do not count here: one wrong clock makes no long test."""
     last_exposure: datetime
 
 
@@ -115,7 +117,7 @@ class LiftTables:
         """
         if not self._has_table("history"):
             return None
-        (first_micros,) = self._fetch_row("SELECT min(micros) FROM requests")
+        first_micros, _ = self._find_span()
         since = first_micros - int(config.history_days * MICROSECONDS_A_DAY)
         self._connection.execute(READ_HISTORY, {"since": since, "until": first_micros})
         return self._fetch_sums(build_history_sums(config.metrics)).with_columns(users=pl.lit(1.0))
@@ -235,12 +237,26 @@ class LiftTables:
             shown_items = "first_copies"
         self._connection.execute(LIST_ITEMS.format(shown_items=shown_items))
 
+    def _find_span(self) -> tuple[int, int]:
+        """Microseconds of the first and the last page, without the few users at either end."""
+        (num_users,) = self._fetch_row("SELECT count(DISTINCT u) FROM requests")
+        num_strays = count_strays(num_users)
+        (first,), (last,) = (
+            self._fetch_row(
+                f"SELECT {moment} AS moment FROM requests GROUP BY u "  # noqa: S608
+                f"ORDER BY moment {order} LIMIT 1 OFFSET {num_strays}"
+            )
+            for moment, order in (("min(micros)", "ASC"), ("max(last_micros)", "DESC"))
+        )
+        # Where nearly all users came at once, the two may pass each other.
+        return first, max(first, last)
+
     def _fetch_row(self, query: str) -> tuple[int, ...]:
         row: tuple[int, ...] = self._connection.execute(query).fetchall()[0]
         return row
 
     def _add_notes(self, users: pl.DataFrame) -> UserTotals:
-        first_micros, last_micros = self._fetch_row("SELECT min(micros), max(last_micros) FROM requests")
+        first_micros, last_micros = self._find_span()
         arm_notes = self._connection.execute(COUNT_ARM_NOTES).fetchall()
         return UserTotals(
             users=users,
