@@ -148,8 +148,8 @@ def create_text(path: Path, text: str) -> bool:
         return temporary_path.stat().st_nlink == 2
     except OSError as error:
         raise UserError(
-            f"{path.parent} takes no hard links ({error.strerror}), by which writers agree; put it on a local "
-            "disk or NFS"
+            f"{path.parent} takes no hard links ({error.strerror}), by which writers agree; put it on local "
+            "disks or NFS"
         ) from error
     finally:
         temporary_path.unlink()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from contracts.digests import compute_code_version
 from contracts.errors import UserError
@@ -20,16 +20,28 @@ from pipelines.run_data import (
 )
 from pipelines.step_settings import WORKSPACE_MOUNT
 
+DEFAULT_CHOICES: Final[Mapping[str, bool | str | float]] = {
+    "deploy": True,
+    "act": False,
+    "train": False,
+    "action": "show",
+    "arm": "treatment",
+    "ranker": "",
+    "ranker_uri": "",
+    "share": 0.0,
+}
+"""The pipelines' switches and words where nothing is said of them."""
+
 
 def build_local_arguments(
-    package: Path, config: RunConfig, *, choices: Mapping[str, bool | str]
+    package: Path, config: RunConfig, *, choices: Mapping[str, bool | str | float]
 ) -> dict[str, Any]:
     """The arguments of a run on this machine.
 
     Args:
         package: the compiled pipeline.
         config: the run configuration.
-        choices: the pipeline's switches and words: `deploy`, `act`, `train`, `action`, `arm`.
+        choices: the pipeline's switches and words that differ from `DEFAULT_CHOICES`.
 
     Raises:
         UserError: a data source names no file, or recordings are not there.
@@ -43,14 +55,14 @@ def build_local_arguments(
 
 
 def build_cluster_arguments(
-    package: Path, config: RunConfig, *, choices: Mapping[str, bool | str]
+    package: Path, config: RunConfig, *, choices: Mapping[str, bool | str | float]
 ) -> dict[str, Any]:
     """The arguments of a run on a cluster, where the workspace is a mounted volume.
 
     Args:
         package: the compiled pipeline.
         config: the run configuration.
-        choices: the pipeline's switches and words: `deploy`, `act`, `train`, `action`, `arm`.
+        choices: the pipeline's switches and words that differ from `DEFAULT_CHOICES`.
 
     Raises:
         UserError: the package has a parameter that no configuration fills.
@@ -64,7 +76,7 @@ def _build_arguments(
     config: RunConfig,
     data_config: DataConfig,
     workspace: Path,
-    choices: Mapping[str, bool | str],
+    choices: Mapping[str, bool | str | float],
 ) -> dict[str, Any]:
     # Without vectors there is nothing to search a history by.
     baseline_config = config.ranker.model_copy(update={"features": WITHOUT_KNOWLEDGE, "search_length": 0})
@@ -86,7 +98,7 @@ def _build_arguments(
     }
     return {
         **{f"{room}_config": room_config.model_dump_json() for room, room_config in room_configs.items()},
-        **choices,
+        **(dict(DEFAULT_CHOICES) | dict(choices)),
         "knowledge_shards": _list_shards(config.knowledge.num_shards),
         "user_shards": _list_shards(config.behavior.inference.num_shards),
         "workspace": str(workspace),

@@ -25,6 +25,7 @@ VERBS = {
     "canary": "let a new ranker answer a share of an arm's users",
     "promote": "make an arm's ranker the champion, which answers everybody",
     "rollback": "put the previous rankers back into service",
+    "status": "tell who is in service and how the last runs ended, here or on a cluster",
     "compile": "compile the pipelines to KFP packages",
     "doctor": "ask a cluster for all that a run will need; submit nothing",
     "submit": "submit or schedule a pipeline on Kubeflow",

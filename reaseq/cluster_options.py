@@ -4,7 +4,7 @@ import argparse
 
 
 def add_cluster_options(
-    parser: argparse.ArgumentParser, *, is_required: bool = True, with_experiment: bool = True
+    parser: argparse._ActionsContainer, *, is_required: bool = True, with_experiment: bool = True
 ) -> None:
     """Adds `--host`, `--namespace` and `--experiment`."""
     parser.add_argument("--host", required=is_required, metavar="URL", help="address of the Pipelines API")

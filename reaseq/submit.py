@@ -17,7 +17,7 @@ EXAMPLES = {
     "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline refresh_users "
     "--schedule '0 30 3 * * *'": "each night: what users did since",
     "reaseq submit --host https://kubeflow.example/pipeline --namespace me --pipeline change_routes "
-    "--action rollback --wait": "put the previous rankers back into service",
+    "--action retire --arm treatment --wait": "end an arm that does harm",
 }
 
 
@@ -39,16 +39,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--act", action="store_true", help="let `monitor` carry its decision out: promote, roll back, retrain"
     )
     parser.add_argument("--no-deploy", dest="deploy", action="store_false", help="train and evaluate only")
-    parser.add_argument(
+    routes = parser.add_argument_group("of `change_routes`; canary, promote and rollback set them")
+    routes.add_argument(
         "--action",
         default="show",
-        choices=("rollback", "promote", "retire", "show"),
-        help="what `change_routes` does (default: %(default)s)",
+        choices=("canary", "rollback", "promote", "retire", "show"),
+        help="what is done (default: %(default)s)",
     )
-    parser.add_argument("--arm", default="treatment", help="arm to promote or retire (default: %(default)s)")
+    routes.add_argument(
+        "--arm", default="treatment", help="arm to try on, promote or retire (default: %(default)s)"
+    )
+    routes.add_argument("--ranker", default="", help="the canary: its name, or the address of its artifact")
+    routes.add_argument("--share", type=float, default=0.0, help="of the arm's users that the canary answers")
     parser.add_argument(
         "--wait", action="store_true", help="return when the run has ended: 0 succeeded, 1 failed, 3 canceled"
     )
+
+
+def describe_route_change(
+    action: str, *, arm: str = "", ranker: str = "", share: float = 0.0
+) -> dict[str, bool | str | float]:
+    """The words of `change_routes`; a ranker with an address is fetched by the pipeline."""
+    is_address = "://" in ranker
+    return {
+        "action": action,
+        "arm": arm,
+        "ranker": "" if is_address else ranker,
+        "ranker_uri": ranker if is_address else "",
+        "share": share,
+    }
 
 
 def run_verb(arguments: argparse.Namespace) -> int:
@@ -63,17 +82,11 @@ def run_verb(arguments: argparse.Namespace) -> int:
         raise UserError("--wait makes no sense with --schedule; leave one out")
     run_config = load_run_config(arguments)
     package_path = arguments.package or COMPILED_FOLDER / f"{arguments.pipeline}.yaml"
-    run_parameters = build_cluster_arguments(
-        package_path,
-        run_config,
-        choices={
-            "deploy": arguments.deploy,
-            "act": arguments.act,
-            "train": arguments.act,
-            "action": arguments.action,
-            "arm": arguments.arm,
-        },
+    choices = {"deploy": arguments.deploy, "act": arguments.act, "train": arguments.act}
+    choices |= describe_route_change(
+        arguments.action, arm=arguments.arm, ranker=arguments.ranker, share=arguments.share
     )
+    run_parameters = build_cluster_arguments(package_path, run_config, choices=choices)
     require_cluster_settings(run_config, run_parameters)
     pipeline_name = arguments.pipeline.replace("_", "-")
     run_name = f"{run_config.name}-{pipeline_name}"

@@ -1,8 +1,9 @@
 """The connection to a Kubeflow Pipelines cluster, with errors a user can act on.
 
 Environment: `REASEQ_KFP_TOKEN` holds a bearer token, or `REASEQ_KFP_TOKEN_FILE` names a file that holds one.
-The file is read again for every request, so a rotated token keeps working. `SSL_CERT_FILE` names a private
-CA.
+In a pod with Kubeflow's projected service-account token that one is taken (`KF_PIPELINES_SA_TOKEN_PATH`).
+Behind a login page (Dex, OIDC) `REASEQ_KFP_COOKIE_FILE` names a file with the session's cookie. Files are
+read again for every request, so what is renewed keeps working. `SSL_CERT_FILE` names a private CA.
 """
 
 import json
@@ -24,6 +25,9 @@ from pipelines.cluster.patience import PASSING_STATUS, Patience
 
 TOKEN_VARIABLE = "REASEQ_KFP_TOKEN"  # noqa: S105 (the name of a variable, not a secret)
 TOKEN_FILE_VARIABLE = "REASEQ_KFP_TOKEN_FILE"  # noqa: S105
+COOKIE_FILE_VARIABLE = "REASEQ_KFP_COOKIE_FILE"
+_POD_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105
+_POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - where Kubeflow projects it
 Version = tuple[int, int]
 _PROBE_TIMEOUT_S = 10.0
 _CALL_TIMEOUT_S = 60.0
@@ -73,21 +77,36 @@ def connect_to_cluster(
             namespace=namespace or "",
             existing_token=(os.environ.get(TOKEN_VARIABLE) or "").strip() or None,
             credentials=_load_file_credentials(),
+            cookies=_read_cookie(),
             ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
         )
-    _limit_calls(client)
+    _guard_calls(client)
     return client
 
 
-def _limit_calls(client: Any) -> None:
-    """Gives every call a time limit: kfp sets none, and a silently dead connection would hang for ever."""
-    rest_client = client._run_api.api_client.rest_client
+def _guard_calls(client: Any) -> None:
+    """Gives every call a time limit, a fresh cookie, and an error where a login page answers.
+
+    kfp sets no limit, and a silently dead connection would hang for ever.
+    """
+    from kfp_server_api import ApiException  # type: ignore[import-untyped]
+
+    api_client = client._run_api.api_client
+    rest_client = api_client.rest_client
     send = rest_client.request
 
     def send_in_time(*arguments: Any, **options: Any) -> Any:
         # Two numbers: a single one that is no whole number counts for nothing there.
         limits_s = options.get("_request_timeout") or (_CALL_TIMEOUT_S, _CALL_TIMEOUT_S)
-        return send(*arguments, **(options | {"_request_timeout": limits_s}))
+        if api_client.cookie:
+            options["headers"] = (options.get("headers") or {}) | {"Cookie": _read_cookie()}
+        response = send(*arguments, **(options | {"_request_timeout": limits_s}))
+        # The session is over: the cluster's gateway led to its login page, which says 200.
+        if str(response.getheader("content-type") or "").startswith("text/html"):
+            error = ApiException(status=401, reason="a login page answers")
+            error.body = b""  # kfp reads it
+            raise error
+        return response
 
     rest_client.request = send_in_time
 
@@ -95,7 +114,7 @@ def _limit_calls(client: Any) -> None:
 @contextmanager
 def explain_cluster_errors(action: str, *, host: str) -> Iterator[None]:
     """Turns the API client's exceptions into a `UserError` that says what failed. Its prints go to stderr."""
-    from kfp_server_api import ApiException  # type: ignore[import-untyped]
+    from kfp_server_api import ApiException
 
     try:
         with redirect_stdout(sys.stderr):
@@ -109,7 +128,7 @@ def explain_cluster_errors(action: str, *, host: str) -> Iterator[None]:
 
 
 def _load_file_credentials() -> Any:
-    token_path = os.environ.get(TOKEN_FILE_VARIABLE)
+    token_path = _find_token_file()
     if not token_path or os.environ.get(TOKEN_VARIABLE):
         return None
     from kfp.client import ServiceAccountTokenVolumeCredentials
@@ -117,23 +136,43 @@ def _load_file_credentials() -> Any:
     return ServiceAccountTokenVolumeCredentials(token_path)
 
 
+def _find_token_file() -> str | None:
+    pod_token = os.environ.get(_POD_TOKEN_VARIABLE, _POD_TOKEN)
+    return os.environ.get(TOKEN_FILE_VARIABLE) or (pod_token if Path(pod_token).is_file() else None)
+
+
+def _read_cookie() -> str | None:
+    cookie_path = os.environ.get(COOKIE_FILE_VARIABLE)
+    if not cookie_path:
+        return None
+    if not Path(cookie_path).is_file():
+        raise UserError(f"{COOKIE_FILE_VARIABLE} names '{cookie_path}', which is not a file.")
+    return _require_header_text(Path(cookie_path).read_text(encoding="utf-8"), COOKIE_FILE_VARIABLE)
+
+
 def _read_token() -> str | None:
     token, name = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
-    token_path = os.environ.get(TOKEN_FILE_VARIABLE)
+    token_path = _find_token_file()
     if not token and token_path:
         if not Path(token_path).is_file():
             raise UserError(f"{TOKEN_FILE_VARIABLE} names '{token_path}', which is not a file.")
         token, name = Path(token_path).read_text(encoding="utf-8"), TOKEN_FILE_VARIABLE
-    token = (token or "").strip()
+    return _require_header_text(token or "", name)
+
+
+def _require_header_text(text: str, name: str) -> str | None:
+    text = text.strip()
     # A library that refuses the header would print it.
-    if not (token.isascii() and token.isprintable()):
+    if not (text.isascii() and text.isprintable()):
         raise UserError(f"the token of {name} holds a line break or a character that no token has")
-    return token or None
+    return text or None
 
 
 def _probe_health(host: str) -> dict[str, Any]:
     token = _read_token()
+    cookie = _read_cookie()
     request_headers = {"authorization": f"Bearer {token}"} if token else {}
+    request_headers |= {"cookie": cookie} if cookie else {}
     try:
         with urllib3.PoolManager(ssl_context=ssl.create_default_context()) as connection_pool:
             response = connection_pool.request(
@@ -180,7 +219,8 @@ def _explain_refusal(action: str, host: str, status: int | None, body: str | byt
     if status in {401, 403}:
         return (
             f"could not {action}: {host} refuses the credentials (HTTP {status}); set {TOKEN_VARIABLE} or "
-            f"{TOKEN_FILE_VARIABLE} to a token that may use this namespace."
+            f"{TOKEN_FILE_VARIABLE} to a token that may use this namespace, or, behind a login page, "
+            f"{COOKIE_FILE_VARIABLE} to a file with your session's cookie."
         )
     return f"could not {action}: {host} says HTTP {status}: {_read_server_message(body)}"
 

@@ -17,14 +17,6 @@ from pipelines.config import load_config
 from pipelines.run_arguments import build_cluster_arguments
 
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,60}$"
-_NOTHING_CHANGES: Final = {
-    "deploy": True,
-    "act": False,
-    "train": False,
-    "action": "show",
-    "arm": "treatment",
-}
-"""The pipelines' switches where a schedule says nothing of them."""
 
 
 class ScheduleEntry(Config):
@@ -113,7 +105,7 @@ def _build_schedule(entry: ScheduleEntry, mark: str, folder: Path, packages_fold
         )
     package = read_package(packages_folder / f"{entry.pipeline}.yaml")
     config = load_config(folder / entry.config)
-    choices = {**_NOTHING_CHANGES, "train": entry.parameters.get("act", False)}
+    choices = {"train": entry.parameters.get("act", False)}
     arguments = build_cluster_arguments(package.path, config, choices=choices) | entry.parameters
     check_arguments(package, arguments)
     if problems := list_setting_problems(config, package.parameters):

@@ -9,6 +9,7 @@ from typing import Any
 from contracts.digests import digest_value
 from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
 from pipelines.cluster.patience import Patience
+from pipelines.cluster.step_progress import StepProgress
 from pipelines.compiled_package import CompiledPackage, check_arguments, read_package
 
 FINAL_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
@@ -66,7 +67,7 @@ def submit_pipeline(
         experiment: Experiment to run in; made where there is none.
         run_name: Name of the run in the UI; one that no earlier run bears.
         pipeline_name: Name to upload under; None sends the package with the run.
-        wait: Return only when the run has ended.
+        wait: Return only when the run has ended; meanwhile tell on stderr which step begins and ends.
         poll_s: Seconds between two looks at the state while waiting.
         patience: With what failing calls are repeated.
         waiting: The same for looks at a run that is waited for.
@@ -128,10 +129,9 @@ def find_or_upload_version(
     """
     if pipeline_name is None:
         return {"pipeline_package_path": str(package.path)}
-    by_name = _filter_by("display_name", _EQUALS, pipeline_name)
     pipeline_id = patience.write(
         lambda: client.upload_pipeline(str(package.path), pipeline_name, namespace=namespace),
-        find=lambda: _first(client.list_pipelines(filter=by_name, namespace=namespace).pipelines),
+        find=lambda: find_pipeline(client, pipeline_name, namespace=namespace),
     ).pipeline_id
     # Versions are named by content. The first upload's own version bears the pipeline's name, so this adds
     # one more; from then on the same package is never uploaded twice.
@@ -143,12 +143,17 @@ def find_or_upload_version(
     return {"pipeline_id": pipeline_id, "version_id": version.pipeline_version_id}
 
 
+def find_pipeline(client: Any, name: str, *, namespace: str | None) -> Any | None:
+    """Finds an uploaded pipeline; None where there is none."""
+    by_name = _filter_by("display_name", _EQUALS, name)
+    return _first(client.list_pipelines(filter=by_name, namespace=namespace).pipelines)
+
+
 def find_version(
     client: Any, package: CompiledPackage, pipeline_name: str, *, namespace: str | None
 ) -> str | None:
     """Finds the uploaded version that holds this very package; None where there is none."""
-    by_name = _filter_by("display_name", _EQUALS, pipeline_name)
-    pipeline = _first(client.list_pipelines(filter=by_name, namespace=namespace).pipelines)
+    pipeline = find_pipeline(client, pipeline_name, namespace=namespace)
     if pipeline is None:
         return None
     by_content = _filter_by("display_name", _EQUALS, package.version)
@@ -204,8 +209,10 @@ def _filter_by(key: str, operation: int, value: str) -> str:
 
 def _wait_for_end(client: Any, run_id: str, *, poll_s: float, waiting: Patience) -> str:
     # Not kfp's own wait: that one does not know the state CANCELED and polls on until its time limit.
+    progress = StepProgress()
     while True:
         run = waiting.read(lambda: client.get_run(run_id), also=_LOGIN_STATUS)
+        progress.follow(run)
         if str(run.state) in FINAL_STATES:
             return str(run.state)
         waiting.sleep(poll_s)

@@ -33,7 +33,14 @@ from serving.gateway.admission import FORCED_ARMS_HEADER, AdmissionMiddleware
 from serving.gateway.connection_drain import CloseConnectionsMiddleware, ConnectionDrain
 from serving.gateway.deployment_watcher import DeploymentWatcher
 from serving.gateway.json_logs import RequestIdMiddleware, configure_json_logs
-from serving.gateway.messages import MAX_EVENTS, EventsRequest, EventsResponse, RankRequest, RankResponse
+from serving.gateway.messages import (
+    MAX_EVENTS,
+    EventsRequest,
+    EventsResponse,
+    RankRequest,
+    RankResponse,
+    StatusResponse,
+)
 from serving.gateway.page_context import PageContext
 from serving.gateway.prometheus_metrics import SINK_WAITING_BYTES, UNSTREAMED_TOTAL
 from serving.gateway.ranking_service import RankingService
@@ -243,6 +250,18 @@ async def events(request: EventsRequest, ranking: CurrentRanking) -> EventsRespo
     except (EventLogFullError, OSError) as error:
         raise HTTPException(503, "the event log cannot take this now; send it again") from error
     return EventsResponse(accepted=len(request.events))
+
+
+@app.get("/status")
+async def status(request: Request) -> StatusResponse:
+    """Tells who is in service; also before anybody is."""
+    service: RankingService | None = getattr(request.app.state, "ranking", None)
+    if service is None:
+        return StatusResponse(ready=False, waiting_for=getattr(request.app.state, "waiting_for", "starting"))
+    deployment = service.current_deployment()
+    return StatusResponse(
+        ready=not _drain.has_begun, routes=deployment.routes, models=sorted(deployment.rankers)
+    )
 
 
 def _require_at_most(count: int, limit: int, noun: str) -> None:

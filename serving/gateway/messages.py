@@ -25,6 +25,7 @@ from contracts.tables import (
     EventType,
     Scene,
 )
+from serving.deployment.routes import Routes
 from serving.experiments.arm_assignment import AssignmentSource
 
 MAX_EVENTS: Final = 1000
@@ -205,3 +206,16 @@ class EventsResponse(MessageBody):
     """They are on the disk."""
 
     accepted: int
+
+
+class StatusResponse(BaseModel):
+    """Who is in service."""
+
+    ready: bool
+    """Whether rankings are answered."""
+    waiting_for: str | None = None
+    """What is missing until then."""
+    routes: Routes | None = None
+    """The routes that this gateway goes by."""
+    models: list[str] = []
+    """Rankers that it holds ready."""

@@ -168,8 +168,12 @@ class RankingService:
             except TritonError as error:
                 _log.warning("warm-up of %s: %s", ranker.spec.model_name, error)
 
+    def current_deployment(self) -> Deployment:
+        """Who is in service now."""
+        return self._deployments.current_deployment()
+
     def _follow_deployment(self) -> Deployment:
-        deployment = self._deployments.current_deployment()
+        deployment = self.current_deployment()
         if deployment is not self._prepared_deployment and self._page_context is not None:
             self._page_context.prepare_spaces(
                 {

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 ROOT = "/apis/v2beta1"
+EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
 Json = dict[str, Any]
 # The swagger calls an int64 a string; proto3 JSON takes it as a number or a string.
 INT64_FIELDS = {"V2beta1RecurringRun.max_concurrency", "V2beta1PeriodicSchedule.interval_second"}
@@ -57,10 +59,14 @@ class Cluster:
     """The server's memory, and how it is set up."""
 
     token: str | None = None
+    cookie: str | None = None
+    """The session that the login page before the API wants."""
     multi_user: bool = False
     tag_name: str = "2.17.0"
     run_states: tuple[str, ...] = ("PENDING", "RUNNING", "SUCCEEDED")
     """What a run answers when it is looked at again and again."""
+    tasks: tuple[list[Json], ...] = ()
+    """What a run's task details hold at each look."""
     fail_on: str | None = None
     """A path that answers 400: what no repetition mends."""
     forbidden: frozenset[str] = frozenset()
@@ -108,13 +114,18 @@ class Cluster:
     def create_run(self, body: Json) -> Json:
         check("V2beta1Run", body)
         self._check_job(body)
-        return store(self.runs, "run_id", {**body, "state": self.run_states[0]})
+        created_at = EPOCH + timedelta(hours=len(self.runs))
+        facts = {"state": self.run_states[0], "created_at": f"{created_at:%Y-%m-%dT%H:%M:%SZ}"}
+        return store(self.runs, "run_id", {**body, **facts})
 
     def get_run(self, run_id: str) -> Json:
         if run_id not in self.runs:
             raise RefusedError(404, f"run {run_id} not found")
         look = self.looks[run_id] = self.looks.get(run_id, 0) + 1
-        return {**self.runs[run_id], "state": self.run_states[min(look, len(self.run_states) - 1)]}
+        run = {**self.runs[run_id], "state": self.run_states[min(look, len(self.run_states) - 1)]}
+        if self.tasks:
+            run["run_details"] = {"task_details": self.tasks[min(look, len(self.tasks)) - 1]}
+        return check_message("V2beta1Run", run)
 
     def create_recurring_run(self, body: Json) -> Json:
         check("V2beta1RecurringRun", body)
@@ -288,6 +299,9 @@ class Handler(BaseHTTPRequestHandler):
                 raise RefusedError(401, "Unauthorized")
             if self.cluster.requests[-1] in self.cluster.forbidden:
                 raise RefusedError(403, "Forbidden: User 'me' is not authorized")
+            if self.cluster.cookie and self.headers.get("cookie") != self.cluster.cookie:
+                self.send_login_page()
+                return
             if not url.path.startswith(ROOT):
                 raise RefusedError(404, "Not Found")
             if url.path.removeprefix(ROOT) == self.cluster.fail_on:
@@ -312,6 +326,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
+
+    def send_login_page(self) -> None:
+        """As Dex does: the API redirects, and the page itself says 200."""
+        is_page = self.path == "/dex/auth"
+        page = b"<html>log in</html>" if is_page else b""
+        self.send_response(200 if is_page else 302)
+        if not is_page:
+            self.send_header("Location", "/dex/auth")
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def get(self, parts: list[str], query: Json) -> Json:
         match parts:
@@ -389,6 +415,9 @@ def build_page(table: dict[str, Json], query: Json, rows_name: str) -> Json:
     table_rows = [
         row for row in filter_rows(table, query) if row["experiment_id"] == query.get("experiment_id")
     ]
+    if sort_by := query.get("sort_by"):
+        key, _, direction = sort_by.partition(" ")
+        table_rows.sort(key=lambda row: row[key], reverse=direction == "desc")
     first_row = int(query.get("page_token") or 0)
     next_token = str(first_row + 1) if first_row + 1 < len(table_rows) else ""
     return {rows_name: table_rows[first_row : first_row + 1], "next_page_token": next_token}

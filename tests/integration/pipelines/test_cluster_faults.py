@@ -146,6 +146,38 @@ def test_a_refusal_is_not_repeated(package: Path) -> None:
     assert sum(request.endswith(" /runs") for request in cluster.requests) == 1
 
 
+def test_a_session_that_is_renewed_while_waiting_ends_no_wait(
+    package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cookie_file = tmp_path / "cookie"
+    cookie_file.write_text("oauth2_proxy_kubeflow=first\n")
+    monkeypatch.setenv(cluster_client.COOKIE_FILE_VARIABLE, str(cookie_file))
+    cluster = Cluster(cookie="oauth2_proxy_kubeflow=first")
+
+    def expire_then_renew(_: float) -> None:
+        if cluster.cookie == "oauth2_proxy_kubeflow=first":
+            cluster.cookie = "oauth2_proxy_kubeflow=second"
+        else:
+            cookie_file.write_text("oauth2_proxy_kubeflow=second\n")
+
+    waiting = Patience(sleep=expire_then_renew, clock=lambda: 0.0)
+    with serve_cluster(cluster) as host:
+        submitted = submit_pipeline(
+            package,
+            {"config": "{}"},
+            host=host,
+            experiment="shop",
+            run_name="one",
+            wait=True,
+            patience=PATIENT,
+            waiting=waiting,
+        )
+        assert submitted.state == "SUCCEEDED"
+        cluster.cookie = "another"
+        with pytest.raises(UserError, match=r"refuses the credentials.*REASEQ_KFP_COOKIE_FILE"):
+            submit(package, host, "two", top=2)
+
+
 def test_a_token_that_is_renewed_while_waiting_ends_no_wait(
     package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -99,6 +99,43 @@ def test_the_exit_code_tells_how_the_awaited_run_ended(
     assert main(words) == 0, "nobody waited"
 
 
+def test_the_steps_are_told_while_waiting(
+    package: Path, host: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(name: str, state: str, ended: str = "1970-01-01T00:00:00Z", **more: object) -> dict[str, object]:
+        times = {"start_time": "2026-11-01T00:00:00Z", "end_time": ended}
+        return {"task_id": name, "display_name": name, "state": state, **times, **more}
+
+    of_kubeflow = [task("root", "RUNNING"), task("ingest-driver", "SUCCEEDED")]
+    cluster.run_states = ("PENDING", "RUNNING", "RUNNING", "RUNNING", "FAILED")
+    done = task("ingest", "SUCCEEDED", "2026-11-01T00:01:23Z")
+    error = {"code": 1, "message": "out of memory"}
+    cluster.tasks = (
+        [*of_kubeflow, task("ingest", "PENDING")],
+        [*of_kubeflow, task("ingest", "RUNNING")],
+        [*of_kubeflow, done, task("train-ranker", "RUNNING")],
+        [*of_kubeflow, done, task("train-ranker", "FAILED", "2026-11-01T00:10:00Z", error=error)],
+    )
+    assert send_package(package, host, wait=True).state == "FAILED"
+    assert capsys.readouterr().err.splitlines()[-6:] == [
+        "run RUNNING",
+        "ingest RUNNING",
+        "ingest SUCCEEDED after 83 s",
+        "train-ranker RUNNING",
+        "train-ranker FAILED after 600 s: out of memory",
+        "run FAILED",
+    ]
+
+
+def test_the_token_of_a_pod_is_taken(
+    package: Path, host: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster.token = "of-the-pod"
+    (tmp_path / "token").write_text("of-the-pod")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    assert send_package(package, host).run_id
+
+
 def test_token_from_variable_and_from_a_rotating_file(
     package: Path, host: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -5,12 +5,14 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from served_shop import Served, free_ports, write_ranker
 
+from components.change_routes.component import change_routes as change_routes_step
 from contracts.artifacts import read_lineage
 from contracts.digests import LINEAGE_FILE, digest_folder
 from contracts.errors import UserError
@@ -172,6 +174,35 @@ def test_a_canary_grows_takes_over_and_goes_back(served: Served, config: Serving
     assert back.champion == old
     ended = start_canary(served.challenger, config, state=config.state, arm="control", share=0)
     assert ended.model_names == {old}
+
+
+def test_an_operator_tries_a_ranker_by_the_clusters_step(served: Served, config: ServingConfig) -> None:
+    deploy_rankers({"control": served.baseline}, config, state=config.state)
+    old, new = (RankerSpec.read(path).model_name for path in (served.baseline, served.challenger))
+
+    def change(share: float, ranker: str = "", artifact: Path | None = None) -> set[str]:
+        # As kfp runs it: the artifact is an object with a path, or none.
+        change_routes_step.python_func(
+            action="canary",
+            arm="control",
+            ranker=ranker,
+            share=share,
+            config=config.model_dump_json(),
+            workspace=str(config.state.parent),
+            artifact=artifact and SimpleNamespace(path=str(artifact)),
+        )
+        return read_routes(config.state).model_names
+
+    with pytest.raises(UserError, match="arm 'control' has no canary; name a ranker"):
+        change(0.5)
+    assert change(0.1, artifact=served.challenger) == {old, new}
+    assert change(0.5) == {old, new}, "the one that is being tried"
+    canary = read_routes(config.state).arms["control"].canary
+    assert canary is not None
+    assert canary.share == 0.5
+    assert change(0) == {old}
+    assert change(0.2, ranker=new) == {old, new}, "by its name: it was there before"
+    assert change(1) == {new}
 
 
 @pytest.mark.parametrize(

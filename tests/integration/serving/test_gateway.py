@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from served_shop import ITEMS, Served
 
+from reaseq.cli import main
 from serving.deployment.deploy_rankers import deploy_rankers, load_routed_models, roll_back_routes
 from serving.deployment.local_stack import LocalStack
 from serving.event_log.log_tables import read_events, read_exposures, read_outcomes
@@ -132,6 +133,19 @@ def test_health_and_metrics(stack: LocalStack) -> None:
     assert "reaseq_ranked_total{" in text
     assert "reaseq_rank_seconds_bucket" in text
     assert "bentoml_service_request" in text
+
+
+def test_the_status_tells_who_is_in_service(
+    stack: LocalStack, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, body = _call(stack, "/status")
+    assert (status, body["ready"]) == (200, True)
+    assert set(body["routes"]["arms"]) == {"control", "treatment"}
+    assert set(body["models"]) == {arm["model"] for arm in body["routes"]["arms"].values()}
+    assert main(["status", "--gateway", stack.url]) == 0
+    printed = capsys.readouterr().out
+    assert f"gateway {stack.url}: ready" in printed
+    assert f"  control: {body['routes']['arms']['control']['model']} (50% of the users)" in printed
 
 
 def test_a_rollback_reaches_the_running_gateway(stack: LocalStack, served: Served) -> None:

@@ -20,7 +20,7 @@ def test_promote_retire_and_show(state: Path) -> None:
     assert (promoted.champion, read_routes(state).revision) == (model, 3)
 
 
-@pytest.mark.parametrize(("action", "message"), [("undo", "none of rollback"), ("promote", "no arm 'x'")])
+@pytest.mark.parametrize(("action", "message"), [("undo", "none of canary"), ("promote", "no arm 'x'")])
 def test_what_cannot_be_done_is_said(state: Path, action: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         change_routes(action, arm="x", config=ServingConfig(), state=state)
