@@ -28,6 +28,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
     from benchmarks.knowledge.orchestration import measure_orchestration
     from benchmarks.knowledge.pretrained import measure_pretrained
     from benchmarks.knowledge.quality import measure_quality
+    from benchmarks.knowledge.student_teacher import measure_student_teacher
     from benchmarks.knowledge.vllm import measure_vllm
 
     return {
@@ -36,6 +37,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
         "orchestration": measure_orchestration,
         "vllm": measure_vllm,
         "pretrained": measure_pretrained,
+        "student_lm": measure_student_teacher,
         "embed_speed": measure_embedding_speed,
     }
 

@@ -10,6 +10,7 @@ from components.images import MAIN_IMAGE
 from pipelines.apply_policy import apply_policy
 from pipelines.change_routes import change_routes
 from pipelines.compiled_package import COMPILED_FOLDER
+from pipelines.distill_teacher import distill_teacher
 from pipelines.monitor import monitor
 from pipelines.refresh_pipelines import refresh_catalogue, refresh_users
 from pipelines.simulate_shop import simulate_shop
@@ -20,14 +21,15 @@ PIPELINES = {
     "simulate_shop": simulate_shop,
     "change_routes": change_routes,
     "train_and_deploy": train_and_deploy,
+    "distill_teacher": distill_teacher,
     "refresh_catalogue": refresh_catalogue,
     "refresh_users": refresh_users,
     "monitor": monitor,
 }
 DISTILLATION_EXECUTORS = ("exec-distill-knowledge", "exec-distill-changed-items")
 """Executors of the steps in which the teacher runs."""
-BEHAVIOR_TRAINING_EXECUTOR = "exec-train-behavior-model"
-"""Executor of the step that can train on GPUs."""
+TRAINING_EXECUTORS = ("exec-train-behavior-model", "exec-distill-teacher")
+"""Executors of the steps that can train on GPUs."""
 TABLE_ALONE = PodPolicy()
 """The policy of the committed packages."""
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -56,7 +58,8 @@ def compile_pipelines(
         out: folder to write into.
         image: image of the `main` environment; on a cluster pin it by digest: the cache key holds it.
         teacher_host: for the distillation steps, when the teacher runs in process.
-        training_gpus: GPUs of the step that trains the behavior model; the image's torch must know GPUs.
+        training_gpus: GPUs of the steps that train the behavior model or a student; the image's torch must
+            know GPUs.
         policy: what the cluster wants of pods, beside the table of `step_policy.py`.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -79,8 +82,9 @@ def _compile_pipeline(
         key: executor["container"] for key, executor in executors.items() if "container" in executor
     }
     _set_images(containers, image, teacher_host)
-    if training_gpus and BEHAVIOR_TRAINING_EXECUTOR in containers:
-        _set_gpus(containers[BEHAVIOR_TRAINING_EXECUTOR], training_gpus)
+    for executor_name in TRAINING_EXECUTORS if training_gpus else ():
+        if executor_name in containers:
+            _set_gpus(containers[executor_name], training_gpus)
     package_path.write_text(yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8")
     return package_path
 

@@ -15,7 +15,7 @@ from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig
 from feature_repo.config import FeatureStoreConfig
 from models.behavior.config import BehaviorConfig
-from models.knowledge.config import EmbeddingConfig, KnowledgeConfig
+from models.knowledge.config import EmbeddingConfig, KnowledgeConfig, StudentConfig
 from models.ranker.config import EvaluationConfig, ListConfig, RankerConfig
 from monitoring.config import MonitoringConfig
 from serving.config import ServedLogConfig, ServingConfig
@@ -35,6 +35,8 @@ class RunConfig(Config):
     """The embedded shop (used when `data` is not given)."""
     knowledge: KnowledgeConfig = KnowledgeConfig()
     """Explicit reasoning: teacher, agents, budget."""
+    student_lm: StudentConfig = StudentConfig()
+    """A small language model that learns to answer as the teacher did (`--pipeline distill_teacher`)."""
     embedding: EmbeddingConfig = EmbeddingConfig()
     """Text encoder, embedding space, semantic ids."""
     behavior: BehaviorConfig = BehaviorConfig()

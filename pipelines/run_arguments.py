@@ -84,6 +84,7 @@ def _build_arguments(
         "shop": config.shop,
         "data": data_config,
         "knowledge": config.knowledge,
+        "student": config.student_lm,
         "embedding": config.embedding,
         "behavior": config.behavior,
         "feature": config.features,

@@ -7,7 +7,7 @@ from contracts.artifacts import read_lineage
 from contracts.digests import LINEAGE_FILE, compute_code_version
 from contracts.ingestion.config import DataConfig, EventSourceConfig, ItemSourceConfig
 from contracts.served_log import SERVED_LOG_FOLDER
-from models.knowledge.config import KnowledgeConfig, ReplayTeacherConfig
+from models.knowledge.config import CascadeTeacherConfig, KnowledgeConfig, ReplayTeacherConfig
 from pipelines.config import RunConfig
 from simulation.config import SimulationConfig
 
@@ -34,13 +34,20 @@ def prepare_local_knowledge(config: KnowledgeConfig) -> KnowledgeConfig:
         UserError: they are not there.
     """
     teacher = config.teacher
-    if not isinstance(teacher, ReplayTeacherConfig):
-        return config
+    if isinstance(teacher, CascadeTeacherConfig):
+        if isinstance(teacher.fallback, ReplayTeacherConfig):
+            teacher = teacher.model_copy(update={"fallback": _pin_recordings(teacher.fallback)})
+    elif isinstance(teacher, ReplayTeacherConfig):
+        teacher = _pin_recordings(teacher)
+    return config.model_copy(update={"teacher": teacher})
+
+
+def _pin_recordings(teacher: ReplayTeacherConfig) -> ReplayTeacherConfig:
     from models.knowledge.teachers.replay.replay_teacher import digest_recordings
 
     digest = teacher.digest or digest_recordings(teacher.recordings)
     update = {"recordings": teacher.recordings.absolute(), "digest": digest}
-    return config.model_copy(update={"teacher": teacher.model_copy(update=update)})
+    return teacher.model_copy(update=update)
 
 
 def _write_shop_anew(config: RunConfig) -> None:

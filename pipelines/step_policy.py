@@ -78,6 +78,7 @@ STEP_POLICIES: Final[dict[str, StepPolicy]] = {
     "infer-behaviors": _TRAINING,
     "train-behavior-model": _TRAINING,
     "train-ranker": _TRAINING,
+    "distill-teacher": _TRAINING,
     "evaluate-ranker": _TRAINING,
     "distill-knowledge": _TEACHING,
     "distill-changed-items": _TEACHING,

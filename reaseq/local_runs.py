@@ -14,6 +14,8 @@ from pipelines.run_arguments import build_local_arguments
 DEPLOYED_FILE = "deployed.json"
 """The artifacts in service, from which monitoring and refreshes go on."""
 _TRAINING = "train_and_deploy"
+_DISTILLATION = "distill_teacher"
+"""It makes a teacher, and nothing that is put into service."""
 _MAKERS = {
     "dataset": ("ingest",),
     "knowledge": ("merge-knowledge",),
@@ -27,7 +29,7 @@ def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str,
 
     Args:
         config: the run configuration.
-        pipeline: `train_and_deploy`, `refresh_users`, `refresh_catalogue` or `monitor`.
+        pipeline: `train_and_deploy`, `refresh_users`, `refresh_catalogue`, `distill_teacher` or `monitor`.
         choices: the pipeline's switches.
 
     Returns:
@@ -37,11 +39,15 @@ def run_pipeline(config: RunConfig, pipeline: str, **choices: bool) -> dict[str,
         UserError: what the user gave is wrong.
         StepFailedError: a step failed, not on the user's input.
     """
-    former_artifacts = {} if pipeline == _TRAINING else read_deployed_artifacts(config)
+    is_from_scratch = pipeline in (_TRAINING, _DISTILLATION)
+    former_artifacts = {} if is_from_scratch else read_deployed_artifacts(config)
     package_path = COMPILED_FOLDER / f"{pipeline}.yaml"
     run_arguments = build_local_arguments(package_path, config, choices=choices)
     new_artifacts = run_package(package_path, run_arguments, home=config.home)
-    if pipeline != _TRAINING or (choices.get("deploy") and is_promoted(new_artifacts["evaluation"])):
+    is_in_service = (
+        choices.get("deploy") and pipeline == _TRAINING and is_promoted(new_artifacts["evaluation"])
+    )
+    if is_in_service or not is_from_scratch:
         artifact_paths = {name: str(folder) for name, folder in (former_artifacts | new_artifacts).items()}
         write_json(config.home / DEPLOYED_FILE, artifact_paths)
     return new_artifacts

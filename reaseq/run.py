@@ -8,9 +8,10 @@ EXAMPLES = {
     "reaseq run": "the embedded shop: train, measure, deploy",
     "reaseq run --config configs/electronics.yaml --no-deploy": "a log of your own: train and measure",
     "reaseq run --set ranker.max_epochs=3": "one value changed; only the steps that it touches run again",
+    "reaseq run --pipeline distill_teacher": "a small language model learns from the teacher",
     "reaseq run --pipeline refresh_users": "after a deployment: users' new behaviors reach the store",
 }
-_PIPELINES = ("train_and_deploy", "refresh_users", "refresh_catalogue")
+_PIPELINES = ("train_and_deploy", "refresh_users", "refresh_catalogue", "distill_teacher")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

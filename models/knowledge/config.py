@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from contracts.config import Config
+from contracts.config import Config, Precision
 from contracts.pretrained import MINILM
 
 
@@ -32,6 +32,11 @@ class LanguageModelConfig(Config):
     """For the ledger, in the currency of your bill."""
     price_per_million_output_tokens: float = Field(default=0.0, ge=0)
     """For the ledger, in the currency of your bill."""
+    form: Literal["agents", "compact"] = "agents"
+    """What is asked: `agents`, several questions an item with reasons and evidence; `compact`, one short
+    question an item, where rules stand in for the other agents. A distilled student needs `compact`."""
+    confidence: bool = False
+    """Ask how probable each answer was. A cascade sets it for its student; a server must know `logprobs`."""
 
 
 class OpenAITeacherConfig(LanguageModelConfig):
@@ -111,14 +116,80 @@ class ReplayTeacherConfig(Config):
     it."""
 
 
+class CascadeTeacherConfig(Config):
+    """A small teacher that answers first; items that it is not sure of go to a large one. Give either
+    `share` or `min_agreement`: both are read off what distillation measured on held-out items."""
+
+    kind: Literal["cascade"]
+    student: Annotated[
+        VllmTeacherConfig | OpenAITeacherConfig | TransformersTeacherConfig, Field(discriminator="kind")
+    ]
+    """The small teacher, mostly one that `distill_teacher` made. It is asked in the `compact` form."""
+    fallback: Annotated[
+        HandbookTeacherConfig
+        | VllmTeacherConfig
+        | OpenAITeacherConfig
+        | TransformersTeacherConfig
+        | ReplayTeacherConfig,
+        Field(discriminator="kind"),
+    ]
+    """The large teacher."""
+    share: float | None = Field(default=None, ge=0, le=1)
+    """About this share of the items is sent on: those with the least confidence."""
+    min_agreement: float | None = Field(default=None, ge=0, le=1)
+    """Items are sent on whose expected agreement with the large teacher is below this."""
+    calibration: Path | None = None
+    """The student's `calibration.json`; by default the one in the folder `student.model`."""
+
+    @model_validator(mode="after")
+    def _require_one_rule(self) -> "CascadeTeacherConfig":
+        if (self.share is None) == (self.min_agreement is None):
+            raise ValueError("a cascade needs either share or min_agreement, not both and not none")
+        return self
+
+
 TeacherConfig = Annotated[
     HandbookTeacherConfig
     | VllmTeacherConfig
     | OpenAITeacherConfig
     | TransformersTeacherConfig
-    | ReplayTeacherConfig,
+    | ReplayTeacherConfig
+    | CascadeTeacherConfig,
     Field(discriminator="kind"),
 ]
+
+
+class StudentConfig(Config):
+    """How `distill_teacher` trains a small language model to answer as the teacher did."""
+
+    base_model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    """The model to start from: a hub name or a local folder, with safetensors and a chat template."""
+    revision: str | None = None
+    """Revision of a hub model. Pin it."""
+    max_items: int | None = Field(default=None, ge=2)
+    """Items to learn from and to hold out, chosen evenly; none means all."""
+    held_out_share: float = Field(default=0.1, gt=0, lt=1)
+    """Of the items: never trained on. They choose the epoch, and show what the student is worth."""
+    max_measured: int = Field(default=200, ge=1)
+    """Held-out items that the student answers at the end, for its figures and its calibration."""
+    max_claims: int = Field(default=3, ge=1, le=4)
+    """Claims of each facet that are learned, the first ones. Fewer claims are fewer tokens."""
+    max_length: int = Field(default=512, ge=32)
+    """Tokens of question and answer together; longer examples are left out and counted."""
+    rank: int = Field(default=16, ge=0)
+    """Of the low-rank updates (LoRA) of all linear layers; 0: all weights are trained."""
+    epochs: int = Field(default=3, ge=1)
+    """Passes over the items; the one with the least loss on held-out items is kept."""
+    batch_size: int = Field(default=16, ge=1)
+    """Examples a step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of AdamW. All weights (rank 0) want a tenth of it or less."""
+    checkpoint_steps: int = Field(default=20, ge=1)
+    """Steps between two checkpoints inside an epoch."""
+    precision: Precision = "auto"
+    """Of matrix products; weights are kept in float32."""
+    seed: int = 0
+    """Of the updates' start and the order of examples."""
 
 
 class BudgetConfig(Config):

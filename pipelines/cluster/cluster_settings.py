@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from contracts.config import Config
 from contracts.errors import UserError
 from contracts.ingestion.sources.list_files import QUERY_SCHEME
+from models.knowledge.config import CascadeTeacherConfig
 from pipelines.config import RunConfig
 from pipelines.step_settings import WORKSPACE_MOUNT
 
@@ -67,24 +69,24 @@ def _check_online_store(config: RunConfig) -> Iterator[str]:
 
 
 def _check_teacher(config: RunConfig) -> Iterator[str]:
-    base_url = getattr(config.knowledge.teacher, "base_url", None)
-    if base_url and is_loopback(urlsplit(base_url).hostname or ""):
-        yield (
-            f"knowledge.teacher.base_url = {base_url} is the pod itself; set the Service's: http://vllm:8000/v1"
-        )
-    yield from _check_knowledge_files(config)
-
-
-def _check_knowledge_files(config: RunConfig) -> Iterator[str]:
     teacher = config.knowledge.teacher
-    for name in ("recordings", "folder", "model"):
+    yield from _check_one_teacher(teacher, "knowledge.teacher")
+    for role in ("student", "fallback") if isinstance(teacher, CascadeTeacherConfig) else ():
+        yield from _check_one_teacher(getattr(teacher, role), f"knowledge.teacher.{role}")
+
+
+def _check_one_teacher(teacher: Config, key: str) -> Iterator[str]:
+    base_url = getattr(teacher, "base_url", None)
+    if base_url and is_loopback(urlsplit(base_url).hostname or ""):
+        yield f"{key}.base_url = {base_url} is the pod itself; set the Service's: http://vllm:8000/v1"
+    for name in ("recordings", "folder", "calibration", "model"):
         path = getattr(teacher, name, None)
         # A model may also be the name of one on a hub.
         if path is None or (name == "model" and not Path(path).is_dir()):
             continue
         if not PurePosixPath(path).is_relative_to(WORKSPACE_MOUNT):
             yield (
-                f"knowledge.teacher.{name} = {path} is a path of this machine; copy it to the claim and "
+                f"{key}.{name} = {path} is a path of this machine; copy it to the claim and "
                 f"name it {WORKSPACE_MOUNT}/data/{PurePosixPath(path).name}"
             )
 

@@ -46,19 +46,21 @@ def digest_prompt_set() -> str:
 
 
 def render_chat_messages(
-    agent: str, agent_input: BaseModel, answer_type: type[BaseModel]
+    agent: str, agent_input: BaseModel, answer_type: type[BaseModel], *, tells_schema: bool = True
 ) -> list[dict[str, str]]:
     """Chat messages of one request. What all products share comes first, so that prefix caches help."""
-    return frame_chat_messages(read_prompt_file(agent).text, agent_input, answer_type)
+    instructions = read_prompt_file(agent).text
+    return frame_chat_messages(instructions, agent_input, answer_type if tells_schema else None)
 
 
 def frame_chat_messages(
-    instructions: str, agent_input: BaseModel, answer_type: type[BaseModel]
+    instructions: str, agent_input: BaseModel, answer_type: type[BaseModel] | None
 ) -> list[dict[str, str]]:
     """The frame around instructions, input and schema, which is the same for all agents."""
-    system_text = (
-        f"{instructions}\n\nAnswer with one JSON object of this schema:\n{_dump_answer_schema(answer_type)}"
-    )
+    system_text = instructions
+    if answer_type is not None:
+        schema_text = _dump_answer_schema(answer_type)
+        system_text += f"\n\nAnswer with one JSON object of this schema:\n{schema_text}"
     # JSON reads the escape as `<` again; the markers can only be written by us.
     input_json = agent_input.model_dump_json().replace("<", "\\u003c")
     return [

@@ -41,12 +41,12 @@ class CostLedger:
     def charge_response(self, agent: str, response: TeacherResponse) -> None:
         """Charges one response that came from the teacher."""
         own_account = self.accounts[agent]
-        cost = response.tokens_in * self.price.tokens_in + response.tokens_out * self.price.tokens_out
+        money = compute_money(response, self.price) if response.money is None else response.money
         for spending in (own_account, self.total_spent):
             spending.tokens_in += response.tokens_in
             spending.tokens_out += response.tokens_out
             spending.teacher_s += response.seconds
-            spending.money += cost / 1e6
+            spending.money += money
         if self.spending_record:
             self.spending_record.write_agent_spending(agent, own_account)
 
@@ -83,6 +83,11 @@ class CostLedger:
             "paid": _describe_accounts(AgentAccount, self.accounts),
             "spent": _describe_accounts(Spending, spent_ever),
         }
+
+
+def compute_money(response: TeacherResponse, price: TokenPrice) -> float:
+    """What a response costs by a price."""
+    return (response.tokens_in * price.tokens_in + response.tokens_out * price.tokens_out) / 1e6
 
 
 def _describe_accounts(account_type: type[Spending], accounts: Mapping[str, Spending]) -> dict[str, Any]:

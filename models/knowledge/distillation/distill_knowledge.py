@@ -43,7 +43,7 @@ from models.knowledge.distillation.item_batches import (
 from models.knowledge.distillation.product_text import Product, escape_control_chars, read_product
 from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.model_identity import TeacherIdentity
-from models.knowledge.teachers.teacher import CatalogueTeacher, Teacher
+from models.knowledge.teachers.teacher import CatalogueTeacher, RoutingTeacher, Teacher
 
 LEDGER_FILE = "ledger.json"
 SHARD_KIND = "knowledge_shard"
@@ -110,6 +110,10 @@ def distill_knowledge(
         write_knowledge_metrics(artifact, batch_writer.tally, distillation_run.num_carried_over)
         if isinstance(teacher, CatalogueTeacher):
             artifact.metrics.update(teacher.counts)
+        if isinstance(teacher, RoutingTeacher):
+            routing = teacher.summarize_routing()
+            artifact.metrics.update(routing.counts)
+            report_summary(routing.lines)
         if shard is None:
             check_knowledge_coverage(batch_writer.tally, config)
             report_handbook_coverage(batch_writer.tally, config)

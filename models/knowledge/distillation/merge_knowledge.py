@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from contracts.artifacts import create_artifact, read_lineage
+from contracts.artifacts import Lineage, create_artifact, read_lineage
 from contracts.digests import digest_value
 from contracts.errors import UserError
 from contracts.shards import Shard, assign_shards
@@ -29,7 +29,7 @@ from models.knowledge.distillation.distill_knowledge import (
 )
 from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE, RECIPE_LABEL, TRACE_FILE
 from models.knowledge.distillation.item_batches import QUARANTINE_FILE, BatchWriter, CatalogueReader
-from models.knowledge.teachers.teacher import RECORDED_COUNT
+from models.knowledge.teachers.teacher import RECORDED_COUNT, ROUTED_COUNT
 
 _SHARED_LABELS = ("teacher", "prompt_version", RECIPE_LABEL, PAYEE_LABEL)
 
@@ -86,9 +86,20 @@ def merge_knowledge(
         artifact.metrics.update(
             {name: count for name, count in lineages[0].metrics.items() if name.startswith(RECORDED_COUNT)}
         )
+        artifact.metrics.update(_sum_routed_counts(lineages))
         check_invalid_rate(batch_writer.tally, catalogue.num_items, config)
         check_knowledge_coverage(batch_writer.tally, config)
         report_handbook_coverage(batch_writer.tally, config)
+
+
+def _sum_routed_counts(lineages: Sequence[Lineage]) -> dict[str, float]:
+    """What the cascades of all shards did together."""
+    totals: dict[str, float] = {}
+    for lineage in lineages:
+        for name, count in lineage.metrics.items():
+            if name.startswith(ROUTED_COUNT):
+                totals[name] = totals.get(name, 0.0) + count
+    return totals
 
 
 def _order_shard_folders(dataset: Path, shards: Sequence[Path]) -> list[Path]:

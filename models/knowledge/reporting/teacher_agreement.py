@@ -7,7 +7,7 @@ kappa. Paraphrases count for little. One large model that wrote twice about the 
 agrees with itself by .38 (scenarios) to .80 (kind of product) over chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -109,6 +109,22 @@ def compare_knowledge(first: Path, second: Path) -> KnowledgeComparison:
     )
 
 
+def measure_item_agreement(
+    first: Mapping[str, Sequence[str]], second: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """How far two answers about one item say the same, facet by facet; without what neither speaks of.
+
+    Args:
+        first: The claims of each facet.
+        second: Those of the other answer, with the same facets.
+    """
+    scores = {
+        facet: _match_claims(_read_word_sets(claims), _read_word_sets(second[facet]))
+        for facet, claims in first.items()
+    }
+    return {facet: score for facet, score in scores.items() if not np.isnan(score)}
+
+
 def _name_teacher(row: dict[str, Any], suffix: str) -> str:
     return f"{row[f'teacher{suffix}']}, prompts {row[f'prompt_version{suffix}']}"
 
@@ -138,7 +154,8 @@ def _mean_of_claims(scores: Sequence[float]) -> float:
 
 
 def _read_word_sets(value: Any) -> WordSets:
-    texts = [value] if isinstance(value, str) else [claim["text"] for claim in value or ()]
+    claims = [value] if isinstance(value, str) else value or ()
+    texts = [claim if isinstance(claim, str) else claim["text"] for claim in claims]
     return [frozenset(split_words(text)) for text in texts]
 
 

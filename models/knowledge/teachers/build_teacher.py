@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Final
 
-from models.knowledge.config import TeacherConfig
+from models.knowledge.config import LanguageModelConfig, TeacherConfig
 from models.knowledge.teachers.teacher import Teacher
 
 _CLASSES: Final = {
@@ -12,6 +12,7 @@ _CLASSES: Final = {
     "openai": "openai_teacher.OpenAICompatibleTeacher",
     "transformers": "transformers_teacher.TransformersTeacher",
     "replay": "replay.replay_teacher.ReplayTeacher",
+    "cascade": "cascade.cascade_teacher.CascadeTeacher",
 }
 """Module and class by `kind`. They are imported only when used: each has heavy libraries of its own."""
 
@@ -24,4 +25,8 @@ def build_teacher(config: TeacherConfig) -> Teacher:
     """
     module_name, _, class_name = _CLASSES[config.kind].rpartition(".")
     teacher: Teacher = getattr(import_module(f"models.knowledge.teachers.{module_name}"), class_name)(config)
+    if isinstance(config, LanguageModelConfig) and config.form == "compact":
+        from models.knowledge.teachers.compact.compact_teacher import CompactTeacher
+
+        return CompactTeacher(teacher)
     return teacher

@@ -46,6 +46,8 @@ class ChatAnswer(NamedTuple):
     """The HTTP status, or the one that an error inside of HTTP 200 names."""
     may_pass: bool = False
     """Another attempt may do better."""
+    mean_logprob: float | None = None
+    """Mean log-probability of its tokens, where the server says it."""
 
 
 def read_chat_completion(
@@ -107,7 +109,15 @@ def _read_completion_object(
     if not isinstance(message, dict):
         told_reason = f" (finish_reason {reason})" if reason else ""
         return _make_fault(f"{_NO_COMPLETION}: a choice without message{told_reason}", raw_text, 200)
-    return _read_message(message, reason.lower(), raw_text, expected_keys)
+    answer = _read_message(message, reason.lower(), raw_text, expected_keys)
+    return answer._replace(mean_logprob=_read_mean_logprob(choice.get("logprobs")))
+
+
+def _read_mean_logprob(logprobs: object) -> float | None:
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+    values = [token.get("logprob") for token in tokens or () if isinstance(token, dict)]
+    told_values = [value for value in values if isinstance(value, int | float)]
+    return sum(told_values) / len(told_values) if told_values else None
 
 
 def _read_message(

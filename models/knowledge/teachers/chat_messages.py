@@ -34,7 +34,9 @@ class ChatPrompt:
 
 def make_chat_prompt(request: TeacherRequest) -> ChatPrompt:
     """Puts a request to a language model; the instructions, which many requests share, come first."""
-    messages = render_chat_messages(request.agent, request.agent_input, request.answer_type)
+    messages = render_chat_messages(
+        request.agent, request.agent_input, request.answer_type, tells_schema=request.tells_schema
+    )
     if request.attempt:
         messages.append(_make_repair_message(request.complaint))
     return ChatPrompt(request.agent, messages, build_answer_schema(request.answer_type), request.attempt)

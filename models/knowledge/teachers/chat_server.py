@@ -200,6 +200,7 @@ class ChatServer:
             "seed": chat.derive_sampling_seed(self._config.seed),
             "max_tokens": chat.limit_answer_tokens(self._config.max_tokens),
             "extra_body": self._config.extra_body | schema_fields,
+            **({"logprobs": True} if self._config.confidence else {}),
         }
 
 

@@ -115,6 +115,7 @@ class OpenAICompatibleTeacher:
             seconds=time.perf_counter() - start,
             truncated=answer.is_truncated,
             error=answer.error,
+            mean_logprob=answer.mean_logprob,
         )
 
     def _note_answer(self, answer: ChatAnswer) -> None:

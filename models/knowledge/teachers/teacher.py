@@ -23,6 +23,8 @@ class TeacherRequest:
     """1 when a first answer was not valid."""
     complaint: str = ""
     """What was wrong with the first answer."""
+    tells_schema: bool = True
+    """The instructions are followed by the schema. It costs tokens; where words say it all, leave it out."""
 
 
 class TeacherResponse(NamedTuple):
@@ -38,6 +40,10 @@ class TeacherResponse(NamedTuple):
     """The answer hit the token limit."""
     error: str = ""
     """Why there is no answer; such a response is never cached."""
+    mean_logprob: float | None = None
+    """Mean log-probability of the answer's tokens, where the teacher was told to say it (`confidence`)."""
+    money: float | None = None
+    """What it cost, where several teachers answered; else the teacher's price decides."""
 
 
 class TokenPrice(NamedTuple):
@@ -80,6 +86,7 @@ class LiveTeacher(Teacher, Protocol):
 
 
 RECORDED_COUNT: Final = "recorded_"
+ROUTED_COUNT: Final = "cascade_"
 
 
 @runtime_checkable
@@ -95,3 +102,20 @@ class CatalogueTeacher(Teacher, Protocol):
         Raises:
             UserError: it knows none of them.
         """
+
+
+class RoutingSummary(NamedTuple):
+    """Which of several teachers answered in this run."""
+
+    lines: Sequence[str]
+    """For who runs it."""
+    counts: Mapping[str, float]
+    """Metrics of the artifact, each name beginning with `ROUTED_COUNT`; those of shards add up."""
+
+
+@runtime_checkable
+class RoutingTeacher(Teacher, Protocol):
+    """A teacher that hands each item to one of several."""
+
+    def summarize_routing(self) -> RoutingSummary:
+        """What it did since it was made. Cached answers are not counted."""

@@ -14,6 +14,7 @@ from jinja2.exceptions import TemplateError
 
 from contracts.errors import UserError
 from models.knowledge.config import TransformersTeacherConfig
+from models.knowledge.teachers.answer_logprobs import LogprobRecorder
 from models.knowledge.teachers.chat_messages import make_chat_prompt
 from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model
@@ -94,6 +95,7 @@ class TransformersTeacher:
         import torch
 
         start = time.perf_counter()
+        recorder = LogprobRecorder() if self._config.confidence else None
         # Padded on the left, since generation goes on at the right end.
         padded_prompts = self._tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(
             self._model.device
@@ -104,12 +106,17 @@ class TransformersTeacher:
                 **padded_prompts,
                 **self._sampling_arguments(),
                 max_new_tokens=max_tokens,
-                logits_processor=self._constrain_answers(schemas),
+                logits_processor=[*([recorder] if recorder else []), *self._constrain_answers(schemas)],
             )
         answer_ids = output_ids[:, padded_prompts["input_ids"].shape[1] :].tolist()
         seconds = (time.perf_counter() - start) / len(chat_numbers)
-        for number, prompt, answer in zip(chat_numbers, prompts, answer_ids, strict=True):
-            yield self._read_generated_answer(number, len(prompt), answer, seconds)
+        logprobs = recorder.read_logprobs(output_ids) if recorder else None
+        for row, (number, prompt, answer) in enumerate(zip(chat_numbers, prompts, answer_ids, strict=True)):
+            response = self._read_generated_answer(number, len(prompt), answer, seconds)
+            if logprobs is not None:
+                answer_logprobs = logprobs[row, : response.tokens_out]
+                response = response._replace(mean_logprob=float(answer_logprobs.mean()))
+            yield response
 
     def _constrain_answers(self, schemas: Sequence[dict[str, Any]]) -> list[Any]:
         if not self._config.constrained:
@@ -142,7 +149,7 @@ class TransformersTeacher:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        with _explain_load_errors(self._config.model):
+        with explain_load_errors("teacher", self._config.model):
             tokenizer = AutoTokenizer.from_pretrained(
                 self._config.model, revision=self._config.revision, padding_side="left"
             )
@@ -160,7 +167,7 @@ class TransformersTeacher:
         from transformers import AutoModelForCausalLM
 
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
-        with _explain_load_errors(self._config.model):
+        with explain_load_errors("teacher", self._config.model):
             model = AutoModelForCausalLM.from_pretrained(
                 self._config.model,
                 revision=self._config.revision,
@@ -180,9 +187,9 @@ class TransformersTeacher:
 
 
 @contextmanager
-def _explain_load_errors(model: str) -> Iterator[None]:
+def explain_load_errors(setting: str, model: str) -> Iterator[None]:
     """Turns what a wrong name, a missing file or a lost network raises into a `UserError`."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"teacher: transformers cannot load '{model}': {error}") from error
+        raise UserError(f"{setting}: transformers cannot load '{model}': {error}") from error

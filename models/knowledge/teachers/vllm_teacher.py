@@ -148,6 +148,7 @@ def _enqueue_chat(llm: Any, chat: ChatPrompt, config: VllmTeacherConfig) -> str:
         if config.temperature
         else None,  # seeded sampling is slower
         max_tokens=chat.limit_answer_tokens(config.max_tokens),
+        logprobs=0 if config.confidence else None,  # 0: of the chosen token alone
         structured_outputs=StructuredOutputsParams(json=chat.schema),
     )
     template_kwargs = dict(config.chat_template_kwargs)
@@ -163,6 +164,7 @@ def _enqueue_chat(llm: Any, chat: ChatPrompt, config: VllmTeacherConfig) -> str:
 
 def _read_engine_output(number: int, output: Any, seconds: float) -> TeacherResponse:
     completion = output.outputs[0]
+    logprob_sum = completion.cumulative_logprob
     return TeacherResponse(
         number,
         extract_json_object(completion.text),  # a thinking model may think first where `engine_args` let it
@@ -170,4 +172,5 @@ def _read_engine_output(number: int, output: Any, seconds: float) -> TeacherResp
         tokens_out=len(completion.token_ids),
         seconds=seconds,
         truncated=completion.finish_reason == "length",
+        mean_logprob=None if logprob_sum is None else logprob_sum / max(len(completion.token_ids), 1),
     )

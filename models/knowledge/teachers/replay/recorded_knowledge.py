@@ -33,6 +33,7 @@ from models.knowledge.knowledge_schema import MAX_CLAIMS, ShortText
 
 FORMAT_VERSION: Final = 1
 UNKNOWN_KIND: Final = "unknown"
+RECORDED_EVIDENCE: Final = "recorded, without a reason"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _TABLES: Final = """
 CREATE TABLE answers (item_id TEXT PRIMARY KEY, kind TEXT, line TEXT, is_joined INT DEFAULT 0);
@@ -109,6 +110,8 @@ _FAULT_WORDS: Final = {
 
 class KnowledgeLines:
     """Recorded knowledge, in a database of this process alone that spills to disk: memory stays bounded."""
+
+    evidence = RECORDED_EVIDENCE
 
     def __init__(self, path: Path) -> None:
         """Reads a file.

@@ -1,14 +1,14 @@
-"""The agents' answers, as recorded knowledge of an item gives them.
+"""The agents' answers, as compact knowledge of an item gives them.
 
-It names no evidence. What stands in the catalogue word for word is quoted; the rest says that it was
-recorded. The critic's part is done by rules: what contradicts itself falls, and figures that the catalogue
-does not have are doubted.
+It names no evidence. What stands in the catalogue word for word is quoted; the rest says where it is from.
+The critic's part is done by rules: what contradicts itself falls, and figures that the catalogue does not
+have are doubted.
 """
 
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final
+from typing import Final, Protocol
 
 from pydantic import BaseModel
 
@@ -27,10 +27,9 @@ from models.knowledge.agents.agent_roles import (
 from models.knowledge.agents.record_review import apply_objections
 from models.knowledge.distillation.product_text import Product, QuotableText, fold_words
 from models.knowledge.knowledge_schema import Claim, Claims, KnowledgeRecord
-from models.knowledge.teachers.replay.recorded_knowledge import UNKNOWN_KIND, ItemKnowledge, KnowledgeLines
+from models.knowledge.teachers.replay.recorded_knowledge import UNKNOWN_KIND, ItemKnowledge
 from models.knowledge.writing_systems import normalize_letters
 
-RECORDED_EVIDENCE: Final = "recorded, without a reason"
 _CONFIDENCE_QUOTED: Final = 0.9
 """At least, of a claim that the catalogue makes itself."""
 _FIGURE: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:/\d+)?")
@@ -39,73 +38,94 @@ _MAX_OBJECTIONS: Final = 12
 """As many as the schema allows a critic."""
 
 
-def answer_from_knowledge(agent_input: BaseModel, answer_type: type[BaseModel], lines: KnowledgeLines) -> str:
-    """The agent's answer as JSON; empty where nothing was recorded of the product."""
+class KnowledgeSource(Protocol):
+    """Compact knowledge of products."""
+
+    evidence: str
+    """Of what the catalogue does not say itself: where it is from."""
+
+    def list_category_kinds(self, category: str) -> list[str]:
+        """The kinds that it names most often in a category."""
+
+    def find_product_knowledge(self, product: Product) -> ItemKnowledge | None:
+        """What it says of a product."""
+
+
+def answer_from_knowledge(
+    agent_input: BaseModel, answer_type: type[BaseModel], source: KnowledgeSource
+) -> str:
+    """The agent's answer as JSON; empty where the source says nothing of the product."""
     if isinstance(agent_input, CategoryBrief):
-        return _plan_category(lines.list_category_kinds(agent_input.category)).model_dump_json()
+        return _plan_category(source.list_category_kinds(agent_input.category)).model_dump_json()
     if isinstance(agent_input, ReviewedDraft):
         return _edit_record(agent_input).model_dump_json()
     if isinstance(agent_input, RecordDraft):
         return _review_draft(agent_input).model_dump_json()
     assert isinstance(agent_input, AnalystAssignment), f"no agent reads {type(agent_input).__name__}"
-    knowledge = lines.find_product_knowledge(agent_input.product)
+    knowledge = source.find_product_knowledge(agent_input.product)
     if knowledge is None:
         return ""
+    grounding = _Grounding(knowledge, agent_input.product, source.evidence)
     if answer_type is DemandFindings:
-        return _find_demands(knowledge, agent_input.product).model_dump_json()
-    return _find_attributes(knowledge, agent_input.product).model_dump_json()
+        return _find_demands(knowledge, grounding).model_dump_json()
+    return _find_attributes(knowledge, grounding).model_dump_json()
 
 
 def _plan_category(kinds: Sequence[str]) -> CategoryPlan:
     told_kinds = f"In this category it names: {', '.join(kinds)}." if kinds else "It names no kind here."
     return CategoryPlan(
-        reasoning=f"The recorded knowledge holds no plan. {told_kinds}",
+        reasoning=f"Compact knowledge holds no plan. {told_kinds}",
         product_kind=kinds[0] if kinds else UNKNOWN_KIND,
         focus=(),
         pitfalls=(),
     )
 
 
-def _find_demands(knowledge: ItemKnowledge, product: Product) -> DemandFindings:
+def _find_demands(knowledge: ItemKnowledge, grounding: "_Grounding") -> DemandFindings:
     return DemandFindings(
         reasoning=_tell_kind(knowledge),
         recognized=knowledge.is_known,
         summary=knowledge.kind or "" if knowledge.is_known else "",
-        demands=_ground_claims(knowledge.demands, knowledge, product),
-        audiences=_ground_claims(knowledge.audiences, knowledge, product),
-        scenarios=_ground_claims(knowledge.scenarios, knowledge, product),
+        demands=grounding.ground_claims(knowledge.demands),
+        audiences=grounding.ground_claims(knowledge.audiences),
+        scenarios=grounding.ground_claims(knowledge.scenarios),
     )
 
 
-def _find_attributes(knowledge: ItemKnowledge, product: Product) -> AttributeFindings:
+def _find_attributes(knowledge: ItemKnowledge, grounding: "_Grounding") -> AttributeFindings:
     return AttributeFindings(
         reasoning=_tell_kind(knowledge),
         recognized=knowledge.is_known,
-        attributes=_ground_claims(knowledge.features, knowledge, product),
-        complements=_ground_claims(knowledge.complements, knowledge, product),
-        substitutes=_ground_claims(knowledge.substitutes, knowledge, product),
-        lifecycle=_ground_claims(knowledge.lifecycle, knowledge, product),
+        attributes=grounding.ground_claims(knowledge.features),
+        complements=grounding.ground_claims(knowledge.complements),
+        substitutes=grounding.ground_claims(knowledge.substitutes),
+        lifecycle=grounding.ground_claims(knowledge.lifecycle),
     )
 
 
 def _tell_kind(knowledge: ItemKnowledge) -> str:
     if not knowledge.is_known:
-        return "The recorded answer says that the item is not known."
-    return f"The recorded answer takes it for this kind of product: {knowledge.kind}."
+        return "The answer says that the item is not known."
+    return f"The answer takes it for this kind of product: {knowledge.kind}."
 
 
-def _ground_claims(texts: Sequence[str], knowledge: ItemKnowledge, product: Product) -> Claims:
-    if not knowledge.is_known:
-        return ()
-    quotable_text = QuotableText(product.text)
-    return tuple(_ground_claim(text, knowledge.confidence, quotable_text) for text in texts)
+class _Grounding:
+    """Gives claims about one product their evidence."""
 
+    def __init__(self, knowledge: ItemKnowledge, product: Product, evidence: str) -> None:
+        self._knowledge = knowledge
+        self._quotable_text = QuotableText(product.text)
+        self._evidence = evidence
 
-def _ground_claim(text: str, confidence: float, quotable_text: QuotableText) -> Claim:
-    if quotable_text.holds_quotation(text):
-        confidence = max(confidence, _CONFIDENCE_QUOTED)
-        return Claim(text=text, evidence=text, source="catalogue", confidence=confidence)
-    return Claim(text=text, evidence=RECORDED_EVIDENCE, source="reasoning", confidence=confidence)
+    def ground_claims(self, texts: Sequence[str]) -> Claims:
+        return tuple(map(self._ground_claim, texts)) if self._knowledge.is_known else ()
+
+    def _ground_claim(self, text: str) -> Claim:
+        confidence = self._knowledge.confidence
+        if self._quotable_text.holds_quotation(text):
+            confidence = max(confidence, _CONFIDENCE_QUOTED)
+            return Claim(text=text, evidence=text, source="catalogue", confidence=confidence)
+        return Claim(text=text, evidence=self._evidence, source="reasoning", confidence=confidence)
 
 
 def _review_draft(draft: RecordDraft) -> CriticReview:

@@ -1,0 +1,1 @@
+"""The `distill_teacher` component."""

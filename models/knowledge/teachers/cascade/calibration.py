@@ -1,0 +1,85 @@
+"""What a student's confidence is worth: measured on items that it never learned from.
+
+Confidence is the mean log-probability of an answer's tokens. It becomes the expected agreement with the
+teacher by isotonic regression: a more confident answer is never expected to be a worse one.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from contracts.artifacts import write_json
+from contracts.errors import UserError
+
+CALIBRATION_FILE: Final = "calibration.json"
+_SEND_ALL: Final = float("inf")
+
+
+class Calibration(NamedTuple):
+    """Held-out answers by rising confidence."""
+
+    confidences: list[float]
+    """Of the valid answers."""
+    agreements: list[float]
+    """Expected agreement with the teacher at each of them, 0 to 1; never falling."""
+    num_invalid: int
+    """Further held-out answers that were not valid. A cascade always sends such items on."""
+
+    @classmethod
+    def fit(
+        cls, confidences: Sequence[float], agreements: Sequence[float], *, num_invalid: int
+    ) -> "Calibration":
+        """Fits it to what was measured of each valid answer."""
+        from sklearn.isotonic import IsotonicRegression
+
+        if not confidences:
+            return cls([], [], num_invalid)
+        fitted = IsotonicRegression(y_min=0, y_max=1).fit_transform(confidences, agreements)
+        order = np.argsort(confidences, kind="stable")
+        return cls(np.array(confidences)[order].tolist(), fitted[order].tolist(), num_invalid)
+
+    @classmethod
+    def read(cls, path: Path) -> "Calibration":
+        """Reads a student's file.
+
+        Raises:
+            UserError: it is not there, or no calibration.
+        """
+        if not path.is_file():
+            raise UserError(
+                f"teacher.calibration: {path} not found. `distill_teacher` writes it beside the student's "
+                "weights; for a served student give its path."
+            )
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"teacher.calibration: {path} is no calibration: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Writes it into a student's folder."""
+        write_json(folder / CALIBRATION_FILE, self._asdict())
+
+    def find_threshold(self, *, share: float | None, min_agreement: float | None) -> float:
+        """The confidence below which an item is sent on.
+
+        Args:
+            share: Of the items that are sent on, those without a valid answer among them.
+            min_agreement: Or the least expected agreement that is good enough.
+        """
+        if not self.confidences:
+            return _SEND_ALL
+        if share is not None:
+            num_items = len(self.confidences) + self.num_invalid
+            num_sent = round(share * num_items) - self.num_invalid
+            if num_sent <= 0:
+                return -_SEND_ALL
+            return self.confidences[num_sent] if num_sent < len(self.confidences) else _SEND_ALL
+        good_enough = [
+            confidence
+            for confidence, agreement in zip(self.confidences, self.agreements, strict=True)
+            if agreement >= (min_agreement or 0)
+        ]
+        return good_enough[0] if good_enough else _SEND_ALL
