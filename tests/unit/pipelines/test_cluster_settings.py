@@ -59,6 +59,11 @@ DATA = "data={items: {uri: %s}, events: {uri: /var/lib/reaseq/e.csv}}"
             "knowledge.teacher={kind: replay, recordings: data/known.jsonl}",
             "knowledge.teacher.recordings = data/known.jsonl is a path of this machine",
         ),
+        (
+            "knowledge.teacher={kind: cascade, share: 0.1, fallback: {kind: handbook}, "
+            "student: {kind: openai, model: small, base_url: 'http://localhost:8000/v1'}}",
+            "knowledge.teacher.student.base_url = http://localhost:8000/v1 is the pod itself",
+        ),
         ("knowledge.teacher={kind: handbook, folder: concepts}", "/var/lib/reaseq/data/concepts"),
         (DATA % "data/products.csv", "data.items.uri = data/products.csv is a path of this machine"),
         (DATA % "/home/me/products.csv", "/var/lib/reaseq/data/products.csv"),

@@ -65,6 +65,7 @@ def test_steps_with_a_teacher_in_process_get_its_image_and_gpus(tmp_path):
 
     for pipeline_name, step_name in {
         "train_and_deploy": "distill-knowledge",
+        "distill_teacher": "distill-knowledge",
         "refresh_catalogue": "distill-changed-items",
     }.items():
         pipeline_spec = next(
@@ -83,8 +84,13 @@ def test_steps_with_a_teacher_in_process_get_its_image_and_gpus(tmp_path):
         assert not any("accelerator" in executor.get("resources", {}) for executor in executors.values())
 
 
-def test_the_step_that_trains_the_behavior_model_gets_gpus(tmp_path):
+def test_the_steps_that_train_large_models_get_gpus(tmp_path):
     compile_pipelines(tmp_path, training_gpus=4)
+    trained_in = {
+        "train_and_deploy": {"exec-train-behavior-model": "4"},
+        "monitor": {"exec-train-behavior-model": "4"},
+        "distill_teacher": {"exec-distill-teacher": "4"},
+    }
     for pipeline_name in PIPELINES:
         pipeline_spec = next(
             iter(yaml.safe_load_all((tmp_path / f"{pipeline_name}.yaml").read_text(encoding="utf-8")))
@@ -94,9 +100,7 @@ def test_the_step_that_trains_the_behavior_model_gets_gpus(tmp_path):
             for step_name, executor in pipeline_spec["deploymentSpec"]["executors"].items()
             if "accelerator" in executor.get("container", {}).get("resources", {})
         }
-        assert gpu_counts == (
-            {"exec-train-behavior-model": "4"} if pipeline_name in ("train_and_deploy", "monitor") else {}
-        )
+        assert gpu_counts == trained_in.get(pipeline_name, {})
 
 
 @pytest.mark.parametrize("name", ["train_and_deploy", "refresh_users", "refresh_catalogue"])
