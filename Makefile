@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 # PyTorch threads that spin while they wait would take the cores from whatever else runs.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: site pictures data style-report reachability help setup demo serve dashboard test test-all lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-demo check-baselines clean
+.PHONY: site pictures data style-report reachability help setup demo serve dashboard test test-all lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-kubeflow bench-demo check-baselines clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,7 +67,7 @@ data: ## Convert the public data sets that benchmarks read: make data ARGS="elec
 style-report: ## Print how readable the code is (ARGS=--write keeps the figures)
 	@$(PYTHON) scripts/style_report.py $(ARGS)
 
-bench: bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-demo ## Every benchmark (writes benchmarks/results/*.json)
+bench: bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-kubeflow bench-demo ## Every benchmark (writes benchmarks/results/*.json)
 
 bench-data: setup ## Messy exports, public cases, what ingestion costs
 	@scripts/setup.sh dev
@@ -93,6 +93,11 @@ bench-loop: setup ## What rankers earn on simulated pages by the exact truth, th
 
 bench-monitoring: setup ## Lift, plans and decisions on experiments whose truth is known; ten million exposures
 	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks monitoring $(ARGS)
+
+bench-kubeflow: setup ## An empty cluster, nights of refreshes, a failing API, policies, alerts, a hundred deployments
+	@scripts/setup.sh dev
+	@scripts/get_tools.sh
+	@PATH="$$PWD/.tools/bin:$$PATH" $(PYTHON) -m benchmarks kubeflow $(ARGS)
 
 bench-demo: ## The demo from a clean clone: set-up, main job, peak memory
 	@$(PYTHON) -m benchmarks demo $(ARGS)

@@ -154,6 +154,22 @@ def load_data_parts() -> dict[str, Measure]:
     }
 
 
+def load_kubeflow_parts() -> dict[str, Measure]:
+    """The path through a cluster, as far as one machine can walk it."""
+    from benchmarks.kubeflow.checked_manifests import measure_alerts, measure_policy
+    from benchmarks.kubeflow.cluster_path import measure_empty_cluster, measure_faults, measure_refreshes
+    from benchmarks.kubeflow.deployments import measure_deployments
+
+    return {
+        "empty_cluster": measure_empty_cluster,
+        "refresh": measure_refreshes,
+        "faults": measure_faults,
+        "policy": measure_policy,
+        "alerts": measure_alerts,
+        "deployments": measure_deployments,
+    }
+
+
 def load_demo_parts() -> dict[str, Measure]:
     """The demo from a clean clone."""
     from benchmarks.demo import measure_demo
@@ -169,6 +185,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Measure]]] = {
     "serving": load_serving_parts,
     "loop": load_loop_parts,
     "monitoring": load_monitoring_parts,
+    "kubeflow": load_kubeflow_parts,
     "demo": load_demo_parts,
 }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Rewrites requirements/*.lock from pyproject.toml's extras. Existing pins are kept unless you ask: scripts/lock.sh --upgrade
 #
-# The locks are for Linux on x86-64 and Python 3.11. They name versions only: no index, no path, no local build of torch
-# (see docs/environments.md), so the same file installs from whatever registry the reader's pip or uv knows.
+# The locks are for Linux on x86-64 and Python 3.11. They name no index, no path, no local build of torch (see
+# docs/environments.md), so the same file installs from whatever registry the reader's pip or uv knows. Where torch is
+# not among them, they name hashes, too: torch has a build for each accelerator, and the machine chooses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,10 +29,12 @@ with open('pyproject.toml', 'rb') as stream:
 
 compile dev pyproject.toml --extra main --extra dev --config-file requirements/torch.toml "$@"
 compile main pyproject.toml --extra main --constraint requirements/dev.lock --config-file requirements/torch.toml "$@"
+# The gateway's image. Nothing in it differs from machine to machine, so that it is checked by its hashes.
+compile serve pyproject.toml --extra serve --constraint requirements/main.lock --generate-hashes "$@"
 # main, and Ray to materialize features.
 compile ray pyproject.toml --extra ray --constraint requirements/main.lock --config-file requirements/torch.toml "$@"
 # The local Triton needs numpy < 2: it stands alone, without the project.
-extra triton | compile triton - "$@"
+extra triton | compile triton - --generate-hashes "$@"
 # vLLM runs on GPUs: it locks the CUDA libraries too, and must not see a local CPU wheel.
 UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm "$@"
 # For tests of the vLLM teachers on machines without a GPU.

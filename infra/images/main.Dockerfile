@@ -1,4 +1,4 @@
-# The environment `main`: pipeline steps, gateway and command line.
+# The environment `main`: pipeline steps, training among them, and the command line.
 #
 #   docker build -f infra/images/main.Dockerfile -t reaseq-main:0.1.0 .
 #   --build-arg BASE=python:3.11.13-slim-bookworm@sha256:...   pins the base by digest
@@ -17,24 +17,29 @@ ARG SSL_CERT_FILE
 ARG UV_FIND_LINKS
 ARG UV_TORCH_BACKEND
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    python3.11 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
+    python3.11 -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}" \
+    && python3.11 -m venv --without-pip /opt/venv
+# No hashes here: torch has a build for each accelerator, and the machine chooses.
 # The lock before the code: a change of code does not install two gigabytes again.
 COPY requirements/${LOCK}.lock /opt/main.lock
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/main.lock
+    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/main.lock
 WORKDIR /opt/reaseq
-COPY . .
+# Readable to user 10001, whatever umask the checkout was made under.
+COPY --chmod=755 . .
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
+    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
     && /opt/venv/bin/python -m compileall -q .
 
 FROM ${BASE}
-LABEL org.opencontainers.image.title="reaseq-main" org.opencontainers.image.licenses="Apache-2.0"
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="reaseq-main" org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.revision="${COMMIT}"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/reaseq /opt/reaseq
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE HOME=/tmp BENTOML_DO_NOT_TRACK=True DO_NOT_TRACK=1
 WORKDIR /opt/reaseq
 USER 10001:10001
-# No HEALTHCHECK: most containers of this image are pipeline steps; the gateway's probes stand in its Deployment.
+# No HEALTHCHECK: most containers of this image are pipeline steps; they are watched by Kubeflow.
 CMD ["reaseq", "--help"]

@@ -12,22 +12,26 @@ ARG SSL_CERT_FILE
 ARG UV_FIND_LINKS
 COPY requirements/triton.lock /opt/triton.lock
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    python3.11 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}" \
-    && /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/triton.lock
+    python3.11 -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}" \
+    && python3.11 -m venv --without-pip /opt/venv \
+    && /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode --require-hashes \
+        -r /opt/triton.lock
 # The server comes inside a Python package. It wants the backend and the stub of this Python in one folder, the
 # libraries that the wheel carries, and the libpython of this very interpreter: with another one the stub mixes two.
-COPY infra/images/tritonserver.sh /opt/triton/bin/tritonserver
+COPY --chmod=755 infra/images/tritonserver.sh /opt/triton/bin/tritonserver
 RUN site="$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && mkdir -p /opt/triton/backends/python \
     && cp -r "$site"/pytriton/tritonserver/backends/python/. /opt/triton/backends/python/ \
     && cp "$site"/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub /opt/triton/backends/python/ \
     && ln -s /opt/venv /opt/triton/venv \
     && ln -s "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')" /opt/triton/libpython \
-    && chmod 755 /opt/triton/bin/tritonserver /opt/triton/backends/python/triton_python_backend_stub
+    && chmod 755 /opt/triton/backends/python/triton_python_backend_stub
 
 FROM ${BASE}
-LABEL org.opencontainers.image.title="reaseq-triton" org.opencontainers.image.licenses="Apache-2.0"
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="reaseq-triton" org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.revision="${COMMIT}"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/triton /opt/triton
 ENV PATH=/opt/triton/bin:/opt/venv/bin:$PATH TRITON_HOME=/opt/triton HOME=/tmp

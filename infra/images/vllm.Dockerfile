@@ -10,19 +10,23 @@ ARG UV_VERSION=0.13.8
 ARG UV_DEFAULT_INDEX
 ARG SSL_CERT_FILE
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    python3.11 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
+    python3.11 -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}" \
+    && python3.11 -m venv --without-pip /opt/venv
 COPY requirements/vllm.lock /opt/vllm.lock
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/vllm.lock
+    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/vllm.lock
 WORKDIR /opt/reaseq
-COPY . .
+# Readable to user 10001, whatever umask the checkout was made under.
+COPY --chmod=755 . .
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
+    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
     && /opt/venv/bin/python -m compileall -q .
 
 FROM ${BASE}
-LABEL org.opencontainers.image.title="reaseq-vllm" org.opencontainers.image.licenses="Apache-2.0"
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="reaseq-vllm" org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.revision="${COMMIT}"
 # Kernels are compiled at the first start. The base pins the distribution; its updates are wanted.
 # hadolint ignore=DL3008
 RUN apt-get update \

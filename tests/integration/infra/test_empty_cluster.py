@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,18 @@ def test_on_an_empty_claim_all_live_and_the_gateway_says_what_it_waits_for(seen:
     assert "reaseq_rank_seconds_count" in seen["cold_metrics"], "the alert GatewayDown stays silent"
 
 
-def test_the_first_request_is_ranked_by_the_model(seen: dict[str, Any]) -> None:
+def test_the_first_request_is_ranked_by_the_model(
+    seen: dict[str, Any], record_property: Callable[[str, int], None]
+) -> None:
     answer = seen["ranked"]
+    record_property("ranked", int(answer["model_version"] != "fallback"))
     assert answer["model_version"] != "fallback"
     assert len(answer["items"]) == 4
     assert not {"model", "feature_store"} & set(answer["degraded"])
     assert seen["clicked"] == {"accepted": 1}
 
 
-def test_nothing_was_restarted(seen: dict[str, Any]) -> None:
+def test_nothing_was_restarted(seen: dict[str, Any], record_property: Callable[[str, int], None]) -> None:
+    record_property("restarts", seen["restarts"])
     assert seen["restarts"] == 0
     assert all(probe[0] for pod in seen["warm"].values() for probe in pod.values())

@@ -2,6 +2,8 @@
 up."""
 
 import random
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,22 +78,32 @@ def schedule(package: Path, host: str, cron: str) -> None:
     )
 
 
-def test_two_hundred_faults_do_no_harm(package: Path) -> None:
-    num_faults, seed = 0, 0
+def test_two_hundred_faults_do_no_harm(package: Path, record_property: Callable[[str, int], None]) -> None:
+    """`make bench-kubeflow` publishes the harm that it records."""
+    num_faults, seed, harm = 0, 0, Counter[str](double_runs=0, lost_schedules=0, waits_given_up=0)
     while num_faults < NUM_FAULTS:
         faults = Faults(seed)
         cluster = Cluster(draw_fault=faults.draw)
         with serve_cluster(cluster) as host:
-            assert submit(package, host, "one", top=1) == "SUCCEEDED"
-            assert submit(package, host, "two", top=2) == "SUCCEEDED"
+            for top, name in enumerate(("one", "two"), start=1):
+                try:
+                    is_awaited = submit(package, host, name, top=top) == "SUCCEEDED"
+                except UserError:
+                    is_awaited = False
+                harm["waits_given_up"] += not is_awaited
             for cron in ("0 0 3 * * *", "0 0 3 * * *", "0 0 4 * * *"):
                 schedule(package, host, cron)
-                (stored,) = cluster.recurring_runs.values()
-                assert (stored["trigger"]["cron_schedule"]["cron"], stored["mode"]) == (cron, "ENABLE"), seed
-        tops = sorted(run["runtime_config"]["parameters"]["top"] for run in cluster.runs.values())
-        assert tops == [1, 2], f"seed {seed}: no run is lost, none is double"
+                stored = cluster.recurring_runs.values()
+                held = [(s["trigger"]["cron_schedule"]["cron"], s["mode"]) for s in stored]
+                harm["lost_schedules"] += held != [(cron, "ENABLE")]
+        tops = [run["runtime_config"]["parameters"]["top"] for run in cluster.runs.values()]
+        harm["double_runs"] += len(tops) - len(set(tops))
+        assert set(tops) == {1, 2}, f"seed {seed}: a run is lost"
         assert (len(cluster.pipelines), len(cluster.experiments)) == (1, 1)
         num_faults, seed = num_faults + faults.count, seed + 1
+    for name, count in harm.items():
+        record_property(name, count)
+    assert not harm.total(), harm
 
 
 def test_schedules_of_a_file_survive_two_hundred_faults(tmp_path: Path) -> None:

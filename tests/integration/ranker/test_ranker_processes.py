@@ -1,6 +1,8 @@
 """Rankers trained by several processes together."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from ranker_shop import Shop, make_events, make_requests, make_shop, tiny_config
 
 from models.ranker.config import RankerConfig
@@ -70,6 +73,44 @@ def test_what_torchrun_trained_is_taken_over(
     worker_arguments = [*shop.inputs, settings, tmp_path / "checkpoints"]
     command = [sys.executable, "-m", *torchrun, "-m", "models.ranker", *map(str, worker_arguments)]
     subprocess.run(command, check=True, cwd=ROOT, timeout=TIMEOUT_S)
+    monkeypatch.setattr(RankingObjective, "forward", lambda *_: pytest.fail("nothing is left to train"))
+    assert_close(train_and_report(shop, make_config(), tmp_path), alone)
+
+
+def test_two_nodes_of_the_job_train_what_is_taken_over(
+    shop: Shop, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest's own command, in the environment that Kubeflow's training operator gives each pod."""
+    job = yaml.safe_load((ROOT / "infra/k8s/training/pytorch_job.yaml").read_text())["spec"]
+    settings = tmp_path / "config.json"
+    settings.write_text(make_config().model_dump_json())
+    inputs = (*shop.inputs, settings, tmp_path / "checkpoints")
+    names = ("training/training_set", "training/dataset", "training/item_embeddings", "training/config.json")
+    claim = [f"/var/lib/reaseq/{name}" for name in (*names, "checkpoints/ranker")]
+    ours = dict(zip(claim, map(str, inputs), strict=True))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    nodes = []
+    for node, role in enumerate(("Master", "Worker")):
+        replicas = job["pytorchReplicaSpecs"][role]
+        assert replicas["replicas"] == 1
+        (container,) = replicas["template"]["spec"]["containers"]
+        assert container["command"] == ["torchrun"]
+        environment = {
+            "PET_NNODES": "2",
+            "PET_NODE_RANK": str(node),
+            "PET_NPROC_PER_NODE": job["nprocPerNode"],
+            "PET_MASTER_ADDR": "127.0.0.1",
+            "PET_MASTER_PORT": str(port),
+        }
+        words = [
+            ours.pop(word) if word in claim and node == 1 else ours.get(word, word)
+            for word in container["args"]
+        ]
+        command = [sys.executable, "-m", "torch.distributed.run", *words]
+        nodes.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | environment))
+    assert [node.wait(TIMEOUT_S) for node in nodes] == [0, 0]
     monkeypatch.setattr(RankingObjective, "forward", lambda *_: pytest.fail("nothing is left to train"))
     assert_close(train_and_report(shop, make_config(), tmp_path), alone)
 

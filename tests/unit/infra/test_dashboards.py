@@ -140,7 +140,7 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:
     assert alerts
     for alert in alerts:
         assert alert["labels"]["severity"] in {"page", "ticket"}
-        assert {"summary", "action"} == alert["annotations"].keys()
+        assert {"summary", "action", "runbook"} == alert["annotations"].keys()
         assert "for" in alert
 
 

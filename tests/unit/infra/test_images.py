@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.images import MAIN_IMAGE, TRITON_IMAGE, VERSION, VLLM_IMAGE
+from components.images import MAIN_IMAGE, SERVE_IMAGE, TRITON_IMAGE, VERSION, VLLM_IMAGE
 
 ROOT = Path(__file__).parents[3]
-ENVIRONMENTS = ("main", "triton", "vllm")
+ENVIRONMENTS = ("main", "serve", "triton", "vllm")
+HASHED = ("serve", "triton")
+"""The others hold torch, of which the machine chooses a build."""
 
 
 def instructions(environment: str) -> list[str]:
@@ -30,11 +32,29 @@ def test_image_installs_its_own_lock_and_runs_unprivileged(environment: str) -> 
     assert lines.index("USER 10001:10001") > max(i for i, line in enumerate(lines) if line.startswith("RUN"))
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_image_tells_its_commit_has_no_installer_and_can_be_read(environment: str) -> None:
+    lines = instructions(environment)
+    last_stage = lines[max(i for i, line in enumerate(lines) if line.startswith("FROM")) :]
+    assert "ARG COMMIT=unknown" in last_stage
+    assert any('image.revision="${COMMIT}"' in line for line in last_stage if line.startswith("LABEL"))
+    assert not any("pip" in line for line in last_stage), "nothing is installed when it runs"
+    assert any("--without-pip /opt/venv" in line for line in lines)
+    assert any("--require-hashes" in line for line in lines) == (environment in HASHED)
+    # A checkout under umask 077 would be unreadable to user 10001.
+    copied = [line for line in lines if line.startswith("COPY") and ".lock" not in line]
+    assert all("--chmod=755" in line or "--from=build" in line for line in copied)
+    serves = environment in HASHED
+    assert any(line.startswith("HEALTHCHECK") for line in last_stage) == serves
+
+
 def test_one_module_names_all_images() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
-    images = dict(zip(ENVIRONMENTS, (MAIN_IMAGE, TRITON_IMAGE, VLLM_IMAGE), strict=True))
+    images = dict(zip(ENVIRONMENTS, (MAIN_IMAGE, SERVE_IMAGE, TRITON_IMAGE, VLLM_IMAGE), strict=True))
     base = yaml.safe_load((ROOT / "infra/k8s/base/kustomization.yaml").read_text())
-    assert {f"{image['name']}:{image['newTag']}" for image in base["images"]} == set(images.values())
+    # Steps run `main`; its name is compiled into the packages.
+    served = set(images.values()) - {MAIN_IMAGE}
+    assert {f"{image['name']}:{image['newTag']}" for image in base["images"]} == served
     for environment, image in images.items():
         text = (ROOT / f"infra/images/{environment}.Dockerfile").read_text()
         assert f"docker build -f infra/images/{environment}.Dockerfile -t {image} ." in text

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components.images import MAIN_IMAGE
+from infra.reachability.pod_security import find_level
 from serving.config import CONFIG_ENV, KEEP_ALIVE_S, ServingConfig
 
 ROOT = Path(__file__).parents[3]
@@ -40,10 +42,10 @@ def names(folder: str, kind: str) -> set[str]:
     return {m["metadata"]["name"] for m in build(folder) if m["kind"] == kind}
 
 
-@pytest.mark.parametrize("folder", [*FOLDERS, "overlays/kserve", "monitoring"])
+@pytest.mark.parametrize("folder", [*FOLDERS, "overlays/kserve", "monitoring", "training"])
 def test_manifests_obey_the_strict_schema(folder: str) -> None:
     validate = pytest.importorskip("kubernetes_validate")
-    own_checks = {"InferenceService", "PodMonitor", "PrometheusRule"}
+    own_checks = {"InferenceService", "PodMonitor", "PrometheusRule", "PyTorchJob"}
     for manifest in build(folder):
         if manifest["kind"] not in own_checks:  # no kinds of Kubernetes itself: tests of their own are below
             validate.validate(manifest, validate.latest_version(), strict=True)
@@ -200,6 +202,22 @@ def test_kserve_runs_the_very_pod_of_the_deployment() -> None:
     own = {(m["kind"], m["metadata"]["name"]) for m in manifests}
     assert not own & {("Deployment", "triton"), ("HorizontalPodAutoscaler", "triton")}
     assert predictor["minReplicas"] > 1
+
+
+def test_the_training_job_is_two_pods_that_keep_to_the_rules() -> None:
+    validate = pytest.importorskip("kubernetes_validate")
+    (job,) = build("training")
+    replicas = job["spec"]["pytorchReplicaSpecs"]
+    assert replicas.keys() == {"Master", "Worker"}
+    for replica in replicas.values():
+        template = replica["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": template["spec"]}
+        validate.validate(pod, validate.latest_version(), strict=True)
+        assert find_level(template["spec"]) == "restricted"
+        (container,) = template["spec"]["containers"]
+        assert container["image"] == MAIN_IMAGE
+        assert "memory" in container["resources"]["limits"]
+        assert "/dev/shm" in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 def templates(folder: str) -> dict[str, Manifest]:

@@ -1,0 +1,1 @@
+"""The path through a cluster, as far as one machine can walk it."""

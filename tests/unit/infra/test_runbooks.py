@@ -1,0 +1,97 @@
+"""Each alert has a runbook, and kubectl, reaseq and promtool understand what it tells to type."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.check_alerts import list_alerts
+from reaseq.cli import build_parser
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/how-to/answer-alerts.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
+VALUES = {"$NAMESPACE": "reaseq", "$HOST": "http://127.0.0.1:1"}
+
+
+def list_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.M | re.S)
+
+
+def list_commands(program: str) -> list[str]:
+    lines = [line for block in list_blocks("bash") for line in block.splitlines()]
+    return sorted({line for line in lines if line.startswith(f"{program} ")})
+
+
+def split_words(command: str) -> list[str]:
+    for name, value in VALUES.items():
+        command = command.replace(name, value)
+    return shlex.split(command)
+
+
+def test_each_alert_has_a_section_with_a_command_and_an_end() -> None:
+    assert list(SECTIONS) == list_alerts()
+    rules = yaml.safe_load((ROOT / "infra/prometheus/rules.yaml").read_text())["groups"]
+    severities = {
+        rule["alert"]: rule["labels"]["severity"] for g in rules for rule in g["rules"] if "alert" in rule
+    }
+    for alert, text in SECTIONS.items():
+        assert f"*{severities[alert].capitalize()}.*" in text
+        assert "```bash" in text
+        assert "Over when" in text
+
+
+def test_each_alert_names_its_section() -> None:
+    rules = yaml.safe_load((ROOT / "infra/prometheus/rules.yaml").read_text())["groups"]
+    for rule in (rule for group in rules for rule in group["rules"] if "alert" in rule):
+        assert rule["annotations"]["runbook"] == f"docs/how-to/answer-alerts.md#{rule['alert'].lower()}"
+
+
+def test_blocks_are_shell() -> None:
+    assert list_blocks("bash")
+    for block in list_blocks("bash"):
+        done = subprocess.run(["bash", "-n", "-c", block], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", list_commands("reaseq"))
+def test_reaseq_reads_the_command(command: str) -> None:
+    build_parser().parse_args(split_words(command)[1:])
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("command", list_commands("kubectl"))
+def test_kubectl_reads_the_command(command: str) -> None:
+    """It gets as far as asking a server that is not there; a wrong verb or flag fails before."""
+    server = ["--server=http://127.0.0.1:1", "--request-timeout=1s", "--kubeconfig=/dev/null"]
+    program, *words = split_words(command)
+    # What follows `--` is the pod's.
+    options = words.index("--") if "--" in words else len(words)
+    done = subprocess.run(
+        [program, *words[:options], *server, *words[options:]], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert re.search(r"connection.*refused|was refused|unable to connect", done.stderr, flags=re.I), (
+        done.stderr
+    )
+
+
+def test_what_kubectl_is_told_to_touch_is_there() -> None:
+    workloads = {"deployment": {"gateway", "triton"}, "statefulset": {"redis"}, "hpa": {"gateway", "triton"}}
+    named = re.findall(r"\b(deployment|statefulset|hpa)[/ ](\w+)", "\n".join(list_commands("kubectl")))
+    assert named
+    assert all(name in workloads[kind] for kind, name in named)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not there (scripts/get_tools.sh)")
+def test_prometheus_reads_the_queries(tmp_path: Path) -> None:
+    rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(list_blocks("promql"))]
+    assert len(rules) >= len(SECTIONS)
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
