@@ -4,7 +4,7 @@ A `Table` never drops a row in silence. `Table.validate_rows` splits a frame int
 contract and rows that break it, each of the latter with every reason spelled out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, NamedTuple
@@ -43,6 +43,30 @@ class ValidationResult(NamedTuple):
     """Rows that break it, as they came, plus a `reasons` column (list of strings)."""
 
 
+def collect_reasons(violations: Sequence[tuple[str, pl.Series]], num_rows: int) -> pl.Series:
+    """[N] the reasons for which each row is refused; an empty list for nearly all of them.
+
+    Args:
+        violations: reason, and [N] whether a row gives it.
+        num_rows: N.
+    """
+    none = pl.Series("reasons", [[]], dtype=pl.List(pl.String))
+    met = [(reason, is_broken) for reason, is_broken in violations if is_broken.any()]
+    if not met:
+        return none.new_from_index(0, num_rows)
+    is_lost = pl.select(pl.any_horizontal(is_broken for _, is_broken in met)).to_series()
+    # Lists are dear, so they are only made for the rows that are lost.
+    lists = pl.select(
+        pl.concat_list(
+            pl.when(pl.lit(is_broken.filter(is_lost))).then(pl.lit(reason)) for reason, is_broken in met
+        )
+        .list.drop_nulls()
+        .list.unique(maintain_order=True)
+    ).to_series()
+    places = is_lost.cast(pl.UInt32).cum_sum() * is_lost.cast(pl.UInt32)
+    return pl.concat([none, lists.alias("reasons")]).gather(places)
+
+
 @dataclass(frozen=True)
 class Table:
     """The contract of one table.
@@ -74,20 +98,17 @@ class Table:
             UserError: a required column is missing, or a column's type cannot be converted at all.
         """
         typed_frame = self._cast_columns(frame)
-        reasons = typed_frame.select(
-            pl.concat_list(
-                pl.when(pl.lit(is_broken)).then(pl.lit(reason))
-                for reason, is_broken in self._list_violations(frame, typed_frame)
-            ).list.drop_nulls()
-        ).to_series()
+        reasons = collect_reasons(self._list_violations(frame, typed_frame), len(frame))
         keeps_rules = reasons.list.len() == 0
         # A broken row does not count as the first one of its key: the next sound row is kept.
         sound_rows = typed_frame.with_row_index("__row").filter(keeps_rules)
         repeated_rows = sound_rows.filter(~pl.struct(self.key).is_first_distinct())["__row"]
         repeats_key = pl.int_range(len(frame), eager=True).is_in(repeated_rows.implode())
+        is_valid = keeps_rules & ~repeats_key
+        if is_valid.all():
+            return ValidationResult(typed_frame, frame.clear().with_columns(reasons.clear().alias("reasons")))
         repeat_reason = pl.concat_list(pl.lit(f"duplicate key ({', '.join(self.key)})"))
         all_reasons = pl.when(repeats_key).then(repeat_reason).otherwise(reasons)
-        is_valid = keeps_rules & ~repeats_key
         rejected = frame.with_columns(reasons=all_reasons).filter(~is_valid)
         return ValidationResult(typed_frame.filter(is_valid), rejected)
 

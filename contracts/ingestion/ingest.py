@@ -76,7 +76,8 @@ def ingest_dataset(
 
     Rows that break a contract go to `quarantine.parquet` with their reasons; rows at or after the cut-off
     are left out and counted (`rows_after_cutoff`). `summary.json` says what became of all rows. Memory does
-    not grow with the log, but with its largest user: rows wait on disk, and are settled some users at a time.
+    not grow with the log: rows wait on disk, and are settled some users at a time. Guests and bots who hold
+    much of it are set aside before. It does grow with the largest user who passes for a shopper.
 
     Args:
         config: the user's data.

@@ -17,7 +17,7 @@ from contracts.ingestion.values.ids import read_ids
 from contracts.ingestion.values.missing_words import NO_REQUEST_WORDS
 from contracts.ingestion.values.numbers import read_numbers
 from contracts.ingestion.values.times import TimeRules, read_times
-from contracts.table_schema import UTC_TIME, Column, Table
+from contracts.table_schema import UTC_TIME, Column, Table, collect_reasons
 from contracts.tables import EVENT_TYPES
 
 CATEGORY_SEPARATOR: Final = " > "
@@ -97,7 +97,7 @@ def normalize_rows(
         for column in table.columns
         if column.name not in typed.columns
     )
-    reasons: list[pl.Expr] = []
+    reasons: list[tuple[str, pl.Series]] = []
     unreadable: dict[str, UnreadableCells] = {}
     for name in table.schema:
         if name not in values:
@@ -116,22 +116,19 @@ def normalize_rows(
                 int(filled[name].sum()),
                 _show_example(columns.get(name), frame, is_broken),
             )
-    reasons += [pl.lit(f"{name}: missing") for name in _list_absent(values, source, table)]
+    every_row = pl.Series([True]).new_from_index(0, len(typed))
+    reasons += [(f"{name}: missing", every_row) for name in _list_absent(values, source, table)]
     kept_columns = [*table.schema, *(name for name in values if name not in table.schema)]
     rows = typed.select(kept_columns).with_columns(pl.lit(batch.file).alias(FILE_COLUMN))
-    reason_lists = rows.select(pl.concat_list(reasons).list.drop_nulls().list.unique(maintain_order=True))
-    return NormalizedRows(rows, reason_lists.to_series(), unreadable, ignored, unknown, frame)
+    return NormalizedRows(rows, collect_reasons(reasons, len(rows)), unreadable, ignored, unknown, frame)
 
 
 def _find_column(table: Table, name: str) -> Column:
     return next(column for column in table.columns if column.name == name)
 
 
-def _describe_problems(name: str, problems: Mapping[str, pl.Series]) -> list[pl.Expr]:
-    """The reason of each row that has a problem, else null."""
-    return [
-        pl.when(pl.lit(problem)).then(pl.lit(f"{name}: {reason}")) for reason, problem in problems.items()
-    ]
+def _describe_problems(name: str, problems: Mapping[str, pl.Series]) -> list[tuple[str, pl.Series]]:
+    return [(f"{name}: {reason}", problem) for reason, problem in problems.items()]
 
 
 def _list_absent(values: Mapping[str, pl.Series], source: SourceConfig, table: Table) -> list[str]:
@@ -151,13 +148,19 @@ def _read_event_types(frame: pl.DataFrame, source: EventSourceConfig, table: Tab
     column = next((c for c in list_mapped_columns(frame, source, table) if c.ours == "event_type"), None)
     if column is None:
         return pl.Series("event_type", [None], pl.String).new_from_index(0, len(frame))
-    written = read_clean_texts(column.select_from(frame), source)
+    read = _read_distinct(column.select_from(frame), lambda cells: _name_event_types(cells, source))
+    return read.values.alias("event_type")
+
+
+def _name_event_types(cells: pl.Series, source: EventSourceConfig) -> "ReadCells":
+    written = read_clean_texts(cells, source)
     # A type that is written in another case is the same type, unless the user tells them apart.
     by_case = {name.lower(): ours for name, ours in source.event_types.items()}
     own = {name: name for name in (*EVENT_TYPES, *RETURN_TYPES)}
     lowered = written.str.to_lowercase().replace(own | by_case)
     exact = written.replace(source.event_types)
-    return exact.set(exact == written, None).fill_null(lowered).alias("event_type")
+    event_types = exact.set(exact == written, None).fill_null(lowered)
+    return ReadCells(event_types, event_types.is_not_null())
 
 
 def _count_types(

@@ -26,6 +26,8 @@ _MIN_TIMES: Final = 20
 _ZERO_GUEST: Final = "0"
 _MIN_GUEST_SHARE: Final = 0.01
 _MANY_TIMES_THE_MEAN: Final = 10
+_QUARANTINED_AT_ONCE: Final = 100_000
+"""Rows as JSON take many times their own memory."""
 
 
 def reject_implausible(
@@ -60,10 +62,13 @@ def reject_implausible(
         rules[reason] = pl.col("user_id") == _ZERO_GUEST
     rules["item_id: not in the catalogue"] = ~pl.col("item_id").is_in(catalogue["item_id"].implode())
     unlisted: Counter[str] = Counter()
-    for number, events in log.iterate_partitions():
+    if is_ordered:
+        for number, events in log.iterate_partitions():
+            timed = events.with_columns(timestamp=_derive_time_from_order()).drop(ORDER_COLUMN)
+            log.replace_rows(number, timed)
+    # By file: a guest may hold so much that memory does not take the partition.
+    for path, events in log.iterate_files():
         kept = events
-        if is_ordered:
-            kept = kept.with_columns(timestamp=_derive_time_from_order()).drop(ORDER_COLUMN)
         for reason, rule in rules.items():
             is_broken = kept.select(rule.fill_null(False)).to_series()
             if is_broken.any():
@@ -73,8 +78,8 @@ def reject_implausible(
                 if reason.startswith("item_id"):
                     unlisted.update(dict(broken_rows["item_id"].value_counts().iter_rows()))
                 kept = kept.filter(~is_broken)
-        if is_ordered or len(kept) < len(events):
-            log.replace_rows(number, kept)
+        if len(kept) < len(events):
+            log.replace_file(path, kept)
     if unlisted.total() > 0.5 * max(rejections.num_rows, 1) and config.max_lost_share < 1:
         _explain_unlisted(unlisted, catalogue, rejections.num_rows)
     rejections.judge(config, quarantine.first_row)
@@ -82,6 +87,11 @@ def reject_implausible(
 
 def quarantine_events(rows: pl.DataFrame, reason: str, quarantine: Quarantine) -> None:
     """Sends events to quarantine for one reason."""
+    for part in rows.iter_slices(_QUARANTINED_AT_ONCE):
+        _quarantine_part(part, reason, quarantine)
+
+
+def _quarantine_part(rows: pl.DataFrame, reason: str, quarantine: Quarantine) -> None:
     reasons = pl.Series([[reason]], dtype=pl.List(pl.String)).new_from_index(0, len(rows))
     filled = rows.select(column.name for column in rows.drop(FILE_COLUMN) if column.null_count() < len(rows))
     quarantine.add_rows(write_rows_as_json(filled), reasons, rows[FILE_COLUMN])

@@ -17,7 +17,7 @@ from contracts.ingestion.rows.quarantine import Quarantine
 from contracts.ingestion.rows.repeated_rows import merge_repeated_events
 from contracts.ingestion.rows.requests import settle_requests
 from contracts.ingestion.rows.revenue import check_unit_prices, divide_line_totals
-from contracts.ingestion.rows.user_partitions import UserPartitions
+from contracts.ingestion.rows.user_partitions import ROWS_A_PARTITION, UserPartitions
 from contracts.ingestion.rows.whole_log import (
     NO_REQUESTS,
     RequestStatistics,
@@ -26,6 +26,7 @@ from contracts.ingestion.rows.whole_log import (
 )
 from contracts.tables import EVENTS
 
+_BOT_REASON: Final = "user_id: a bot"
 _ADDED_LINES: Final = "units of repeated order lines added up"
 _SAME_EVENTS: Final = "the same event again"
 
@@ -68,23 +69,27 @@ def settle_history(
     Raises:
         UserError: prices are totals.
     """
-    requests, dominant_users = NO_REQUESTS, list[str]()
+    requests, bots = NO_REQUESTS, list[str]()
+    counts: Counter[str] = Counter()
     if log.has_rows:
+        # Before any partition is read: memory may not take what they hold.
+        bots = find_dominant_users(log.files, config.bots, scratch, many_rows=ROWS_A_PARTITION)
+        for rows in log.take_out_users(bots):
+            quarantine_events(rows, _BOT_REASON, quarantine)
+            counts["bot_rows"] += len(rows)
         requests = study_requests(log.files, scratch)
-        dominant_users = find_dominant_users(log.files, config.bots, scratch)
-    counts: Counter[str] = Counter(request_ids_of_several_users=len(requests.shared_ids))
+    counts["request_ids_of_several_users"] = len(requests.shared_ids)
     kept_by_type: Counter[str] = Counter()
-    bots: list[str] = []
     last_times: list[datetime] = []
     for number in range(log.num_partitions):
         rows = log.read_rows(number)
         events = EVENTS.create_empty()
         if len(rows):
             settled = _settle_users(rows, catalogue, config, requests, counts)
-            is_bot = pl.col("user_id").is_in([*find_bots(settled, config.bots), *dominant_users])
+            is_bot = pl.col("user_id").is_in(find_bots(settled, config.bots).implode())
             bot_rows = settled.filter(is_bot)
             if len(bot_rows):
-                quarantine_events(bot_rows, "user_id: a bot", quarantine)
+                quarantine_events(bot_rows, _BOT_REASON, quarantine)
                 bots.extend(bot_rows["user_id"].unique())
                 counts["bot_rows"] += len(bot_rows)
             events = settled.filter(~is_bot).select(pl.col(c.name).cast(c.dtype) for c in EVENTS.columns)
@@ -144,7 +149,8 @@ def _find_last_time(events: pl.DataFrame, served_events: pl.DataFrame) -> list[d
     So a single page that was asked for by hand, long after a log's own time, does not move the cut-off there.
     """
     served_pages = served_events.filter(pl.col("event_type") == "impression")
-    last_time = events.join(served_pages, on=EVENTS.key, how="anti")["timestamp"].max()
+    kept = events.join(served_pages, on=EVENTS.key, how="anti") if len(served_pages) else events
+    last_time = kept["timestamp"].max()
     return [last_time] if isinstance(last_time, datetime) else []
 
 

@@ -1,9 +1,10 @@
 """The rows of a log in files, parted by user, so that a part of the users is settled at a time.
 
-Memory then grows with a part of the users, and with the user who did most, not with the log.
+Memory then grows with a part of the users, not with the log. One user may hold more than a partition should:
+where they are no shopper, their rows are taken out file by file, before any partition is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -68,6 +69,26 @@ class UserPartitions:
         for path in self._name_folder(number).iterdir():
             path.unlink()
         rows.write_parquet(self._name_folder(number) / "all.parquet", compression="lz4")
+
+    def iterate_files(self) -> Iterator[tuple[Path, pl.DataFrame]]:
+        """Yields each file and its rows: far fewer than a partition's, where one user holds most of it."""
+        for number in range(self.num_partitions):
+            for path in sorted(self._name_folder(number).iterdir()):
+                yield path, pl.read_parquet(path)
+
+    def replace_file(self, path: Path, rows: pl.DataFrame) -> None:
+        """Puts other rows of the same users in the place of a file's rows."""
+        rows.write_parquet(path, compression="lz4")
+
+    def take_out_users(self, user_ids: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yields the rows of some users, which are in no partition any more; one file at a time."""
+        if not user_ids:
+            return
+        for path, rows in self.iterate_files():
+            is_theirs = rows["user_id"].is_in(list(user_ids))
+            if is_theirs.any():
+                self.replace_file(path, rows.filter(~is_theirs))
+                yield rows.filter(is_theirs)
 
     def select_rows(self, rows: pl.DataFrame, number: int) -> pl.DataFrame:
         """Those of other rows whose users are in a partition."""

@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 
 from contracts.duckdb_connection import open_duckdb
-from contracts.events.bots import MIN_BEHAVIORS, MIN_USERS, BotRuleConfig
+from contracts.events.bots import MIN_BEHAVIORS, MIN_USERS, BotRuleConfig, mark_bot_days
 from contracts.events.order_returns import RETURN_TYPES
 
 _MEMORY: Final = "512MB"
@@ -93,16 +93,29 @@ def study_requests(files: str, scratch: Path) -> RequestStatistics:
     return RequestStatistics(bool(has_pages), shared["request_id"])
 
 
-def find_dominant_users(files: str, rule: BotRuleConfig, scratch: Path) -> list[str]:
-    """Users who hold so much of a log (see `open_log`) that they are no single shopper."""
-    if rule.max_share is None:
-        return []
+def find_dominant_users(files: str, rule: BotRuleConfig, scratch: Path, *, many_rows: int) -> list[str]:
+    """Users who hold so much of a log (see `open_log`) that they are no single shopper, and bots of single
+    days among those with more than `many_rows` rows."""
     with open_log(files, scratch) as connection:
-        users = connection.execute(
-            "SELECT user_id FROM ("
-            "SELECT user_id, count(*) AS num_behaviors, sum(count(*)) OVER () AS num_all, "
-            "count(*) OVER () AS num_users FROM log WHERE NOT list_contains($1, event_type) GROUP BY user_id"
-            ") WHERE num_users >= $2 AND num_all >= $3 AND num_behaviors > $4 * num_all ORDER BY user_id",
-            [["impression", *RETURN_TYPES], MIN_USERS, MIN_BEHAVIORS, rule.max_share],
+        bots = connection.execute(
+            "SELECT DISTINCT user_id FROM ("  # noqa: S608 - only numbers of the rule enter the text
+            "SELECT user_id, count(DISTINCT request_id) FILTER (event_type = 'impression') AS num_requests, "
+            "count(*) FILTER (event_type = 'impression') AS num_impressions, "
+            "count(*) FILTER (event_type = 'click') AS num_clicks, "
+            "count(DISTINCT hash(request_id, item_id)) FILTER (event_type = 'click') AS num_clicked_items "
+            "FROM log SEMI JOIN (SELECT user_id FROM log GROUP BY user_id HAVING count(*) > $1) AS busy "
+            "USING (user_id) GROUP BY user_id, CAST(timestamp AS DATE)"
+            f") WHERE {mark_bot_days(rule)}",
+            [many_rows],
         ).fetchall()
-    return [user_id for (user_id,) in users]
+        dominant: list[tuple[str]] = []
+        if rule.max_share is not None:
+            dominant = connection.execute(
+                "SELECT user_id FROM ("
+                "SELECT user_id, count(*) AS num_behaviors, sum(count(*)) OVER () AS num_all, "
+                "count(*) OVER () AS num_users FROM log WHERE NOT list_contains($1, event_type) "
+                "GROUP BY user_id"
+                ") WHERE num_users >= $2 AND num_all >= $3 AND num_behaviors > $4 * num_all",
+                [["impression", *RETURN_TYPES], MIN_USERS, MIN_BEHAVIORS, rule.max_share],
+            ).fetchall()
+    return sorted({user_id for (user_id,) in [*bots, *dominant]})

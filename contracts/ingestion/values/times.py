@@ -45,6 +45,11 @@ _TEXT_FORMS: Final = {
     "year_last": rf"^{_WEEKDAY}{_MONTH} {_DAY} {_CLOCK} (?P<zone>(?:UTC|GMT)?(?:[+-]\d{{4}})?) ?{_YEAR}$",
 }
 _PARTS: Final = ("year", "month", "day", "hour", "minute", "second", "fraction", "half", "zone")
+_COMMON_FORM: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|\+00:00)?$"
+)
+"""How most logs write times: it is read at once, where the forms of people take a search each."""
+_UTC_SIGN: Final = r"(?:Z|\+00:00)$"
 _NUMBER: Final = r"^\d+(?:\.\d+)?$"
 _EXCEL_ORIGIN_DAYS: Final = 25_569
 """Spreadsheets count days from 1899-12-30; so many lie before 1970."""
@@ -110,6 +115,11 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
         return TimeEvidence(num_naive=values.len() - values.null_count())
     if values.dtype != pl.String:
         return TimeEvidence()
+    is_common = values.str.contains(_COMMON_FORM).fill_null(False)
+    common, values = values.filter(is_common), values.filter(~is_common)
+    num_common_naive = len(common) - int(common.str.contains(_UTC_SIGN).sum())
+    if values.null_count() == len(values):
+        return TimeEvidence(num_naive=num_common_naive)
     texts = clean_time_texts(values)
     slashed = texts.str.extract_groups(_TEXT_FORMS["slashed"]).struct.unnest()
     first, other = (slashed[name].cast(pl.Int64, strict=False) for name in ("first", "other"))
@@ -123,7 +133,7 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
         int((is_day_first & ~is_month_first).sum()),
         int((is_month_first & ~is_day_first).sum()),
         int(is_open.sum()),
-        int((is_text & ~names_zone.fill_null(True)).sum()),
+        num_common_naive + int((is_text & ~names_zone.fill_null(True)).sum()),
         open_texts[0] if len(open_texts) else "",
     )
 
@@ -169,6 +179,29 @@ def read_times(values: pl.Series, rules: TimeRules) -> pl.Series:
         return _place_in_zone(values.cast(pl.Datetime("us")), rules.zone)
     if values.dtype != pl.String:
         return _read_numeric_times(values, rules)
+    moments = _read_common_times(values, rules.zone)
+    is_other = moments.is_null() & values.is_not_null()
+    if is_other.any():
+        moments = moments.scatter(is_other.arg_true(), _read_other_times(values.filter(is_other), rules))
+    return moments
+
+
+def _read_common_times(texts: pl.Series, zone: str) -> pl.Series:
+    """Reads the texts of `_COMMON_FORM`; null for all others."""
+    is_common = texts.str.contains(_COMMON_FORM).fill_null(False)
+    if not is_common.any():
+        return pl.Series(texts.name, [None], UTC_TIME).new_from_index(0, len(texts))
+    common = texts.set(~is_common, None)
+    is_utc = common.str.contains(_UTC_SIGN).fill_null(False)
+    local = (
+        common.str.replace(_UTC_SIGN, "")
+        .str.replace("T", " ", literal=True)
+        .str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+    )
+    return local.dt.replace_time_zone("UTC").zip_with(is_utc, _place_in_zone(local, zone))
+
+
+def _read_other_times(values: pl.Series, rules: TimeRules) -> pl.Series:
     texts = clean_time_texts(values)
     read_texts = _read_text_times(texts, rules)
     if rules.unit == "iso" or read_texts.null_count() == texts.null_count():
@@ -188,13 +221,18 @@ def clean_time_texts(texts: pl.Series) -> pl.Series:
 
 def _read_text_times(texts: pl.Series, rules: TimeRules) -> pl.Series:
     moments = pl.Series(texts.name, [None], UTC_TIME).new_from_index(0, len(texts))
+    # No form is a plain number.
+    is_open = ~texts.str.contains(_NUMBER).fill_null(True)
     for form, pattern in _TEXT_FORMS.items():
-        groups = texts.str.extract_groups(pattern).struct.unnest()
+        open_rows = (is_open & moments.is_null()).arg_true()
+        if not len(open_rows):
+            break
+        groups = texts.gather(open_rows).str.extract_groups(pattern).struct.unnest()
         if form == "slashed" and rules.day_first is not None:
             day, month = ("first", "other") if rules.day_first else ("other", "first")
             groups = groups.rename({day: "day", month: "month"})
-        if "day" in groups.columns and groups["day"].null_count() < len(texts):
-            moments = moments.fill_null(_build_moments(groups, rules.zone))
+        if "day" in groups.columns and groups["day"].null_count() < len(groups):
+            moments = moments.scatter(open_rows, _build_moments(groups, rules.zone))
     return moments
 
 

@@ -171,3 +171,20 @@ def test_cells_of_any_type_are_texts():
 def test_lists_written_out_are_joined_and_other_brackets_kept():
     texts = pl.Series(["['A', 'B']", '["A", "B\'s"]', "[New] mug [2]", "[]"])
     assert join_list_texts(texts, " > ").to_list() == ["A > B", "A > B's", "[New] mug [2]", ""]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "Europe/Berlin"])
+def test_common_times_mean_the_same_read_at_once_and_by_their_parts(zone, monkeypatch):
+    cells = [
+        f"{day}{mark}{clock}{sign}"
+        for day in ("2025-03-30", "2025-10-26", "2024-02-29", "2025-02-29", "0000-00-00", "1969-12-31")
+        for mark in ("T", " ")
+        for clock in ("02:30:00", "23:59:59.5", "12:00:60", "24:00:00", "07:08:09.123456", "07:08:09.1234567")
+        for sign in ("", "Z", "+00:00", "+0530", " UTC")
+    ]
+    at_once = _read_times(*cells, zone=zone)
+    evidence = collect_time_evidence(pl.Series(cells))
+    monkeypatch.setattr("contracts.ingestion.values.times._COMMON_FORM", r"^nothing$")
+    assert at_once == _read_times(*cells, zone=zone)
+    assert evidence == collect_time_evidence(pl.Series(cells))
+    assert sum(moment is not None for moment in at_once) > len(cells) / 3

@@ -9,8 +9,9 @@ import pytest
 from contracts.artifacts import read_lineage
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.ingest import ingest_dataset
-from contracts.ingestion.rows import user_partitions
+from contracts.ingestion.rows import plausible_rows, settle_history, user_partitions
 from contracts.ingestion.rows.user_partitions import UserPartitions
+from contracts.ingestion.sources import source_batches
 from tests.unit.contracts.messy_logs import write_messy_log
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
@@ -107,3 +108,49 @@ def test_a_user_is_in_one_partition_in_the_order_of_the_rows(tmp_path):
     assert partitions.count_rows() == 1000
     for number, part in parts.items():
         assert partitions.select_rows(rows, number)["row"].to_list() == part["row"].to_list()
+
+
+def test_a_bot_of_many_rows_is_set_aside_before_any_partition_is_read(tmp_path, monkeypatch):
+    data = _write_shop(tmp_path)
+    _ingest(data, tmp_path / "whole")
+    monkeypatch.setattr(settle_history, "ROWS_A_PARTITION", 100)
+    monkeypatch.setattr(user_partitions, "BUFFERED_ROWS", 50)
+    settled_users = set()
+    settle_users = settle_history._settle_users
+    monkeypatch.setattr(
+        settle_history,
+        "_settle_users",
+        lambda rows, *parts: settled_users.update(rows["user_id"]) or settle_users(rows, *parts),
+    )
+    _ingest(data, tmp_path / "parted")
+    assert "u0" in settled_users
+    assert "crawler" not in settled_users
+    assert pl.read_parquet(tmp_path / "parted" / "events.parquet").equals(
+        pl.read_parquet(tmp_path / "whole" / "events.parquet")
+    )
+    reasons = [
+        pl.read_parquet(tmp_path / name / "quarantine.parquet").explode("reasons")["reasons"].value_counts()
+        for name in ("whole", "parted")
+    ]
+    assert sorted(reasons[0].iter_rows()) == sorted(reasons[1].iter_rows())
+
+
+def test_a_guest_of_most_rows_is_refused_file_by_file(tmp_path, monkeypatch):
+    data = _write_shop(tmp_path)
+    log = pl.read_parquet(tmp_path / "events.parquet")
+    guest = log.sample(4000, seed=1, with_replacement=True).with_columns(user_id=pl.lit("0"))
+    pl.concat([log, guest]).write_parquet(tmp_path / "events.parquet")
+    monkeypatch.setattr(user_partitions, "BUFFERED_ROWS", 500)
+    monkeypatch.setattr(source_batches, "BATCH_ROWS", 250)
+    sizes = []
+    quarantine_events = plausible_rows.quarantine_events
+    monkeypatch.setattr(
+        plausible_rows,
+        "quarantine_events",
+        lambda rows, *parts: sizes.append(len(rows)) or quarantine_events(rows, *parts),
+    )
+    _ingest(data, tmp_path / "out")
+    refused = pl.read_parquet(tmp_path / "out" / "quarantine.parquet").explode("reasons")["reasons"]
+    assert refused.str.starts_with("user_id: 0 holds so much").sum() == 4000
+    assert max(sizes) <= 1000
+    assert "0" not in pl.read_parquet(tmp_path / "out" / "events.parquet")["user_id"]
