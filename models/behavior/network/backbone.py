@@ -52,7 +52,6 @@ def read_architecture(network: NetworkConfig, max_length: int) -> Architecture |
         raise UserError(
             f"behavior.max_history {max_length} is more than the {max_positions} positions of "
             f"'{network.pretrained}'; lower it or give another checkpoint"
-            "lower it or give another checkpoint"
         )
     architecture: Architecture = json.loads(config.to_json_string(use_diff=False))
     no_words = {"vocab_size": 1, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
