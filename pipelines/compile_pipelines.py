@@ -11,6 +11,7 @@ from pipelines.apply_policy import apply_policy
 from pipelines.change_routes import change_routes
 from pipelines.compiled_package import COMPILED_FOLDER
 from pipelines.distill_teacher import distill_teacher
+from pipelines.exit_handler import add_exit_handler
 from pipelines.monitor import monitor
 from pipelines.refresh_pipelines import refresh_catalogue, refresh_users
 from pipelines.simulate_shop import simulate_shop
@@ -75,7 +76,10 @@ def _compile_pipeline(
     policy: PodPolicy,
 ) -> Path:
     package_path = out / f"{name}.yaml"
-    compiler.Compiler().compile(PIPELINES[name], str(package_path))
+    pipeline = PIPELINES[name]
+    if policy.webhook is not None:
+        pipeline = add_exit_handler(pipeline, policy.webhook)
+    compiler.Compiler().compile(pipeline, str(package_path))
     documents = apply_policy(list(yaml.safe_load_all(package_path.read_text(encoding="utf-8"))), policy)
     executors = documents[0]["deploymentSpec"]["executors"]
     containers = {

@@ -13,6 +13,7 @@ from contracts.config import Config
 from contracts.config_text import read_yaml_file
 from contracts.errors import UserError
 
+_OBJECT_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _QUANTITY: Final = r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$"
 
 
@@ -59,6 +60,7 @@ STEP_POLICIES: Final[dict[str, StepPolicy]] = {
     # Not tried again: what it did before it died it would do once more.
     "decide": _LOOK.model_copy(update={"retries": 0}),
     # A rollback that is made twice takes itself back.
+    "post-outcome": _LOOK,
     "change-routes": _SIDE_EFFECT.model_copy(update={"retries": 0}),
     "simulate-shop": _TABLE_WORK,
     "collect-log": _TABLE_WORK,
@@ -105,7 +107,7 @@ class Toleration(Config):
 class EnvironmentSource(Config):
     """A secret or config map of the namespace that steps see as environment variables."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    name: str = Field(pattern=_OBJECT_NAME)
     """Its name; the values stay in the cluster."""
     keys: dict[str, str] = Field(min_length=1)
     """Key in it -> environment variable."""
@@ -113,6 +115,15 @@ class EnvironmentSource(Config):
     """Start without it where it is missing."""
     steps: tuple[str, ...] | None = None
     """Which steps see it; None: all."""
+
+
+class Webhook(Config):
+    """Where the outcome of a run is posted."""
+
+    secret: str = Field(pattern=_OBJECT_NAME)
+    """Secret of the namespace; without it nothing is posted."""
+    key: str = "url"
+    """Key in it that holds the address."""
 
 
 class PodPolicy(Config):
@@ -132,6 +143,8 @@ class PodPolicy(Config):
     """Further secrets, beside `reaseq-pipelines`."""
     config_maps: tuple[EnvironmentSource, ...] = ()
     """Config maps."""
+    webhook: Webhook | None = None
+    """Told how each run ended, by an exit handler; none by default."""
     run_as_user: int | None = Field(default=10001, ge=1)
     """Steps run as this user and group, never as root. None leaves it to the image and the cluster, for
     backends older than 2.16."""

@@ -32,7 +32,9 @@ def fresh_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _compile_at_once(fresh_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copy_packages(out: Path) -> list[Path]:
+    def copy_packages(out: Path, policy: PodPolicy | None = None) -> list[Path]:
+        if policy is not None:
+            return compile_pipelines(out, policy=policy)
         return [Path(shutil.copy(path, out)) for path in sorted(fresh_packages.glob("*.yaml"))]
 
     monkeypatch.setattr("pipelines.compile_pipelines.compile_pipelines", copy_packages)
@@ -196,6 +198,7 @@ def test_the_policys_secrets_and_maps_are_asked_for(
             "secrets": [{"name": "store", "keys": {"access": "ACCESS"}}],
             "config_maps": [{"name": "proxy", "keys": {"https": "HTTPS_PROXY"}, "optional": True}],
             "image_pull_secrets": ["registry"],
+            "webhook": {"secret": "reaseq-webhook"},
         }
     )
     compile_pipelines(tmp_path, image="registry.example/main@sha256:1", policy=policy)

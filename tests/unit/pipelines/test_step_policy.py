@@ -88,6 +88,7 @@ def test_the_protos_of_kubeflow_read_every_field(packages: dict[str, Path], kind
 
 def test_the_table_names_the_steps_that_there_are() -> None:
     steps = {name_step(label) for pipeline in PIPELINES for label in read(COMPILED_FOLDER, pipeline)[0]}
+    steps.add("post-outcome")  # where a policy names a webhook
     assert steps == STEP_POLICIES.keys()
     assert steps == {path.parent.name.replace("_", "-") for path in ROOT.glob("components/*/component.py")}
 
@@ -106,6 +107,24 @@ def test_a_policy_file_reaches_every_pod(packages: dict[str, Path]) -> None:
     )
     assert pods["exec-train-ranker"]["activeDeadlineSeconds"] == "172800"
     assert "reaseq-pipelines" in {s["secretName"] for s in pods["exec-deploy-ranker"]["secretAsEnv"]}
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_webhook_is_told_of_the_end_of_every_pipeline(packages: dict[str, Path], pipeline: str) -> None:
+    spec, _ = yaml.safe_load_all((packages["full"] / f"{pipeline}.yaml").read_text())
+    tasks = spec["root"]["dag"]["tasks"]
+    assert tasks.keys() == {"exit-handler-1", "post-outcome"}
+    told = tasks["post-outcome"]
+    assert told["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert told["inputs"]["parameters"]["status"]["taskFinalStatus"] == {"producerTask": "exit-handler-1"}
+    assert told["cachingOptions"] == {}
+    _, pods = read(packages["full"], pipeline)
+    (webhook, *_) = pods["exec-post-outcome"]["secretAsEnv"]
+    assert (webhook["secretName"], webhook["optional"]) == ("reaseq-webhook", True)
+    assert webhook["keyToEnv"] == [{"secretKey": "url", "envVar": "REASEQ_WEBHOOK"}]
+    committed, _ = yaml.safe_load_all((COMPILED_FOLDER / f"{pipeline}.yaml").read_text())
+    assert spec["root"]["inputDefinitions"] == committed["root"]["inputDefinitions"], "the same arguments"
+    assert "exec-post-outcome" not in committed["deploymentSpec"]["executors"], "nobody asked for it"
 
 
 def test_gpus_come_on_top_of_the_resources(packages: dict[str, Path]) -> None:
