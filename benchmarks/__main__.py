@@ -28,11 +28,13 @@ def load_knowledge_parts() -> dict[str, Measure]:
     from benchmarks.knowledge.orchestration import measure_orchestration
     from benchmarks.knowledge.pretrained import measure_pretrained
     from benchmarks.knowledge.quality import measure_quality
+    from benchmarks.knowledge.recorded_worth import measure_recorded_worth
     from benchmarks.knowledge.student_teacher import measure_student_teacher
     from benchmarks.knowledge.vllm import measure_vllm
 
     return {
         "quality": measure_quality,
+        "recorded": measure_recorded_worth,
         "handbook": measure_handbook_precision,
         "orchestration": measure_orchestration,
         "vllm": measure_vllm,

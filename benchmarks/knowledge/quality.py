@@ -79,7 +79,8 @@ def prepare_inputs(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge
 
     Args:
         name: Of its configuration.
-        spaces: Those that are wanted; `raw` is always made.
+        spaces: Those that are wanted; `raw` is always made. `recorded` has what a large model wrote about the
+            items, by the configuration `<name>-recorded`.
     """
     config = load_benchmark_config(name)
     data_config = prepare_local_data(config)
@@ -95,9 +96,13 @@ def prepare_inputs(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge
         "knowledge": lambda out: distill_knowledge(
             dataset, config.knowledge, cache=folder / "cache", out=out
         ),
+        "knowledge_recorded": lambda out: distill_knowledge(
+            dataset, load_benchmark_config(f"{name}-recorded").knowledge, cache=folder / "recorded", out=out
+        ),
         "space_raw": lambda out: _embed_raw_text(dataset, config.embedding, out),
-        "space_text": lambda out: _embed_catalogue(folder, config, knowledge=False, out=out),
-        "space_knowledge": lambda out: _embed_catalogue(folder, config, knowledge=True, out=out),
+        "space_text": lambda out: _embed_catalogue(folder, config, None, out),
+        "space_knowledge": lambda out: _embed_catalogue(folder, config, "knowledge", out),
+        "space_recorded": lambda out: _embed_catalogue(folder, config, "knowledge_recorded", out),
         "inferred": lambda out: _write_no_inferences(dataset, out),
         "features": lambda out: build_features(
             dataset, folder / "space_raw", inferred_folder, config.features, out=out
@@ -105,9 +110,11 @@ def prepare_inputs(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge
         "training_set": lambda out: join_features(lists_folder, features_folder, config.features, out=out),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    unneeded_steps = {f"space_{space}" for space in ("text", "knowledge") if space not in spaces}
-    if len(unneeded_steps) == 2:
+    unneeded_steps = {f"space_{space}" for space in ("text", "knowledge", "recorded") if space not in spaces}
+    if {"space_text", "space_knowledge"} <= unneeded_steps:
         unneeded_steps.add("knowledge")
+    if "space_recorded" in unneeded_steps:
+        unneeded_steps.add("knowledge_recorded")
     for step, make_artifact in steps.items():
         if step not in unneeded_steps and not (folder / step).exists():
             print(f"{name}: {step}", flush=True)
@@ -138,9 +145,11 @@ def _make_student_row(folders: dict[str, Path]) -> Row:
     )
 
 
-def _embed_catalogue(folder: Path, config: RunConfig, *, knowledge: bool, out: Path) -> None:
-    embedding_config = config.embedding.model_copy(update={"knowledge": knowledge})
-    embed_items(folder / "dataset", folder / "knowledge", embedding_config, out=out, cache=folder / "vectors")
+def _embed_catalogue(folder: Path, config: RunConfig, knowledge: str | None, out: Path) -> None:
+    """Embeds with the knowledge of a step, or with none."""
+    embedding_config = config.embedding.model_copy(update={"knowledge": knowledge is not None})
+    knowledge_folder = folder / (knowledge or "knowledge")
+    embed_items(folder / "dataset", knowledge_folder, embedding_config, out=out, cache=folder / "vectors")
 
 
 def _embed_raw_text(dataset: Path, config: EmbeddingConfig, out: Path) -> None:

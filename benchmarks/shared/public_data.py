@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks.shared.results import REPOSITORY
 from contracts.errors import UserError
+from models.knowledge.config import ReplayTeacherConfig
 from pipelines.config import RunConfig, load_config
 
 DATA_VARIABLE = "REASEQ_BENCH_DATA"
@@ -43,9 +44,13 @@ def load_benchmark_config(name: str) -> RunConfig:
     if config.data is None:  # the embedded shop needs none
         # A shop of its own, so that figures do not follow the demo's size.
         return config.model_copy(update={"shop": config.shop.model_copy(update={"num_items": 1200})})
-    data_folder = find_data_folder(name)
+    # A configuration that reads another one's data names its folder.
+    data_folder = find_data_folder(Path(config.data.items.uri).parent.name)
     path_overrides = [
         f"data.{table}.uri={data_folder / Path(source.uri).name}"
         for table, source in (("items", config.data.items), ("events", config.data.events))
     ]
+    if isinstance(config.knowledge.teacher, ReplayTeacherConfig):
+        recordings = data_folder / config.knowledge.teacher.recordings.name
+        path_overrides.append(f"knowledge.teacher.recordings={recordings}")
     return load_config(REPOSITORY / "configs" / f"{name}.yaml", path_overrides)

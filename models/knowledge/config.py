@@ -271,7 +271,7 @@ class AspectsConfig(Config):
     words: int = Field(default=128, ge=0)
     """Leading axes of the title's exact words, brand and category; at most 384."""
     knowledge: int = Field(default=64, ge=0)
-    """Leading axes of the whitened knowledge view; at most 128."""
+    """Leading axes of the whitened knowledge of needs, and of what goes with an item; at most 128 each."""
     brand: int = Field(default=32, ge=0)
     """Leading axes of the whitened brand view; at most 256."""
 

@@ -2,8 +2,8 @@
 
 A projection trained on co-engagement (`space_training.py`) makes one vector of all views and of the item's
 exact words (`projection_inputs.py`). Where nothing is known of an item, a student (`student.py`) does so from
-its raw text. Beside this learned vector stand what training blurs: exact words, knowledge and brand, each an
-aspect of unit norm that is compared on its own.
+its raw text. Beside this learned vector stand what training blurs: exact words, brand, needs, and what goes
+with an item or in its place. Each is an aspect of unit norm that is compared on its own.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,15 @@ from contracts.errors import UserError
 from models.knowledge.config import AspectsConfig, EmbeddingConfig
 from models.knowledge.embedding.coengagement import CoEngagement
 from models.knowledge.embedding.exact_words import TITLE_WORDS, WordTexts, WordVectorizer
-from models.knowledge.embedding.item_views import BRAND, KNOWLEDGE, ItemViews, normalize_rows
+from models.knowledge.embedding.item_views import (
+    BESIDE,
+    BRAND,
+    KNOWLEDGE_VIEWS,
+    NEEDS,
+    ItemViews,
+    find_unknown_items,
+    normalize_rows,
+)
 from models.knowledge.embedding.mapped_matrices import iterate_row_blocks
 from models.knowledge.embedding.projection import Projection
 from models.knowledge.embedding.projection_inputs import InputBuilder, ViewWhitener
@@ -79,7 +87,7 @@ class EmbeddingSpace(NamedTuple):
         text_inputs, full_inputs = self.input_builder.build_inputs(views, texts)
         points = self.projection.project_views(full_inputs)
         if self.student is not None:
-            lacks_knowledge = ~views[KNOWLEDGE].any(axis=1)
+            lacks_knowledge = find_unknown_items(views)
             points[lacks_knowledge] = self.student.project_views(text_inputs[lacks_knowledge])
         return points
 
@@ -173,7 +181,7 @@ def fit_space(
     projection, residuals = trained.whole
     metrics = {"contrast_targets": float(len(engagement.targets))}
     student = None
-    if KNOWLEDGE in views:
+    if not views.keys().isdisjoint(KNOWLEDGE_VIEWS):
         points = projection.project_views(full_inputs)
         catalogue_vectors = normalize_rows(points + residuals)
         trained_student = train_student(projection, text_inputs, points, catalogue_vectors, seed=config.seed)
@@ -190,6 +198,11 @@ def fit_space(
 
 def _limit_aspect_axes(config: AspectsConfig, axis_counts: dict[str, int]) -> dict[str, int]:
     """Returns how many axes of each aspect stand beside the learned vector; an aspect of none is left out."""
-    configured_axes = {TITLE_WORDS: config.words, BRAND: config.brand, KNOWLEDGE: config.knowledge}
+    configured_axes = {
+        TITLE_WORDS: config.words,
+        BRAND: config.brand,
+        NEEDS: config.knowledge,
+        BESIDE: config.knowledge,
+    }
     aspect_axes = {name: min(size, axis_counts.get(name, 0)) for name, size in configured_axes.items()}
     return {name: num_axes for name, num_axes in aspect_axes.items() if num_axes}

@@ -5,20 +5,29 @@ name in a title of thirty words, a category beside a page of description. Traini
 worth (`space_training.py`).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from contracts.array_types import FloatArray
-from contracts.tables import FACETS
+from contracts.array_types import BoolArray, FloatArray
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
 from models.knowledge.embedding.text_encoder import TextEncoder
 
 WHOLE_TEXT: Final = "text"
 BRAND: Final = "brand"
-KNOWLEDGE: Final = "knowledge"
+NEEDS: Final = "knowledge_needs"
+BESIDE: Final = "knowledge_beside"
+KNOWLEDGE_VIEWS: Final = {
+    "knowledge_kind": ("summary",),
+    NEEDS: ("demands", "audiences", "scenarios"),
+    "knowledge_features": ("attributes",),
+    BESIDE: ("complements", "substitutes"),
+}
+"""View -> the columns of table KNOWLEDGE that it reads: what an item is, what it is for, what it is like,
+what goes with it or in its place. Apart they rank better than in one vector of all claims."""
 _DESCRIPTION: Final = "description"
 _MAX_DESCRIPTION_TOKENS: Final = 128
 """Descriptions are longer than titles, so they are read further than `max_tokens` (64 unless configured)."""
@@ -39,7 +48,21 @@ def encode_views(
         # All in one would be nearly half of the encoder's work, and says nothing that its parts do not.
         if name != WHOLE_TEXT
     }
-    return views | {KNOWLEDGE: _encode_knowledge(items, knowledge, encoder)} if config.knowledge else views
+    if not config.knowledge:
+        return views
+    item_knowledge = items.select("item_id").join(
+        knowledge.filter(pl.col("status") == "ok"), on="item_id", how="left", maintain_order="left"
+    )
+    return views | {
+        name: _encode_knowledge(item_knowledge, columns, encoder) for name, columns in KNOWLEDGE_VIEWS.items()
+    }
+
+
+def find_unknown_items(views: ItemViews) -> BoolArray:
+    """[N] items of which no knowledge view says anything."""
+    knows_part = [view.any(axis=1) for name, view in views.items() if name in KNOWLEDGE_VIEWS]
+    is_unknown: BoolArray = ~np.logical_or.reduce(knows_part)
+    return is_unknown
 
 
 def collect_view_texts(items: pl.DataFrame) -> dict[str, pl.Series]:
@@ -79,28 +102,41 @@ def _encode_texts(texts: pl.Series, encoder: TextEncoder, max_tokens: int | None
     return vectors
 
 
-def _encode_knowledge(items: pl.DataFrame, knowledge: pl.DataFrame, encoder: TextEncoder) -> FloatArray:
-    """Returns [I, X] means of each item's claim vectors, weighted by confidence, of unit norm."""
-    item_knowledge = items.select("item_id").join(knowledge, on="item_id", how="left", maintain_order="left")
-    vectors = allocate_matrix(items.height, encoder.encode([]).shape[1])
-    for block in iterate_row_blocks(items.height):
-        vectors[block] = _average_claims(item_knowledge[block].with_row_index("row"), encoder)
+def _encode_knowledge(
+    item_knowledge: pl.DataFrame, columns: Sequence[str], encoder: TextEncoder
+) -> FloatArray:
+    """Returns [I, X] means of the vectors of each item's claims, weighted by confidence, of unit norm."""
+    vectors = allocate_matrix(item_knowledge.height, encoder.encode([]).shape[1])
+    for block in iterate_row_blocks(item_knowledge.height):
+        claims = _list_claims(item_knowledge[block].with_row_index("row"), columns)
+        vectors[block] = _average_claims(claims, len(vectors[block]), encoder)
     return vectors
 
 
-def _average_claims(item_knowledge: pl.DataFrame, encoder: TextEncoder) -> FloatArray:
-    """Returns the means of some items; claims that several of them share are encoded once."""
-    facet_claims = [
-        item_knowledge.select("row", claim=pl.col(facet)).explode("claim").drop_nulls() for facet in FACETS
+def _list_claims(item_knowledge: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Returns `row`, `text` and `confidence` of what the columns say; a summary counts as one sure claim."""
+    summaries = [
+        item_knowledge.select("row", text=column, confidence=pl.lit(1.0, pl.Float32)).drop_nulls()
+        for column in columns
+        if item_knowledge.schema[column] == pl.String
     ]
-    # Which facet a claim belongs to does not matter here, only what it says.
-    claims = pl.concat(facet_claims).unnest("claim")
+    claims = [
+        item_knowledge.select("row", claim=pl.col(column)).explode("claim").drop_nulls().unnest("claim")
+        for column in columns
+        if item_knowledge.schema[column] != pl.String
+    ]
+    # Which of the columns a claim belongs to does not matter here, only what it says.
+    return pl.concat([frame.select("row", "text", "confidence") for frame in (*summaries, *claims)])
+
+
+def _average_claims(claims: pl.DataFrame, num_rows: int, encoder: TextEncoder) -> FloatArray:
+    """Returns the means of some items; claims that several of them share are encoded once."""
     distinct_texts = claims["text"].unique(maintain_order=True)
     text_vectors = encoder.encode(distinct_texts.to_list())
     numbered_texts = distinct_texts.to_frame().with_row_index("text_row")
     text_rows = claims.join(numbered_texts, on="text", how="left", maintain_order="left")
     confidences = text_rows["confidence"].to_numpy()
     weighted_vectors = text_vectors[text_rows["text_row"].to_numpy()] * confidences[:, None]
-    claim_sums = np.zeros((item_knowledge.height, text_vectors.shape[1]), dtype=np.float32)
+    claim_sums = np.zeros((num_rows, text_vectors.shape[1]), dtype=np.float32)
     np.add.at(claim_sums, text_rows["row"].to_numpy(), weighted_vectors)
     return normalize_rows(claim_sums)

@@ -14,13 +14,13 @@ import numpy as np
 
 from contracts.array_types import FloatArray
 from models.knowledge.embedding.exact_words import WordTexts, WordVectorizer, fit_word_vectorizers
-from models.knowledge.embedding.item_views import KNOWLEDGE, ItemViews, normalize_rows
+from models.knowledge.embedding.item_views import KNOWLEDGE_VIEWS, ItemViews, normalize_rows
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
 
 _TEXT_AXES: Final = 256
 """Principal components kept of each view of the raw text."""
 _KNOWLEDGE_AXES: Final = 128
-"""Principal components kept of the knowledge: claims repeat, so fewer directions hold them."""
+"""Principal components kept of each knowledge view: claims repeat, so fewer directions hold them."""
 _WHITENING_STRENGTH: Final = 0.25
 """How far a view's principal axes are evened out: 0 not at all, 0.5 to equal variance."""
 _SHRINKAGE: Final = 10.0
@@ -71,7 +71,7 @@ class InputBuilder(NamedTuple):
     """Makes the inputs of projections out of views and words."""
 
     whiteners: dict[str, ViewWhitener]
-    """By view; the knowledge comes last."""
+    """By view; those of the knowledge come last."""
     word_vectorizers: dict[str, WordVectorizer]
     """By kind."""
 
@@ -79,7 +79,9 @@ class InputBuilder(NamedTuple):
     def fit_catalogue(cls, views: ItemViews, texts: WordTexts, *, seed: int) -> Self:
         """Fits to the views and texts of a catalogue."""
         whiteners = {
-            name: ViewWhitener.fit_view(view, num_axes=_KNOWLEDGE_AXES if name == KNOWLEDGE else _TEXT_AXES)
+            name: ViewWhitener.fit_view(
+                view, num_axes=_KNOWLEDGE_AXES if name in KNOWLEDGE_VIEWS else _TEXT_AXES
+            )
             for name, view in views.items()
         }
         return cls(whiteners, fit_word_vectorizers(texts, seed=seed))
@@ -99,11 +101,11 @@ class InputBuilder(NamedTuple):
                 name: whitener.whiten_view(views[name][block]) for name, whitener in self.whiteners.items()
             }
             # The knowledge goes last: what the student reads is then a prefix of what the projection reads.
-            knowledge_column = [columns.pop(KNOWLEDGE)] if KNOWLEDGE in columns else []
+            knowledge_columns = [columns.pop(name) for name in KNOWLEDGE_VIEWS if name in columns]
             for kind, vectorizer in self.word_vectorizers.items():
                 columns[kind] = vectorizer.vectorize_texts(texts[kind][block])
-            inputs[block] = np.concatenate([*columns.values(), *knowledge_column], axis=1)
-        text_width = inputs.shape[1] - self.axis_counts.get(KNOWLEDGE, 0)
+            inputs[block] = np.concatenate([*columns.values(), *knowledge_columns], axis=1)
+        text_width = inputs.shape[1] - sum(self.axis_counts.get(name, 0) for name in KNOWLEDGE_VIEWS)
         return inputs[:, :text_width], inputs
 
 

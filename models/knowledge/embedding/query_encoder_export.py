@@ -26,7 +26,7 @@ from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.bert_encoder import is_mean_pooled_bert, load_bert_weights
 from models.knowledge.embedding.embedding_space import EmbeddingSpace
 from models.knowledge.embedding.exact_words import WORD_PATTERN
-from models.knowledge.embedding.item_views import KNOWLEDGE
+from models.knowledge.embedding.item_views import KNOWLEDGE_VIEWS
 from models.knowledge.embedding.query_encoder import (
     DESCRIPTION_FILE,
     GRAPH_FILE,
@@ -249,7 +249,9 @@ def _add_projection(
 def _locate_columns(space: EmbeddingSpace, names: Sequence[str]) -> list[int]:
     """Returns the columns that these views and words have in the projection's inputs."""
     builder = space.input_builder
-    order = [name for name in builder.whiteners if name != KNOWLEDGE] + list(builder.word_vectorizers)
+    order = [name for name in builder.whiteners if name not in KNOWLEDGE_VIEWS] + list(
+        builder.word_vectorizers
+    )
     stops = np.cumsum([builder.axis_counts[name] for name in order]).tolist()
     ranges = {
         name: range(stop - builder.axis_counts[name], stop) for name, stop in zip(order, stops, strict=True)
