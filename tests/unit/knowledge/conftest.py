@@ -7,33 +7,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tiny_catalogue import SHOP
 
 from contracts.artifacts import create_artifact, write_json, write_table
 from contracts.tables import EVENTS, ITEMS
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-SHOP = [
-    {
-        "item_id": "a",
-        "title": "Brightline USB C Cable, braided, 2 m",
-        "category": "Cables > USB Cables",
-        "brand": "Bright",
-    },
-    {
-        "item_id": "b",
-        "title": "Hushwell Video Baby Monitor, night vision",
-        "category": "Baby > Sleep > Monitors",
-    },
-    {
-        "item_id": "c",
-        "title": "Wired Earbuds for running",
-        "category": "Earbud Headphones",
-        "description": "No battery.",
-    },
-    {"item_id": "d", "title": "Qwxzt", "category": None},
-]
 
 WriteDataset = Callable[[Sequence[dict[str, Any]]], Path]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import SHOP
 from pydantic import ValidationError
+from tiny_catalogue import SHOP
 
 from benchmarks.knowledge.tiny_model import make_tiny_model
 from contracts.artifacts import read_lineage

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import SHOP
+from tiny_catalogue import SHOP
 
 from benchmarks.knowledge.tiny_model import make_tiny_model
 from contracts.artifacts import read_lineage
