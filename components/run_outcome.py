@@ -16,10 +16,10 @@ def post_run_outcome(*, state: str, run: str, pipeline: str, error: str) -> bool
     """Posts the outcome. A webhook that fails is told of in the log, and fails no run.
 
     Args:
-        state: SUCCEEDED, FAILED or CANCELED.
+        state: SUCCEEDED, FAILED or CANCELED; backends that keep their tasks in MLMD say COMPLETE.
         run: the run's name on the backend.
         pipeline: the pipeline's name.
-        error: why it failed; empty where it did not.
+        error: why it failed; empty where it did not, or where the backend does not say.
 
     Returns:
         Whether it was taken.
@@ -28,6 +28,7 @@ def post_run_outcome(*, state: str, run: str, pipeline: str, error: str) -> bool
     if not url.startswith(("http://", "https://")):
         print(f"no webhook: {WEBHOOK_VARIABLE} holds no http address", file=sys.stderr)
         return False
+    state = "SUCCEEDED" if state == "COMPLETE" else state
     error = error[:_MAX_ERROR_LENGTH]
     text = f"{pipeline} {state}{f': {error}' if error else ''}"
     # `text` is what chat services show; the rest is for programs.

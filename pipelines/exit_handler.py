@@ -23,7 +23,7 @@ def add_exit_handler(pipeline: Any, webhook: Webhook) -> Any:
     signature = inspect.signature(pipeline.pipeline_func)
 
     def run_and_tell(*values: Any) -> None:
-        exit_task = post_outcome()
+        exit_task = post_outcome(pipeline=pipeline.name)
         disable_caching(exit_task)
         kubernetes.use_secret_as_env(
             exit_task,

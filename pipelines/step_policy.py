@@ -59,8 +59,8 @@ STEP_POLICIES: Final[dict[str, StepPolicy]] = {
     "record-refresh": _LOOK,
     # Not tried again: what it did before it died it would do once more.
     "decide": _LOOK.model_copy(update={"retries": 0}),
-    # A rollback that is made twice takes itself back.
     "post-outcome": _LOOK,
+    # A rollback that is made twice takes itself back.
     "change-routes": _SIDE_EFFECT.model_copy(update={"retries": 0}),
     "simulate-shop": _TABLE_WORK,
     "collect-log": _TABLE_WORK,

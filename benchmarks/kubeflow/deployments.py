@@ -3,6 +3,7 @@
 Each deployment brings a new model; the routed and the previous one stay, older ones are collected.
 """
 
+import contextlib
 import json
 import statistics
 import time
@@ -68,5 +69,9 @@ def _ask_version(shop: ServedShop) -> str:
 def _measure_mb(pid: int) -> float:
     """Memory that a process and its children have for themselves."""
     process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    return sum(member.memory_full_info().uss for member in family) / 1e6
+    num_bytes = 0
+    for member in [process, *process.children(recursive=True)]:
+        # The stub of a model that was just unloaded may end between the look and the question.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            num_bytes += member.memory_full_info().uss
+    return num_bytes / 1e6

@@ -11,9 +11,11 @@ import urllib3
 from pipelines.config import RunConfig
 from pipelines.doctor.check import Check
 from pipelines.doctor.kubernetes_api import CannotAskError, KubernetesApi
+from pipelines.doctor.package_needs import list_asked_teachers
 from pipelines.step_settings import SECRET_NAME
 
 _TIMEOUT_S: Final = 5.0
+_REDIS_PORT: Final = 6379
 GATEWAY_SERVICE: Final = "gateway"
 """Service of the gateway in infra/k8s; it listens on port 80."""
 
@@ -46,7 +48,8 @@ def check_services(
             servers.append(Server(name, host, port))
         else:
             ask = f"kubectl -n {namespace} get svc redis"
-            yield Check(name, "could not ask", f"its address is {variable} of secret {SECRET_NAME}", ask)
+            place = f"is {variable} of secret {SECRET_NAME}" if variable else "cannot be read"
+            yield Check(name, "could not ask", f"its address {place}", ask)
     for server in servers:
         yield _check_server(server, namespace, api, no_api)
     if gateway_url:
@@ -63,10 +66,11 @@ def _list_triton_servers(config: RunConfig) -> Iterator[Server]:
 
 
 def _list_teacher_servers(config: RunConfig) -> Iterator[Server]:
-    base_url = getattr(config.knowledge.teacher, "base_url", None)
-    if base_url:
-        parts = urlsplit(base_url)
-        yield Server("teacher", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    for teacher in list_asked_teachers(config.knowledge):
+        base_url = getattr(teacher, "base_url", None)
+        if base_url:
+            scheme_port = 443 if base_url.startswith("https:") else 80
+            yield Server("teacher", *_split_address(base_url, scheme_port))
 
 
 def _list_redis_connections(config: RunConfig) -> Iterator[tuple[str, str, str]]:
@@ -88,13 +92,15 @@ def _read_connection(variable: str, api: KubernetesApi | None) -> str:
         return ""
 
 
-def _split_address(connection: str) -> tuple[str, int]:
-    """Host and port alone: what follows may be a password."""
-    if "://" in connection:
+def _split_address(connection: str, usual_port: int = _REDIS_PORT) -> tuple[str, int]:
+    """Host and port alone: the rest may be a password. No host where it cannot be read."""
+    if "://" not in connection:
+        connection = f"redis://{connection.partition(',')[0]}"
+    try:
         parts = urlsplit(connection)
-        return parts.hostname or "", parts.port or 6379
-    host, _, port = connection.partition(",")[0].rpartition(":")
-    return host, int(port) if port.isdigit() else 6379
+        return parts.hostname or "", parts.port or usual_port
+    except ValueError:  # it quotes what it could not read, which may be a part of the password
+        return "", usual_port
 
 
 def _check_server(server: Server, namespace: str, api: KubernetesApi | None, no_api: str) -> Check:
@@ -112,7 +118,7 @@ def _check_server(server: Server, namespace: str, api: KubernetesApi | None, no_
 def _connect(server: Server) -> None:
     try:
         socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the second: of a label that no name can have
         raise _UnknownNameError(str(error)) from error
     with socket.create_connection((server.host, server.port), timeout=_TIMEOUT_S):
         pass
@@ -126,6 +132,8 @@ def _ask_service(server: Server, namespace: str, api: KubernetesApi | None, no_a
         f"kubectl -n {where} run reach --rm -i --restart=Never --image=busybox -- "
         f"nc -zw5 {server.host} {server.port}"
     )
+    if rest.count(".") and rest.split(".")[1] != "svc":
+        return Check(subject, "could not ask", "its name means nothing here, and is no Service's", ask)
     if api is None:
         return Check(subject, "could not ask", f"its name means nothing here, and {no_api}", ask)
     try:

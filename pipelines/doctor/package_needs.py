@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from contracts.config import Config
+from models.knowledge.config import CascadeTeacherConfig, KnowledgeConfig
 from pipelines.compiled_package import CompiledPackage
 from pipelines.config import RunConfig
 
@@ -59,9 +61,18 @@ def list_wanted_variables(config: RunConfig) -> Iterator[str]:
         yield connection.strip("${}")
     if config.serving.event_log.sink == "redis":
         yield "REASEQ_EVENT_SINK"
-    api_key = getattr(config.knowledge.teacher, "api_key_env", None)
-    if api_key:
-        yield api_key
+    for teacher in list_asked_teachers(config.knowledge):
+        api_key = getattr(teacher, "api_key_env", None)
+        if api_key:
+            yield api_key
+
+
+def list_asked_teachers(knowledge: KnowledgeConfig) -> list[Config]:
+    """The teacher, or both of a cascade."""
+    teacher = knowledge.teacher
+    if isinstance(teacher, CascadeTeacherConfig):
+        return [teacher.student, teacher.fallback]
+    return [teacher]
 
 
 def _read_claim_name(mount: Mapping[str, Any]) -> str | None:

@@ -32,8 +32,9 @@ PATIENT = Patience(sleep=lambda _: None, clock=lambda: 0.0)
 def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(cluster_client.TOKEN_VARIABLE, raising=False)
     monkeypatch.delenv(cluster_client.TOKEN_FILE_VARIABLE, raising=False)
-    monkeypatch.setattr(cluster_client, "_CALL_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(cluster_client, "_PROBE_TIMEOUT_S", 0.2)
+    # Long enough for a busy machine: a server that is only slow must not look like a silent one.
+    monkeypatch.setattr(cluster_client, "_CALL_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(cluster_client, "_PROBE_TIMEOUT_S", 1.0)
 
 
 class Faults:

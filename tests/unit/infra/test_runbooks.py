@@ -10,12 +10,20 @@ import pytest
 import yaml
 
 from infra.check_alerts import list_alerts
-from reaseq.cli import build_parser
+from pipelines.compiled_package import COMPILED_FOLDER
+from reaseq.cli import main
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/how-to/answer-alerts.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
-VALUES = {"$NAMESPACE": "reaseq", "$HOST": "http://127.0.0.1:1"}
+CLUSTER = re.search(r'^export CLUSTER="(.*)"$', PAGE, flags=re.M)
+assert CLUSTER
+VALUES = {
+    "$CLUSTER": CLUSTER[1].replace("https://kubeflow.example/pipeline", "http://127.0.0.1:1"),
+    "$NAMESPACE": "reaseq",
+    "--config configs/": f"--config {ROOT}/configs/",
+    "--package compiled/": f"--package {COMPILED_FOLDER}/",
+}
 
 
 def list_blocks(language: str) -> list[str]:
@@ -59,8 +67,10 @@ def test_blocks_are_shell() -> None:
 
 
 @pytest.mark.parametrize("command", list_commands("reaseq"))
-def test_reaseq_reads_the_command(command: str) -> None:
-    build_parser().parse_args(split_words(command)[1:])
+def test_reaseq_gets_as_far_as_the_cluster(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong option, package or setting fails before."""
+    assert main(split_words(command)[1:]) == 2
+    assert "no Kubeflow Pipelines API answers at http://127.0.0.1:1" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

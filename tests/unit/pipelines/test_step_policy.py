@@ -117,6 +117,8 @@ def test_a_webhook_is_told_of_the_end_of_every_pipeline(packages: dict[str, Path
     told = tasks["post-outcome"]
     assert told["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert told["inputs"]["parameters"]["status"]["taskFinalStatus"] == {"producerTask": "exit-handler-1"}
+    name = pipeline.replace("_", "-")
+    assert told["inputs"]["parameters"]["pipeline"] == {"runtimeValue": {"constant": name}}
     assert told["cachingOptions"] == {}
     _, pods = read(packages["full"], pipeline)
     (webhook, *_) = pods["exec-post-outcome"]["secretAsEnv"]
