@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import urllib.request
+from http.client import HTTPException
 from typing import Final
 
 WEBHOOK_VARIABLE: Final = "REASEQ_WEBHOOK"
@@ -40,7 +41,7 @@ def post_run_outcome(*, state: str, run: str, pipeline: str, error: str) -> bool
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
             print(text)
             return True
-    except (OSError, ValueError) as failure:
+    except (OSError, ValueError, HTTPException) as failure:
         # The address may be a secret, and an exception may quote it.
         print(f"the webhook was not reached ({type(failure).__name__})", file=sys.stderr)
         return False

@@ -63,7 +63,16 @@ class EmbeddingSpace(NamedTuple):
         return {"learned": self.projection.linear.out_features} | self.aspect_axes
 
     def project_items(self, views: ItemViews, residuals: FloatArray, texts: WordTexts) -> FloatArray:
-        """Returns all aspects of items with residuals [N, D], side by side."""
+        """Returns all aspects of items with residuals [N, D], side by side.
+
+        Raises:
+            UserError: the space reads views that there are none of any more.
+        """
+        if gone_views := sorted(self.input_builder.whiteners.keys() - views.keys()):
+            raise UserError(
+                f"these item embeddings read '{', '.join(gone_views)}', which this version does not make: an "
+                "earlier version made them. Embed the catalogue anew (pipeline `train_and_deploy`)"
+            )
         vectors = np.empty((len(residuals), sum(self.aspect_lengths.values())), np.float32)
         for block in iterate_row_blocks(len(residuals)):
             block_views = {name: view[block] for name, view in views.items()}

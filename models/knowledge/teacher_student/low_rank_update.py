@@ -6,6 +6,8 @@ Few numbers are trained and saved. Merged, the model is a plain one again.
 import torch
 from torch import Tensor, nn
 
+from contracts.errors import UserError
+
 
 class LowRankLinear(nn.Module):
     """A frozen linear layer with a trained update of low rank."""
@@ -37,6 +39,9 @@ def add_low_rank_updates(model: nn.Module, *, rank: int, seed: int) -> None:
         model: A causal language model of `transformers`.
         rank: Of the updates.
         seed: Of their start.
+
+    Raises:
+        UserError: The model has no linear layer that could take one.
     """
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
@@ -45,6 +50,12 @@ def add_low_rank_updates(model: nn.Module, *, rank: int, seed: int) -> None:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and child is not output_layer:
                 setattr(parent, name, LowRankLinear(child, rank, generator))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        # GPT-2 and its kin are built of layers of their own.
+        raise UserError(
+            "student_lm.rank: the base model has no linear layers for low-rank updates; set student_lm.rank "
+            "to 0, so that all weights are trained, and the learning rate to a tenth"
+        )
 
 
 def merge_low_rank_updates(model: nn.Module) -> None:

@@ -21,6 +21,7 @@ from models.knowledge.distillation.product_text import Product, read_product
 from models.knowledge.knowledge_schema import record_from_row
 from models.knowledge.teachers.chat_messages import make_chat_prompt
 from models.knowledge.teachers.compact.compact_answer import ITEM_WRITER, CompactAnswer, make_item_request
+from models.knowledge.teachers.transformers_teacher import render_chat
 
 _HASH_RANGE: Final = 16**8
 
@@ -97,9 +98,7 @@ def tokenize_lessons(lessons: Sequence[Lesson], tokenizer: Any) -> list[Example]
     examples = []
     for lesson in lessons:
         chat = make_chat_prompt(make_item_request(lesson.product, prompt_version=version))
-        question_text = tokenizer.apply_chat_template(
-            chat.messages, tokenize=False, add_generation_prompt=True
-        )
+        question_text = render_chat(tokenizer, chat.messages, model="student_lm.base_model")
         question = tokenizer(question_text, add_special_tokens=False)["input_ids"]
         answer = tokenizer(lesson.answer.model_dump_json(), add_special_tokens=False)["input_ids"]
         examples.append(Example(question, [*answer, tokenizer.eos_token_id]))

@@ -115,7 +115,9 @@ def _read_completion_object(
 
 def _read_mean_logprob(logprobs: object) -> float | None:
     tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
-    values = [token.get("logprob") for token in tokens or () if isinstance(token, dict)]
+    if not isinstance(tokens, list):
+        return None
+    values = [token.get("logprob") for token in tokens if isinstance(token, dict)]
     told_values = [value for value in values if isinstance(value, int | float)]
     return sum(told_values) / len(told_values) if told_values else None
 

@@ -5,9 +5,10 @@ model's repository is run.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -64,26 +65,14 @@ class TransformersTeacher:
                 yield response._replace(text=extract_json_object(response.text, expected_keys))
 
     def _tokenize_messages(self, messages: list[dict[str, str]]) -> list[int]:
-        prompt_text = self._render_prompt(messages)
+        prompt_text = render_chat(
+            self._tokenizer,
+            messages,
+            model=f"teacher.model: '{self._config.model}'",
+            template_kwargs=self._config.chat_template_kwargs,
+        )
         token_ids: list[int] = self._tokenizer(prompt_text, add_special_tokens=False)["input_ids"]
         return token_ids
-
-    def _render_prompt(self, messages: list[dict[str, str]]) -> str:
-        template_kwargs = dict(self._config.chat_template_kwargs)
-        try:
-            prompt_text: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **template_kwargs
-            )
-        except TemplateError as error:
-            if messages[0]["role"] != "system":
-                raise UserError(
-                    f"teacher.model: the chat template of '{self._config.model}' refuses the agents' "
-                    f"messages: {error}"
-                ) from error
-            # Some models know no system message, or no two messages of a user in a row.
-            merged_text = "\n\n".join(message["content"] for message in messages)
-            return self._render_prompt([{"role": "user", "content": merged_text}])
-        return prompt_text
 
     def _generate_batch(
         self,
@@ -184,6 +173,38 @@ class TransformersTeacher:
     @property
     def _max_positions(self) -> int:
         return int(getattr(self._model.config, "max_position_embeddings", 2**31))
+
+
+def render_chat(
+    tokenizer: Any,
+    messages: Sequence[dict[str, str]],
+    *,
+    model: str,
+    template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
+    """Puts messages into a model's chat template, up to where its answer starts.
+
+    Args:
+        tokenizer: The model's.
+        messages: The agents' messages.
+        model: For errors: the setting and the model.
+        template_kwargs: What else the template is told.
+
+    Raises:
+        UserError: The template refuses the messages.
+    """
+    try:
+        prompt_text: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **template_kwargs
+        )
+    except TemplateError as error:
+        if messages[0]["role"] != "system":
+            raise UserError(f"{model}: its chat template refuses the agents' messages: {error}") from error
+        # Some models know no system message, or no two messages of a user in a row.
+        merged_text = "\n\n".join(message["content"] for message in messages)
+        merged_messages = [{"role": "user", "content": merged_text}]
+        return render_chat(tokenizer, merged_messages, model=model, template_kwargs=template_kwargs)
+    return prompt_text
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def test_how_a_run_ended_is_posted(webhook: Webhook) -> None:
     assert len(badly["error"]) == 2000
 
 
-@pytest.mark.parametrize("kind", ["refuses", "is not there", "has no address"])
+@pytest.mark.parametrize("kind", ["refuses", "is not there", "is no address", "has no address"])
 def test_a_webhook_that_fails_fails_no_run(
     webhook: Webhook, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +83,8 @@ def test_a_webhook_that_fails_fails_no_run(
         webhook.status = 500
     elif kind == "is not there":
         monkeypatch.setenv(WEBHOOK_VARIABLE, "http://127.0.0.1:1/secret-part")
+    elif kind == "is no address":
+        monkeypatch.setenv(WEBHOOK_VARIABLE, "http://127.0.0.1:secret-part/hook")
     else:
         monkeypatch.delenv(WEBHOOK_VARIABLE)
     end("SUCCEEDED")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from contracts.artifacts import create_artifact, write_json, write_table
+from contracts.errors import UserError
 from contracts.shards import assign_shards
 from contracts.tables import EVENTS, ITEMS
 from models.knowledge.config import AspectsConfig, ContrastConfig, EmbeddingConfig
@@ -285,3 +286,11 @@ def test_a_trained_projection_reads_views_as_they_are() -> None:
     with torch.no_grad():
         expected = trained(torch.from_numpy(rotate_inputs(views, axes)), NoDropout(np.random.default_rng(0)))
     np.testing.assert_allclose(trained.undo_rotation(axes).project_views(views), expected, atol=1e-4)
+
+
+def test_a_space_of_an_earlier_version_says_so():
+    views = random_views()
+    fitted = fit_space(views, texts_of(), NOTHING, config())
+    now = {name: view for name, view in views.items() if name != "title"} | {"heading": views["title"]}
+    with pytest.raises(UserError, match="'title', which this version does not make"):
+        fitted.space.project_items(now, fitted.residuals, texts_of())

@@ -190,3 +190,28 @@ def test_a_threshold_is_read_off_held_out_answers():
     assert find(share=1.0, min_agreement=None) == float("inf")
     assert find(share=None, min_agreement=0.45) == -0.5, "pooled: 0.45 at both"
     assert find(share=None, min_agreement=0.95) == float("inf")
+
+
+def test_a_template_without_system_messages_asks_what_the_teacher_asks(taught, tiny_model):
+    tokenizer, _ = load_tiny(tiny_model)
+    lessons = read_lessons(*taught, configure(tiny_model)).held_out
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    )
+    question = tokenizer.decode(tokenize_lessons(lessons, tokenizer)[0].question)
+    assert "Describe the product" in question
+    assert "Cable no." in question
+
+
+def test_a_model_without_linear_layers_is_refused():
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(2, 2)
+
+        def get_output_embeddings(self) -> torch.nn.Module:
+            return self.head
+
+    with pytest.raises(UserError, match=r"set student_lm\.rank to 0"):
+        add_low_rank_updates(Odd(), rank=2, seed=0)
