@@ -139,8 +139,8 @@ def test_texts_need_only_a_title() -> None:
 
 
 def test_a_dimension_beyond_the_views_is_named(embedded, shop) -> None:
-    with pytest.raises(UserError, match="97 is more than the 80"):
-        embedded(shop, dimension=97)
+    with pytest.raises(UserError, match="129 is more than the 128"):
+        embedded(shop, dimension=129)
 
 
 def test_whitening_evens_out_the_axes() -> None:
