@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 
 from contracts.artifacts import read_lineage
+from contracts.events.bots import BotRuleConfig
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.ingest import ingest_dataset
 from contracts.ingestion.rows import plausible_rows, settle_history, user_partitions
 from contracts.ingestion.rows.user_partitions import UserPartitions
+from contracts.ingestion.rows.whole_log import find_dominant_users
 from contracts.ingestion.sources import source_batches
 from tests.unit.contracts.messy_logs import write_messy_log
 
@@ -154,3 +156,22 @@ def test_a_guest_of_most_rows_is_refused_file_by_file(tmp_path, monkeypatch):
     assert refused.str.starts_with("user_id: 0 holds so much").sum() == 4000
     assert max(sizes) <= 1000
     assert "0" not in pl.read_parquet(tmp_path / "out" / "events.parquet")["user_id"]
+
+
+def test_a_busy_user_whose_log_was_exported_twice_is_no_bot(tmp_path):
+    clicks = pl.DataFrame(
+        {
+            "user_id": "busy",
+            "item_id": [f"i{number}" for number in range(600)],
+            "timestamp": START,
+            "event_type": "click",
+            "request_id": pl.Series([None] * 600, dtype=pl.String),
+        }
+    )
+    for name in ("first", "second"):
+        clicks.write_parquet(tmp_path / f"{name}.parquet")
+    files = str(tmp_path / "*.parquet")
+    rule = BotRuleConfig(max_clicks=1000)
+    assert find_dominant_users(files, rule, tmp_path, many_rows=1000) == []
+    rule = BotRuleConfig(max_clicks=599)
+    assert find_dominant_users(files, rule, tmp_path, many_rows=1000) == ["busy"]
