@@ -4,6 +4,7 @@ import argparse
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import UserError
@@ -55,14 +56,16 @@ def read_gateway_status(url: str) -> dict[str, Any]:
         raise UserError(f"'{url}' is not an address; write http://host:port")
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/status", timeout=_TIMEOUT_S) as response:  # noqa: S310
-            answer: dict[str, Any] = json.loads(response.read())
+            answer = json.loads(response.read())
     except urllib.error.HTTPError as error:
         raise UserError(
             f"{url}/status answers HTTP {error.code}; is it a gateway of this version?"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         remedy = "kubectl port-forward svc/gateway 3000:80 leads to a cluster's"
         raise UserError(f"no gateway answers at {url} ({error}); {remedy}") from error
+    if not isinstance(answer, dict) or not {"ready", "routes"} <= answer.keys():
+        raise UserError(f"{url}/status answers, but not as a gateway of ours")
     return answer
 
 

@@ -86,3 +86,6 @@ def test_without_an_experiment_nothing_was_submitted(
     assert "nothing was submitted to it yet" in capsys.readouterr().err
     assert main(["status", "--gateway", host]) == 2
     assert "answers HTTP 404; is it a gateway of this version?" in capsys.readouterr().err
+    port = host.rpartition(":")[2]
+    assert main(["status", "--gateway", f"http://127.0.0.1:{port}/apis/v2beta1/runs?page_size=1&x="]) == 2
+    assert "not as a gateway of ours" in capsys.readouterr().err

@@ -18,12 +18,16 @@ class Webhook:
 
     def __init__(self) -> None:
         self.status = 200
+        self.status_line: str | None = None
         self.posts: list[Any] = []
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 webhook.posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                if webhook.status_line is not None:
+                    self.wfile.write(f"{webhook.status_line}\r\n".encode())
+                    return
                 self.send_response(webhook.status)
                 self.end_headers()
 
@@ -75,7 +79,9 @@ def test_how_a_run_ended_is_posted(webhook: Webhook) -> None:
     assert len(badly["error"]) == 2000
 
 
-@pytest.mark.parametrize("kind", ["refuses", "is not there", "is no address", "has no address"])
+@pytest.mark.parametrize(
+    "kind", ["refuses", "is not there", "is no address", "speaks no HTTP", "has no address"]
+)
 def test_a_webhook_that_fails_fails_no_run(
     webhook: Webhook, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +91,8 @@ def test_a_webhook_that_fails_fails_no_run(
         monkeypatch.setenv(WEBHOOK_VARIABLE, "http://127.0.0.1:1/secret-part")
     elif kind == "is no address":
         monkeypatch.setenv(WEBHOOK_VARIABLE, "http://127.0.0.1:secret-part/hook")
+    elif kind == "speaks no HTTP":
+        webhook.status_line = "no protocol"
     else:
         monkeypatch.delenv(WEBHOOK_VARIABLE)
     end("SUCCEEDED")
