@@ -102,7 +102,9 @@ def prepare_inputs(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge
         "space_raw": lambda out: _embed_raw_text(dataset, config.embedding, out),
         "space_text": lambda out: _embed_catalogue(folder, config, None, out),
         "space_knowledge": lambda out: _embed_catalogue(folder, config, "knowledge", out),
-        "space_recorded": lambda out: _embed_catalogue(folder, config, "knowledge_recorded", out),
+        "space_recorded": lambda out: _embed_catalogue(
+            folder, load_benchmark_config(f"{name}-recorded"), "knowledge_recorded", out
+        ),
         "inferred": lambda out: _write_no_inferences(dataset, out),
         "features": lambda out: build_features(
             dataset, folder / "space_raw", inferred_folder, config.features, out=out

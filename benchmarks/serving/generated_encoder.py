@@ -8,7 +8,7 @@ import numpy as np
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.embedding_space import EmbeddingSpace
 from models.knowledge.embedding.exact_words import PAGE_WORDS, TITLE_WORDS, WordVectorizer
-from models.knowledge.embedding.item_views import BRAND, NEEDS
+from models.knowledge.embedding.item_views import BRAND, KNOWLEDGE
 from models.knowledge.embedding.projection import Projection
 from models.knowledge.embedding.projection_inputs import InputBuilder, ViewWhitener
 from models.knowledge.embedding.query_encoder_export import export_query_encoder
@@ -43,7 +43,7 @@ def write_query_encoder(out: Path, *, space: str, aspects: tuple[int, int, int, 
         for kind, num_axes in _WORD_AXES.items()
     }
     projection = Projection(_TEXT_AXES * len(whiteners) + sum(_WORD_AXES.values()), aspects[0])
-    aspect_axes = dict(zip((TITLE_WORDS, BRAND, NEEDS), aspects[1:], strict=True))
+    aspect_axes = dict(zip((TITLE_WORDS, BRAND, KNOWLEDGE), aspects[1:], strict=True))
     generated_space = EmbeddingSpace(InputBuilder(whiteners, vectorizers), projection, None, aspect_axes)
     is_exported = export_query_encoder(generated_space, encoder, config, name=space, out=out)
     assert is_exported

@@ -271,7 +271,7 @@ class AspectsConfig(Config):
     words: int = Field(default=128, ge=0)
     """Leading axes of the title's exact words, brand and category; at most 384."""
     knowledge: int = Field(default=64, ge=0)
-    """Leading axes of the whitened knowledge of needs, and of what goes with an item; at most 128 each."""
+    """Leading axes of the whitened knowledge view, or of each of the two that stand apart; at most 128."""
     brand: int = Field(default=32, ge=0)
     """Leading axes of the whitened brand view; at most 256."""
 
@@ -285,6 +285,10 @@ class EmbeddingConfig(Config):
     """Revision of the hub model; the default encoder is verified by its digest instead."""
     knowledge: bool = True
     """Let the distilled knowledge speak beside the raw text; off gives a space of the raw text alone."""
+    knowledge_views: Literal["together", "apart"] = "together"
+    """`together`: all claims on an item in one vector. `apart`: what it is, needs, features and what goes
+    with it. Apart pays where claims are about the item, as a language model's are; the handbook's are about
+    its kind of product."""
     dimension: int = Field(default=256, ge=2)
     """Length of an item's learned vector, the first aspect of its embedding."""
     aspects: AspectsConfig = AspectsConfig()

@@ -2,8 +2,8 @@
 
 A projection trained on co-engagement (`space_training.py`) makes one vector of all views and of the item's
 exact words (`projection_inputs.py`). Where nothing is known of an item, a student (`student.py`) does so from
-its raw text. Beside this learned vector stand what training blurs: exact words, brand, needs, and what goes
-with an item or in its place. Each is an aspect of unit norm that is compared on its own.
+its raw text. Beside this learned vector stand what training blurs: exact words, brand and knowledge. Each is
+an aspect of unit norm that is compared on its own.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from models.knowledge.embedding.exact_words import TITLE_WORDS, WordTexts, WordV
 from models.knowledge.embedding.item_views import (
     BESIDE,
     BRAND,
+    KNOWLEDGE,
     KNOWLEDGE_VIEWS,
     NEEDS,
     ItemViews,
@@ -210,6 +211,7 @@ def _limit_aspect_axes(config: AspectsConfig, axis_counts: dict[str, int]) -> di
     configured_axes = {
         TITLE_WORDS: config.words,
         BRAND: config.brand,
+        KNOWLEDGE: config.knowledge,
         NEEDS: config.knowledge,
         BESIDE: config.knowledge,
     }

@@ -12,22 +12,28 @@ import numpy as np
 import polars as pl
 
 from contracts.array_types import BoolArray, FloatArray
+from contracts.tables import FACETS
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
 from models.knowledge.embedding.text_encoder import TextEncoder
 
 WHOLE_TEXT: Final = "text"
 BRAND: Final = "brand"
+KNOWLEDGE: Final = "knowledge"
 NEEDS: Final = "knowledge_needs"
 BESIDE: Final = "knowledge_beside"
-KNOWLEDGE_VIEWS: Final = {
-    "knowledge_kind": ("summary",),
-    NEEDS: ("demands", "audiences", "scenarios"),
-    "knowledge_features": ("attributes",),
-    BESIDE: ("complements", "substitutes"),
+_VIEWS_BY_CHOICE: Final = {
+    "together": {KNOWLEDGE: FACETS},
+    "apart": {
+        "knowledge_kind": ("summary",),
+        NEEDS: ("demands", "audiences", "scenarios"),
+        "knowledge_features": ("attributes",),
+        BESIDE: ("complements", "substitutes"),
+    },
 }
-"""View -> the columns of table KNOWLEDGE that it reads: what an item is, what it is for, what it is like,
-what goes with it or in its place. Apart they rank better than in one vector of all claims."""
+"""`embedding.knowledge_views` -> view -> the columns of table KNOWLEDGE that it reads."""
+KNOWLEDGE_VIEWS: Final = tuple(name for views in _VIEWS_BY_CHOICE.values() for name in views)
+"""All views that read knowledge, in their order."""
 _DESCRIPTION: Final = "description"
 _MAX_DESCRIPTION_TOKENS: Final = 128
 """Descriptions are longer than titles, so they are read further than `max_tokens` (64 unless configured)."""
@@ -54,7 +60,8 @@ def encode_views(
         knowledge.filter(pl.col("status") == "ok"), on="item_id", how="left", maintain_order="left"
     )
     return views | {
-        name: _encode_knowledge(item_knowledge, columns, encoder) for name, columns in KNOWLEDGE_VIEWS.items()
+        name: _encode_knowledge(item_knowledge, columns, encoder)
+        for name, columns in _VIEWS_BY_CHOICE[config.knowledge_views].items()
     }
 
 

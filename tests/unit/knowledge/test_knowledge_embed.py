@@ -138,9 +138,21 @@ def test_texts_need_only_a_title() -> None:
     assert texts["brand"].to_list() == ["", "B"]
 
 
+def test_knowledge_may_stand_in_views_apart(tmp_path: Path, embedded, shop) -> None:
+    spaces = []
+    for views, names in {"together": ["knowledge"], "apart": ["knowledge_needs", "knowledge_beside"]}.items():
+        frame = embedded(shop, name=views, knowledge_views=views)
+        aspects = read_aspects(tmp_path / views, length=len(frame["embedding"][0]))
+        assert list(aspects)[-len(names) :] == names
+        # Of the last product the handbook knows nothing: no aspect of knowledge speaks of it.
+        assert matrix(frame)[:, -aspects[names[-1]] :].any(axis=1).tolist() == [True, True, True, False]
+        spaces.append(frame["space"][0])
+    assert spaces[0] != spaces[1]
+
+
 def test_a_dimension_beyond_the_views_is_named(embedded, shop) -> None:
-    with pytest.raises(UserError, match="129 is more than the 128"):
-        embedded(shop, dimension=129)
+    with pytest.raises(UserError, match="97 is more than the 80"):
+        embedded(shop, dimension=97)
 
 
 def test_whitening_evens_out_the_axes() -> None:

@@ -17,7 +17,7 @@ from models.knowledge.embedding import mapped_matrices
 from models.knowledge.embedding.coengagement import NO_ITEM, CoEngagement, read_coengagement
 from models.knowledge.embedding.embedding_space import EmbeddingSpace, fit_space
 from models.knowledge.embedding.exact_words import PAGE_WORDS, TITLE_WORDS
-from models.knowledge.embedding.item_views import NEEDS, normalize_rows
+from models.knowledge.embedding.item_views import KNOWLEDGE, normalize_rows
 from models.knowledge.embedding.projection import Dropout, TrainableProjection
 from models.knowledge.embedding.projection_inputs import fit_principal_axes, rotate_inputs
 from models.knowledge.embedding.space_training import count_training_steps
@@ -36,7 +36,7 @@ def config(**options) -> EmbeddingConfig:
 def random_views(seed: int = 0, *, num_items: int = NUM_ITEMS) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     views = {
-        name: rng.standard_normal((num_items, 12)).astype(np.float32) for name in ("text", "title", NEEDS)
+        name: rng.standard_normal((num_items, 12)).astype(np.float32) for name in ("text", "title", KNOWLEDGE)
     }
     return {name: view / np.linalg.norm(view, axis=1, keepdims=True) for name, view in views.items()}
 
@@ -95,11 +95,11 @@ def test_without_a_log_the_space_is_a_principal_component_analysis() -> None:
 def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
     views = random_views(num_items=200)
     # What is known follows from the text, so a student can learn it.
-    views[NEEDS] = np.roll(views["text"], 3, axis=1)
+    views[KNOWLEDGE] = np.roll(views["text"], 3, axis=1)
     texts, log = texts_without_words(200), engaged([(item ^ 1, item) for item in range(200)])
     fitted = fit_space(views, texts, log, config())
     by_teacher = fitted.space.place_items(views, texts)
-    by_student = fitted.space.place_items(views | {NEEDS: np.zeros_like(views[NEEDS])}, texts)
+    by_student = fitted.space.place_items(views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])}, texts)
     assert fitted.metrics["student_recall10"] > 0.6
     cosines = (normalize_rows(by_teacher) * normalize_rows(by_student)).sum(1)
     assert np.median(cosines) > 0.9
@@ -107,7 +107,7 @@ def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
 
 def test_a_space_of_raw_text_has_no_student() -> None:
     views = random_views()
-    del views[NEEDS]
+    del views[KNOWLEDGE]
     fitted = fit_space(views, texts_of(), NOTHING, config())
     assert fitted.space.student is None
     assert fitted.space.place_items(views, texts_of()).shape == (NUM_ITEMS, 12)
@@ -118,7 +118,7 @@ def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
     fitted = fit_space(views, texts_of(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)]), config())
     fitted.space.save_tensors(tmp_path / "space.safetensors")
     loaded = EmbeddingSpace.load_tensors(tmp_path / "space.safetensors")
-    views[NEEDS][:5] = 0
+    views[KNOWLEDGE][:5] = 0
     assert loaded.aspect_lengths == fitted.space.aspect_lengths
     texts, residuals = texts_of(), fitted.residuals
     np.testing.assert_array_equal(
@@ -128,7 +128,7 @@ def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
 
 def test_large_catalogues_are_worked_through_in_blocks_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     views, log = random_views(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)])
-    views[NEEDS][:5] = 0
+    views[KNOWLEDGE][:5] = 0
 
     def place() -> np.ndarray:
         fitted = fit_space(views, texts_of(), log, config())
@@ -144,7 +144,7 @@ def test_large_catalogues_are_worked_through_in_blocks_on_disk(monkeypatch: pyte
 def test_every_aspect_of_an_item_has_unit_norm() -> None:
     views, texts = random_views(), texts_of()
     fitted = fit_space(views, texts, NOTHING, config(aspects=AspectsConfig(words=4, knowledge=3)))
-    assert fitted.space.aspect_lengths == {"learned": 12, "words": 4, NEEDS: 3}
+    assert fitted.space.aspect_lengths == {"learned": 12, "words": 4, KNOWLEDGE: 3}
     vectors = fitted.space.project_items(views, fitted.residuals, texts)
     lengths = np.add.reduceat(vectors**2, [0, 12, 16], axis=1)
     np.testing.assert_allclose(lengths, 1, atol=1e-5)
