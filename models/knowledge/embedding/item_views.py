@@ -22,7 +22,7 @@ BRAND: Final = "brand"
 KNOWLEDGE: Final = "knowledge"
 NEEDS: Final = "knowledge_needs"
 BESIDE: Final = "knowledge_beside"
-_VIEWS_BY_CHOICE: Final = {
+_VIEWS_BY_CHOICE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "together": {KNOWLEDGE: FACETS},
     "apart": {
         "knowledge_kind": ("summary",),
