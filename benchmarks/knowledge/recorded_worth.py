@@ -18,12 +18,12 @@ from models.ranker.config import RankerFeatures
 
 _DATASET: Final = "scientific"
 SEEDS: Final = range(1, 9)
-SPACES: Final = {"learnt_text": "text", "knowledge": "knowledge", "llm_knowledge": "recorded"}
+SPACES: Final = {"text_space": "text", "handbook_space": "knowledge", "llm_space": "recorded"}
 """Ranker -> its space, as in `prepare_inputs`."""
 OVER: Final = {
-    "llm_over_learnt_text": ("llm_knowledge", "learnt_text"),
-    "llm_over_handbook": ("llm_knowledge", "knowledge"),
-    "handbook_over_learnt_text": ("knowledge", "learnt_text"),
+    "llm_over_learnt_text": ("llm_space", "text_space"),
+    "llm_over_handbook": ("llm_space", "handbook_space"),
+    "handbook_over_learnt_text": ("handbook_space", "text_space"),
 }
 """Row -> ranker over ranker."""
 
