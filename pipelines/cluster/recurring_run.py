@@ -39,7 +39,7 @@ class Schedule:
     is_new: bool
     """False where the cluster held this very schedule already."""
     replaced: tuple[str, ...] = ()
-    """Ids of the older recurring runs of this name that were deleted."""
+    """Ids of the older ones of this name: disabled, and deleted unless a run of theirs has just begun."""
     is_waiting: bool = False
     """The cluster holds another schedule of this name, a run of which is under way; the next call replaces
     it."""
@@ -140,32 +140,28 @@ class RecurringRuns:
         Returns:
             Id of the recurring run that holds now.
         """
+        kept = change.kept
         if change.action in {"make", "replace"}:
             # The new one first: a failure here must not leave the pipeline without any schedule.
             kept = self._make(wanted)
             if is_enabled(kept) != wanted.is_enabled:
                 self.set_enabled(kept.recurring_run_id, wanted.is_enabled)
-        elif change.action == "wait":
+        elif change.action in {"enable", "disable"}:
+            for run in change.surplus if kept is None else (kept,):
+                self.set_enabled(run.recurring_run_id, change.action == "enable")
+        if kept is None:
+            # One of other content has a run under way; a later call replaces it.
             return str(change.surplus[0].recurring_run_id)
-        else:
-            kept = change.kept
-            if change.action in {"enable", "disable"}:
-                for run in (kept,) if kept is not None else change.surplus:
-                    self.set_enabled(run.recurring_run_id, change.action == "enable")
-            if kept is None:
-                return str(change.surplus[0].recurring_run_id)
         for run in change.surplus:
             self.retire(run.recurring_run_id)
         return str(kept.recurring_run_id)
 
-    def retire(self, recurring_run_id: str) -> bool:
-        """Disables one, and deletes it if it is idle; whether it is gone."""
+    def retire(self, recurring_run_id: str) -> None:
+        """Disables one, and deletes it if it is idle; else a later call does."""
         # Disabled first: else it might begin a run between the look and the deletion, which would end it.
         self.set_enabled(recurring_run_id, False)
-        if self.is_busy(recurring_run_id):
-            return False
-        self._ignore_missing(self.client.delete_recurring_run, recurring_run_id)
-        return True
+        if not self.is_busy(recurring_run_id):
+            self._ignore_missing(self.client.delete_recurring_run, recurring_run_id)
 
     def set_enabled(self, recurring_run_id: str, is_wanted: bool) -> None:
         """Enables or disables one."""

@@ -159,19 +159,26 @@ def test_a_refusal_is_not_repeated(package: Path) -> None:
     assert sum(request.endswith(" /runs") for request in cluster.requests) == 1
 
 
-def test_a_session_that_is_renewed_while_waiting_ends_no_wait(
-    package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("login", "variable", "prefix"),
+    [
+        ("cookie", cluster_client.COOKIE_FILE_VARIABLE, "oauth2_proxy_kubeflow="),
+        ("token", cluster_client.TOKEN_FILE_VARIABLE, ""),
+    ],
+)
+def test_a_login_that_is_renewed_while_waiting_ends_no_wait(
+    package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, login: str, variable: str, prefix: str
 ) -> None:
-    cookie_file = tmp_path / "cookie"
-    cookie_file.write_text("oauth2_proxy_kubeflow=first\n")
-    monkeypatch.setenv(cluster_client.COOKIE_FILE_VARIABLE, str(cookie_file))
-    cluster = Cluster(cookie="oauth2_proxy_kubeflow=first")
+    login_file = tmp_path / login
+    login_file.write_text(f"{prefix}first\n")
+    monkeypatch.setenv(variable, str(login_file))
+    cluster = Cluster(**{login: f"{prefix}first"})
 
     def expire_then_renew(_: float) -> None:
-        if cluster.cookie == "oauth2_proxy_kubeflow=first":
-            cluster.cookie = "oauth2_proxy_kubeflow=second"
+        if getattr(cluster, login) == f"{prefix}first":
+            setattr(cluster, login, f"{prefix}second")
         else:
-            cookie_file.write_text("oauth2_proxy_kubeflow=second\n")
+            login_file.write_text(f"{prefix}second\n")
 
     waiting = Patience(sleep=expire_then_renew, clock=lambda: 0.0)
     with serve_cluster(cluster) as host:
@@ -186,35 +193,6 @@ def test_a_session_that_is_renewed_while_waiting_ends_no_wait(
             waiting=waiting,
         )
         assert submitted.state == "SUCCEEDED"
-        cluster.cookie = "another"
-        with pytest.raises(UserError, match=r"refuses the credentials.*REASEQ_KFP_COOKIE_FILE"):
+        setattr(cluster, login, "another")
+        with pytest.raises(UserError, match=rf"refuses the credentials.*{variable}"):
             submit(package, host, "two", top=2)
-
-
-def test_a_token_that_is_renewed_while_waiting_ends_no_wait(
-    package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    token_file = tmp_path / "token"
-    token_file.write_text("first")
-    monkeypatch.setenv(cluster_client.TOKEN_FILE_VARIABLE, str(token_file))
-    cluster = Cluster(token="first")
-
-    def expire_then_renew(_: float) -> None:
-        if cluster.token == "first":
-            cluster.token = "second"
-        else:
-            token_file.write_text("second")
-
-    waiting = Patience(sleep=expire_then_renew, clock=lambda: 0.0)
-    with serve_cluster(cluster) as host:
-        submitted = submit_pipeline(
-            package,
-            {"config": "{}"},
-            host=host,
-            experiment="shop",
-            run_name="one",
-            wait=True,
-            patience=PATIENT,
-            waiting=waiting,
-        )
-    assert submitted.state == "SUCCEEDED"
