@@ -4,10 +4,12 @@ Finished steps are cached by their inputs: no run does anything twice, and a kil
 stopped.
 """
 
+import builtins
 import os
 import sys
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
     pipeline_component = components.load_component_from_text(_read_without_retries(package))
     home.mkdir(parents=True, exist_ok=True)
     step_log = StepLog(home / "run.log", screen=sys.stdout, num_steps=num_steps)
-    with warnings.catch_warnings(), step_log, redirect_stdout(step_log):
+    with warnings.catch_warnings(), step_log, redirect_stdout(step_log), _restore_print():
         # kfp.local warns that images, volumes and display names mean nothing to it: so it is meant here.
         warnings.simplefilter("ignore")
         local.init(
@@ -54,6 +56,16 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
         except RuntimeError as error:
             raise step_log.explain_failure(error) from error
     return {name: Path(artifact.path) for name, artifact in pipeline_task.outputs.items()}
+
+
+@contextmanager
+def _restore_print() -> Iterator[None]:
+    """Puts `print` back: steps that kfp runs side by side each indent it, and may leave it indented for good."""
+    original_print = builtins.print
+    try:
+        yield
+    finally:
+        builtins.print = original_print
 
 
 def _read_without_retries(package: Path) -> str:
