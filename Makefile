@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 # PyTorch threads that spin while they wait would take the cores from whatever else runs.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: site pictures data style-report reachability help setup demo serve dashboard test test-all lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-kubeflow bench-demo check-baselines clean
+.PHONY: site pictures data style-report reachability help setup demo serve dashboard test test-all test-containers lint format compile docs bench bench-data bench-knowledge bench-behavior bench-ranker bench-serving bench-loop bench-monitoring bench-kubeflow bench-demo check-baselines clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ test: ## Set up and run the fast tests
 test-all: setup ## Every test: fast, integration (real servers) and end to end
 	@scripts/setup.sh dev
 	@REASEQ_MESSY_LOGS=10000 $(PYTHON) -m pytest --hypothesis-profile search tests/unit tests/integration tests/e2e
+
+test-containers: setup ## Steps and servers in their images (Docker, or Podman as root; scripts/build_images.sh makes the images)
+	@scripts/setup.sh dev
+	@$(PYTHON) -m pytest tests/containers
 
 lint: ## ruff and mypy (strict on the library)
 	@scripts/setup.sh dev

@@ -160,6 +160,7 @@ def load_kubeflow_parts() -> dict[str, Measure]:
     """The path through a cluster, as far as one machine can walk it."""
     from benchmarks.kubeflow.checked_manifests import measure_alerts, measure_policy
     from benchmarks.kubeflow.cluster_path import measure_empty_cluster, measure_faults, measure_refreshes
+    from benchmarks.kubeflow.containers import measure_containers, measure_images
     from benchmarks.kubeflow.deployments import measure_deployments
 
     return {
@@ -169,6 +170,8 @@ def load_kubeflow_parts() -> dict[str, Measure]:
         "policy": measure_policy,
         "alerts": measure_alerts,
         "deployments": measure_deployments,
+        "images": measure_images,
+        "containers": measure_containers,
     }
 
 

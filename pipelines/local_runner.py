@@ -1,4 +1,4 @@
-"""Runs a compiled package on this machine with `kfp.local`: no cluster, no container, one subprocess a step.
+"""Runs a compiled package on this machine with `kfp.local`: no cluster, one subprocess a step.
 
 Finished steps are cached by their inputs: no run does anything twice, and a killed one goes on where it
 stopped.
@@ -20,13 +20,16 @@ from pipelines.compiled_package import count_steps, read_package
 from pipelines.step_log import StepLog
 
 
-def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict[str, Path]:
-    """Runs a compiled pipeline with the subprocess runner.
+def run_package(
+    package: Path, arguments: dict[str, Any], *, home: Path, runner: local.DockerRunner | None = None
+) -> dict[str, Path]:
+    """Runs a compiled pipeline.
 
     Args:
         package: the compiled YAML.
         arguments: the pipeline's arguments.
         home: folder for artifacts (`steps/`), the step cache (`step_cache/`) and the whole log (`run.log`).
+        runner: runs each step in its image; a subprocess of this environment by default.
 
     Returns:
         The pipeline's output artifacts: name -> folder.
@@ -45,7 +48,7 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
         # kfp.local warns that images, volumes and display names mean nothing to it: so it is meant here.
         warnings.simplefilter("ignore")
         local.init(
-            local.SubprocessRunner(use_venv=False),
+            runner or local.SubprocessRunner(use_venv=False),
             pipeline_root=str(home / "steps"),
             workspace_root=str(home / "kfp_workspace"),
             enable_caching=True,
@@ -60,7 +63,7 @@ def run_package(package: Path, arguments: dict[str, Any], *, home: Path) -> dict
 
 @contextmanager
 def _restore_print() -> Iterator[None]:
-    """Puts `print` back: steps that kfp runs side by side each indent it, and may leave it indented for good."""
+    """Puts `print` back: steps that kfp runs side by side each indent it, and may leave it so."""
     original_print = builtins.print
     try:
         yield

@@ -4,6 +4,7 @@
 #   BASE=python:3.11.13-slim-bookworm@sha256:...  the base, pinned by its digest
 #   BASE=debootstrap      a Debian base made here, where no image registry is in reach (root, debootstrap)
 #   UV_DEFAULT_INDEX, UV_TORCH_BACKEND, SSL_CERT_FILE   are handed to the build; see infra/images/main.Dockerfile
+#   WHEELS=folder         wheels of your own, such as torch for your accelerator (podman, buildah)
 #   REGISTRY=registry.example/team                goes before the names; then push, and pin the digests
 #
 # Prints name, size in MB and seconds of each. An image bears the commit; a changed checkout is said so.
@@ -45,6 +46,9 @@ if [ "${BASE:-}" = debootstrap ]; then
     run buildah commit --quiet --rm "$container" "$BASE" > /dev/null
     rm -rf "$root"
   fi
+fi
+if [ -n "${WHEELS:-}" ]; then
+  options+=(--volume "$(realpath "$WHEELS"):/wheels:ro" --build-arg UV_FIND_LINKS=/wheels)
 fi
 for name in BASE UV_DEFAULT_INDEX UV_TORCH_BACKEND SSL_CERT_FILE; do
   if [ -n "${!name:-}" ]; then options+=(--build-arg "$name=${!name}"); fi

@@ -30,7 +30,8 @@ with open('pyproject.toml', 'rb') as stream:
 compile dev pyproject.toml --extra main --extra dev --config-file requirements/torch.toml "$@"
 compile main pyproject.toml --extra main --constraint requirements/dev.lock --config-file requirements/torch.toml "$@"
 # The gateway's image. Nothing in it differs from machine to machine, so that it is checked by its hashes.
-compile serve pyproject.toml --extra serve --constraint requirements/main.lock --generate-hashes "$@"
+compile serve pyproject.toml --extra serve --constraint requirements/main.lock --excludes requirements/serve.excludes \
+  --generate-hashes "$@"
 # main, and Ray to materialize features.
 compile ray pyproject.toml --extra ray --constraint requirements/main.lock --config-file requirements/torch.toml "$@"
 # The local Triton needs numpy < 2: it stands alone, without the project.

@@ -9,12 +9,13 @@ ARG UV_VERSION=0.13.8
 ARG UV_DEFAULT_INDEX
 ARG SSL_CERT_FILE
 COPY requirements/serve.lock /opt/serve.lock
-# uv stays in an environment of its own: the image's has no installer.
+# uv stays in an environment of its own: the image's has no installer. The lock is whole but for what
+# requirements/serve.excludes leaves out, so nothing is resolved.
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     python3.11 -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}" \
     && python3.11 -m venv --without-pip /opt/venv \
-    && /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode --require-hashes \
+    && /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode --no-deps --require-hashes \
         -r /opt/serve.lock
 WORKDIR /opt/reaseq
 # Readable to user 10001, whatever umask the checkout was made under.
