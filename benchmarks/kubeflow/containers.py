@@ -18,9 +18,7 @@ _BUILT = re.compile(r"reaseq-(\w+):\S+ (\d+) MB (\d+) s")
 def measure_images(*, quick: bool) -> list[Row]:
     """Builds the images; their sizes."""
     del quick
-    engine = next((name for name in ("docker", "buildah", "podman") if shutil.which(name)), None)
-    if engine is None:
-        raise UserError("no container engine is installed; Docker, Buildah or Podman builds images")
+    engine = _find_engine()
     command = ["scripts/build_images.sh", engine, *_IMAGES]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     return [
@@ -52,3 +50,11 @@ def measure_containers(*, quick: bool) -> list[Row]:
             data=f"{data}; as subprocesses {figures['subprocesses_seconds'] / 60:.1f} min",
         ),
     ]
+
+
+def _find_engine() -> str:
+    for name in ("docker", "buildah", "podman"):
+        # Docker's command may be there without its daemon.
+        if shutil.which(name) and not subprocess.run([name, "info"], capture_output=True).returncode:
+            return name
+    raise UserError("no container engine answers; Docker, Buildah or Podman builds images")
