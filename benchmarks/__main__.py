@@ -105,6 +105,7 @@ def load_loop_parts() -> dict[str, Measure]:
     from benchmarks.loop.gate import measure_gate
     from benchmarks.loop.rankers import measure_small_shops, measure_tail_shops
     from benchmarks.loop.rounds import measure_rounds
+    from benchmarks.loop.skew import measure_skew
     from benchmarks.loop.when import measure_when
 
     return {
@@ -113,6 +114,7 @@ def load_loop_parts() -> dict[str, Measure]:
         "tail_shops": measure_tail_shops,
         "rounds": measure_rounds,
         "when": measure_when,
+        "skew": measure_skew,
     }
 
 
