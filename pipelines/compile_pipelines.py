@@ -14,6 +14,7 @@ from pipelines.distill_teacher import distill_teacher
 from pipelines.exit_handler import add_exit_handler
 from pipelines.monitor import monitor
 from pipelines.refresh_pipelines import refresh_catalogue, refresh_users
+from pipelines.run_experiment import run_experiment
 from pipelines.simulate_shop import simulate_shop
 from pipelines.step_policy import PodPolicy
 from pipelines.train_and_deploy import train_and_deploy
@@ -21,6 +22,7 @@ from pipelines.train_and_deploy import train_and_deploy
 PIPELINES = {
     "simulate_shop": simulate_shop,
     "change_routes": change_routes,
+    "run_experiment": run_experiment,
     "train_and_deploy": train_and_deploy,
     "distill_teacher": distill_teacher,
     "refresh_catalogue": refresh_catalogue,

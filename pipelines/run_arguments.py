@@ -29,6 +29,7 @@ DEFAULT_CHOICES: Final[Mapping[str, bool | str | float]] = {
     "ranker": "",
     "ranker_uri": "",
     "share": 0.0,
+    "order": "",
 }
 """The pipelines' switches and words where nothing is said of them."""
 

@@ -62,6 +62,8 @@ STEP_POLICIES: Final[dict[str, StepPolicy]] = {
     "post-outcome": _LOOK,
     # A rollback that is made twice takes itself back.
     "change-routes": _SIDE_EFFECT.model_copy(update={"retries": 0}),
+    # It reads the log, and an experiment that was started is there already.
+    "run-experiment": _TABLE_WORK.model_copy(update={"retries": 0}),
     "simulate-shop": _TABLE_WORK,
     "collect-log": _TABLE_WORK,
     "ingest": _TABLE_WORK,

@@ -2,14 +2,18 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import UserError
+from reaseq.cluster_routes import add_route_options
 from reaseq.config_options import add_config_options, load_run_config
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from monitoring.lift.experiment_plan import MetricPlan
     from pipelines.config import RunConfig
+    from serving.experiments.experiment_order import ExperimentOrder
 
 EXAMPLES = {
     "reaseq experiment plan": "users and days for a lift of 3 %, per metric",
@@ -23,6 +27,10 @@ EXAMPLES = {
     ),
     "reaseq experiment status": "how far it is, and whether the split is as intended",
     "reaseq experiment stop --keep treatment": "the challenger answers everybody from now on",
+    "reaseq experiment start --arm treatment=s3://mlpipeline/v2/artifacts/challenger --share treatment=0.1 "
+    "--config configs/cluster.yaml --host https://kubeflow.example/pipeline --namespace me": (
+        "on a cluster: an artifact of a run"
+    ),
 }
 
 
@@ -67,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_audit_options(start_action)
     status_action = action_parsers.add_parser("status", help="print how far the experiment is")
     add_config_options(status_action)
+    add_route_options(status_action, pipeline="run_experiment")
     stop_action = action_parsers.add_parser("stop", help="end the experiment")
     stop_action.add_argument(
         "--keep", default="control", help="arm whose ranker answers from now on (default: %(default)s)"
@@ -78,6 +87,7 @@ def _add_audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", metavar="WHO", help="who does it (default: your account on this machine)")
     parser.add_argument("--note", default="", help="why, for the audit log")
     add_config_options(parser)
+    add_route_options(parser, pipeline="run_experiment")
 
 
 def run_verb(arguments: argparse.Namespace) -> int:
@@ -89,52 +99,78 @@ def run_verb(arguments: argparse.Namespace) -> int:
 
 def run_start(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
     """Starts an experiment and prints its record."""
-    from components.experiment_decision import decide_by_metric
-    from serving.experiments.run_experiment import name_current_user, start_experiment
-
-    metric = arguments.metric or run_config.monitoring.primary_metric
-    decide_by_metric(run_config.monitoring, metric)
-    if arguments.aa and arguments.interleave:
-        raise UserError("--aa and --interleave are two tests; start one of them")
     if arguments.days <= 0 or (arguments.users is not None and arguments.users < 1):
         raise UserError("--days and --users must be above 0")
-    record = start_experiment(
-        dict(_parse_pair(text, "--arm", "NAME=RANKER") for text in arguments.arm),
-        run_config.serving,
-        state=run_config.home / "serving",
-        shares={arm: _parse_share(arm, share) for arm, share in _parse_shares(arguments.share)},
-        planned_days=arguments.days,
-        planned_users=arguments.users,
-        deciding_metric=metric,
-        started_by=arguments.by or name_current_user(),
-        is_aa=arguments.aa,
-        interleaving=arguments.interleave,
-        note=arguments.note,
-    )
-    print(f"started {record}")
-    return 0
+    rankers = dict(_parse_pair(text, "--arm", "NAME=RANKER") for text in arguments.arm)
+    order = {
+        "rankers": rankers,
+        "shares": {arm: _parse_share(arm, share) for arm, share in _parse_shares(arguments.share)},
+        "planned_days": arguments.days,
+        "planned_users": arguments.users,
+        "deciding_metric": arguments.metric,
+        "is_aa": arguments.aa,
+        "interleaving": arguments.interleave,
+    }
+    return _carry_out(arguments, run_config, order)
 
 
 def run_stop(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
     """Ends the running experiment and prints what was kept."""
-    from serving.experiments.run_experiment import name_current_user, stop_experiment
-
-    record = stop_experiment(
-        state=run_config.home / "serving",
-        keep=arguments.keep,
-        stopped_by=arguments.by or name_current_user(),
-        note=arguments.note,
-    )
-    print(f"stopped {record.experiment_id}: {record.outcome}")
-    return 0
+    return _carry_out(arguments, run_config, {"keep": arguments.keep})
 
 
-def run_status(_: argparse.Namespace, run_config: "RunConfig") -> int:
+def run_status(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
     """Prints how far the experiment is. No lift: that is for the day that was planned."""
-    from reaseq.experiment_status import print_status
+    return _carry_out(arguments, run_config, {})
 
-    print_status(run_config)
+
+def _carry_out(arguments: argparse.Namespace, run_config: "RunConfig", wishes: dict[str, Any]) -> int:
+    """Does it here and prints what came of it, or sends it to a cluster."""
+    from serving.experiments.experiment_order import ExperimentOrder
+    from serving.experiments.run_experiment import name_current_user
+
+    signature = {"by": getattr(arguments, "by", None) or name_current_user()}
+    if note := getattr(arguments, "note", ""):
+        signature["note"] = note
+    order = ExperimentOrder.model_validate({"action": arguments.action, **wishes, **signature})
+    if arguments.host:
+        from reaseq.cluster_routes import run_on_cluster
+
+        order, ranker_uri = _take_address(order)
+        choices = {"order": order.model_dump_json(), "ranker_uri": ranker_uri}
+        return run_on_cluster(arguments, "run_experiment", choices)
+    # Its reports take seconds to import.
+    from components.experiment_order import carry_out_order
+
+    state, items = run_config.home / "serving", _read_catalogue(run_config)
+    print(carry_out_order(order, run_config.serving, run_config.monitoring, state=state, items=items))
     return 0
+
+
+def _take_address(order: "ExperimentOrder") -> "tuple[ExperimentOrder, str]":
+    """The order with a word for the one ranker that has an address, and that address, which is fetched."""
+    from serving.experiments.experiment_order import ARTIFACT
+
+    addresses = {arm: ranker for arm, ranker in order.rankers.items() if "://" in ranker}
+    if len(addresses) > 1:
+        raise UserError(
+            f"arms {', '.join(addresses)} name artifacts; one is fetched for an experiment, the others must "
+            "have been deployed before (`reaseq status --gateway` names them)"
+        )
+    for arm, address in addresses.items():
+        return order.model_copy(update={"rankers": order.rankers | {arm: ARTIFACT}}), address
+    return order, ""
+
+
+def _read_catalogue(run_config: "RunConfig") -> "pl.DataFrame | None":
+    """Its prices stand in for orders without one; before any run there is none."""
+    from contracts.dataset import read_dataset
+    from reaseq.local_runs import find_artifact
+
+    try:
+        return read_dataset(find_artifact(run_config, "dataset")).items
+    except UserError:
+        return None
 
 
 def _parse_shares(texts: list[str]) -> list[tuple[str, str]]:

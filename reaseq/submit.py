@@ -1,6 +1,7 @@
 """`reaseq submit`: sends a pipeline to Kubeflow, once or on a schedule."""
 
 import argparse
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ def describe_route_change(
 
 def run_verb(arguments: argparse.Namespace) -> int:
     """Submits or schedules a run and prints its page."""
+    switches = {"deploy": arguments.deploy, "act": arguments.act, "train": arguments.act}
+    route_change = describe_route_change(
+        arguments.action, arm=arguments.arm, ranker=arguments.ranker, share=arguments.share
+    )
+    return submit_choices(arguments, switches | route_change)
+
+
+def submit_choices(arguments: argparse.Namespace, choices: Mapping[str, bool | str | float]) -> int:
+    """Submits or schedules a run with these switches and words, and prints its page."""
     from pipelines.cluster.cluster_settings import require_cluster_settings
     from pipelines.cluster.recurring_run import schedule_pipeline
     from pipelines.cluster.submit_run import submit_pipeline
@@ -82,10 +92,6 @@ def run_verb(arguments: argparse.Namespace) -> int:
         raise UserError("--wait makes no sense with --schedule; leave one out")
     run_config = load_run_config(arguments)
     package_path = arguments.package or COMPILED_FOLDER / f"{arguments.pipeline}.yaml"
-    choices = {"deploy": arguments.deploy, "act": arguments.act, "train": arguments.act}
-    choices |= describe_route_change(
-        arguments.action, arm=arguments.arm, ranker=arguments.ranker, share=arguments.share
-    )
     run_parameters = build_cluster_arguments(package_path, run_config, choices=choices)
     require_cluster_settings(run_config, run_parameters)
     pipeline_name = arguments.pipeline.replace("_", "-")

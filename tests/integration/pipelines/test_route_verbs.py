@@ -1,5 +1,6 @@
 """Canary, promotion and rollback reach a cluster as runs of `change_routes`; the status tells of runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,45 @@ def test_a_verb_is_a_run_that_is_waited_for(
     parameters = read_parameters(cluster)
     assert {name: parameters[name] for name in expected} == expected
     assert '"host":"triton"' in parameters["serving_config"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "uri"),
+    [
+        (
+            ["start", "--arm", f"new={URI}", "--share", "new=0.1", "--days", "7", "--by", "ana"],
+            {"action": "start", "rankers": {"new": "artifact"}, "shares": {"new": 0.1}, "planned_days": 7},
+            URI,
+        ),
+        (
+            ["start", "--arm", "new=ranker_x", "--interleave", "--note", "why not"],
+            {"action": "start", "rankers": {"new": "ranker_x"}, "interleaving": True, "note": "why not"},
+            "",
+        ),
+        (["start", "--aa", "--metric", "ctr"], {"is_aa": True, "deciding_metric": "ctr"}, ""),
+        (["stop", "--keep", "new"], {"action": "stop", "keep": "new"}, ""),
+        (["status"], {"action": "status"}, ""),
+    ],
+)
+def test_an_experiment_is_ordered_by_a_run(
+    host: str, cluster: Cluster, words: list[str], expected: dict[str, Any], uri: str
+) -> None:
+    cluster.run_states = ("SUCCEEDED",)
+    assert main(["experiment", *words, "--config", CONFIG, "--host", host]) == 0
+    parameters = read_parameters(cluster)
+    order = json.loads(parameters["order"])
+    assert {name: order[name] for name in expected} == expected
+    assert order["by"]
+    assert parameters["ranker_uri"] == uri
+
+
+def test_two_artifacts_for_one_experiment_are_refused(
+    host: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ["--arm", f"a={URI}", "--arm", f"b={URI}/2"]
+    assert main(["experiment", "start", *arms, "--config", CONFIG, "--host", host]) == 2
+    assert "arms a, b name artifacts" in capsys.readouterr().err
+    assert not cluster.runs
 
 
 @pytest.mark.parametrize(("end", "exit_code"), [("FAILED", 1), ("CANCELED", 3)])

@@ -13,6 +13,7 @@ import pytest
 from served_shop import Served, free_ports, write_ranker
 
 from components.change_routes.component import change_routes as change_routes_step
+from components.run_experiment.component import run_experiment as run_experiment_step
 from contracts.artifacts import read_lineage
 from contracts.digests import LINEAGE_FILE, digest_folder
 from contracts.errors import UserError
@@ -23,6 +24,7 @@ from serving.deployment.deploy_rankers import deploy_rankers, load_routed_models
 from serving.deployment.routes import Arm, Canary, read_routes
 from serving.experiments.canary import start_canary
 from serving.experiments.champion import promote_arm
+from serving.experiments.experiment_order import ARTIFACT, ExperimentOrder
 from serving.triton.triton_client import TritonControl, TritonError, TritonScorer
 from serving.triton.triton_server import start_triton
 
@@ -203,6 +205,38 @@ def test_an_operator_tries_a_ranker_by_the_clusters_step(served: Served, config:
     assert change(0) == {old}
     assert change(0.2, ranker=new) == {old, new}, "by its name: it was there before"
     assert change(1) == {new}
+
+
+def test_an_experiment_of_a_cluster_is_started_watched_and_stopped(
+    config: ServingConfig, served: Served
+) -> None:
+    deploy_rankers({"control": served.baseline}, config, state=config.state)
+    (old,) = read_routes(config.state).model_names
+
+    def ask(artifact: Path | None = None, **order: object) -> str:
+        return str(
+            run_experiment_step.python_func(
+                order=ExperimentOrder.model_validate({"by": "ana", **order}).model_dump_json(),
+                serving_config=config.model_dump_json(),
+                monitoring_config="{}",
+                workspace=str(config.state.parent),
+                artifact=artifact and SimpleNamespace(path=str(artifact)),
+            )
+        )
+
+    start = {"action": "start", "rankers": {"treatment": ARTIFACT}, "shares": {"treatment": 0.25}}
+    assert "started experiment exp-" in ask(served.challenger, **start)
+    routes = read_routes(config.state)
+    new = routes.arms["treatment"].model
+    assert (routes.arms["control"].model, routes.arms["treatment"].share) == (old, 0.25)
+    with pytest.raises(UserError, match="there is one already"):
+        ask(served.challenger, **start)
+    assert "nobody has seen it yet" in ask(action="status")
+    with pytest.raises(UserError, match="no arm 'gone' to keep"):
+        ask(action="stop", keep="gone")
+    assert "kept treatment: it won" in ask(action="stop", keep="treatment", note="it won")
+    assert read_routes(config.state).model_names == {new}
+    assert "the last one was exp-" in ask(action="status")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from components.experiment_decision import find_planned_test, take_served_plan
 from components.experiment_progress import measure_progress
+from components.experiment_status import describe_power, describe_status
 from components.served_traffic import select_compared_exposures, select_routed_exposures
 from contracts.artifacts import write_text
 from contracts.errors import UserError
@@ -14,7 +15,6 @@ from contracts.events.event_repeats import RepeatRuleConfig
 from monitoring.config import MonitoringConfig
 from monitoring.decision_obstacles import PlannedTest
 from monitoring.decision_rule import decide_by_lift_and_drift
-from reaseq import experiment_status
 from serving.deployment.routes import Arm, ExperimentPlan, read_routes, write_routes
 from serving.event_log.log_tables import read_exposures
 from serving.experiments.experiment_record import ExperimentRecord, write_record
@@ -115,21 +115,12 @@ def test_before_anybody_saw_it_there_is_no_progress(tmp_path):
         select_compared_exposures(tmp_path, read_routes(tmp_path), read_exposures(tmp_path / "events"))
 
 
-def test_the_status_tells_no_lift_and_no_verdict_before_its_time(tmp_path, capsys):
+def test_the_status_tells_no_lift_and_no_verdict_before_its_time(tmp_path):
     home = tmp_path / "run"
     record = write_state(home / "serving")
     write_log(home / "serving", 400)
 
-    class Run:
-        monitoring = RULE
-
-        class serving:  # noqa: N801 - stands for an attribute
-            class event_log:  # noqa: N801
-                repeats = RepeatRuleConfig()
-
-    Run.home = home
-    experiment_status.print_status(Run)
-    told = capsys.readouterr().out
+    told = "\n".join(describe_status(RULE, state=home / "serving", repeats=RepeatRuleConfig()))
     assert "2.0 of 4 days, 400 of 1,000 users" in told
     assert "as intended" in told
     assert "before its time" in told
@@ -211,14 +202,13 @@ def show_page(arm, *, request_id="more", moment=START, model=None, **more):
 
 
 @pytest.mark.parametrize("arm", ["control", "new"])
-def test_one_user_is_progress_and_no_error(tmp_path, capsys, arm):
+def test_one_user_is_progress_and_no_error(tmp_path, arm):
     record = write_state(tmp_path)
     add_lines(tmp_path, show_page(arm))
     seen = progress(tmp_path, record)
     assert seen.users == {"control": 0, "new": 0} | {arm: 1}
     assert not seen.is_complete
-    experiment_status._print_power(seen)
-    assert "nobody has clicked or ordered yet" in capsys.readouterr().out
+    assert list(describe_power(seen)) == ["nobody has clicked or ordered yet"]
 
 
 @pytest.mark.parametrize("days", [-3000, 30])

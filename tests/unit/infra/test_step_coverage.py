@@ -19,7 +19,7 @@ def test_every_executor_of_every_package_is_covered() -> None:
     assert covered == everything > 50
     gaps = {p.stem: find_gaps(p) for p in COMPILED_FOLDER.glob("*.yaml")}
     assert [(name, label, lacks) for name, g in gaps.items() for label, lacks in g.items() if lacks] == []
-    assert {"decide", "change-routes"} == NOT_REPEATED
+    assert {"decide", "change-routes", "run-experiment"} == NOT_REPEATED
 
 
 def read_documents() -> tuple[Json, Json]:

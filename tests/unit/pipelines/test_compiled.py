@@ -22,6 +22,7 @@ SIDE_EFFECTS = {
     "decide",
     "digest-sources",
     "change-routes",
+    "run-experiment",
     "find-deployment",
     "record-refresh",
     "collect-traffic",

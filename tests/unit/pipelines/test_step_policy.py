@@ -57,7 +57,7 @@ def test_every_executor_is_bounded_and_confined(packages: dict[str, Path], kind:
         assert mounts == (["/dev/shm"] if name_step(label) in TORCH_STEPS else [])
 
 
-NOT_REPEATED = ("change-routes", "decide")
+NOT_REPEATED = ("change-routes", "run-experiment", "decide")
 """A rollback twice is none, and a decision that was carried out is not carried out again."""
 
 
