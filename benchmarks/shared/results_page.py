@@ -5,7 +5,7 @@ the files.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import yaml
 from pydantic import BaseModel, Field
@@ -14,6 +14,7 @@ from benchmarks.shared.results import PUBLISHED, Row
 
 _DIRTY_MARK = "+changes"
 """Ends the commit of rows that were measured before rows from uncommitted code were refused."""
+_MAX_DATA_IN_A_LINE = 3
 _BAR_COLOR, _LAST_BAR_COLOR = "#9db4c9", "#1f5f99"
 
 
@@ -89,22 +90,42 @@ def render_results(publication: Publication, rows: dict[str, Row]) -> str:
 
 
 def _render_table(section: Section, rows: dict[str, Row]) -> Iterator[str]:
-    yield "| figure | value | seeds | command | commit | date |"
-    yield "|---|---|---|---|---|---|"
     listed_rows = {label: rows[row_id] for label, row_id in section.table.items() if row_id in rows}
+    if listed_rows:
+        yield "| figure | value | seeds | command | commit | date |"
+        yield "|---|---|---|---|---|---|"
     for label, row in listed_rows.items():
         row_cells = [label, _format_value(row), len(row.seeds) or "", f"`{row.command}`"]
         row_cells += [row.commit, row.date]
         yield f"| {' | '.join(map(str, row_cells))} |"
-    used_rows = [
-        *listed_rows.values(),
-        *(rows[row_id] for chart in section.charts for row_id in chart.bars.values() if row_id in rows),
+    labeled_rows = [
+        *listed_rows.items(),
+        *(
+            (f"{chart.title}, {label}", rows[row_id])
+            for chart in section.charts
+            for label, row_id in chart.bars.items()
+            if row_id in rows
+        ),
     ]
-    data_sets = sorted({row.data for row in used_rows})
-    yield f"\nData: {'; '.join(data_sets)}.\n"
+    yield from _describe_data(labeled_rows)
+    used_rows = [row for _, row in labeled_rows]
     yield f"Hardware: {'; '.join(sorted({row.hardware for row in used_rows}))}.\n"
     if any(row.commit.endswith(_DIRTY_MARK) for row in used_rows):
         yield f"Commits that end in `{_DIRTY_MARK}` precede the rule that only committed code is measured.\n"
+
+
+def _describe_data(labeled_rows: Sequence[tuple[str, Row]]) -> Iterator[str]:
+    """What was measured on; where that differs from row to row, a line for each."""
+    labels: dict[str, list[str]] = {}
+    for label, row in labeled_rows:
+        labels.setdefault(row.data, []).append(label)
+    if len(labels) <= _MAX_DATA_IN_A_LINE:
+        yield f"\nData: {'; '.join(sorted(labels))}.\n"
+        return
+    yield "\nData:\n"
+    for data, own_labels in labels.items():
+        yield f"- {'; '.join(own_labels)}: {data}"
+    yield ""
 
 
 def draw_chart(chart: Chart, rows: dict[str, Row]) -> str:
