@@ -1,8 +1,9 @@
 """Moments in every common form: numbers of any unit, dates as numbers, texts of databases and of people.
 
 A number is read as what makes it a plausible moment: the ranges of seconds, milliseconds, microseconds,
-nanoseconds, YYYYMMDD, YYMMDDHH, YYYYMMDDHHMMSS and the days of spreadsheets do not overlap between 1990 and
-now. So units may be mixed in a column, and one wrong cell changes no other.
+nanoseconds, .NET ticks, YYYYMMDD, YYMMDDHH, YYYYMMDDHHMMSS and the days of spreadsheets do not overlap
+between 1990 and now, ticks and the nanoseconds of early 1990 aside. So units may be mixed in a column, and
+one wrong cell changes no other.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -51,9 +52,22 @@ _COMMON_FORM: Final = (
 """How most logs write times: it is read at once, where the forms of people take a search each."""
 _UTC_SIGN: Final = r"(?:Z|\+00:00)$"
 _NUMBER: Final = r"^\d+(?:\.\d+)?$"
+_SCIENTIFIC: Final = r"^\d(?:\.(\d+))?[eE]\+?\d{1,2}$"
+_SHORT_DATE: Final = r"^(?P<first>\d{1,2})[-/.]\d{1,2}[-/.](?P<last>\d{2})(?:\D|$)"
+_SECOND_DECIMALS: Final = 9
+"""A moment of our time in scientific notation names its second only with so many decimals."""
+_LARGEST_EXACT: Final = {"Float16": 2.0**11, "Float32": 2.0**24}
+"""Beyond, a float of the type names no whole second any more."""
+_YEAR_AT_END: Final = r"^\d{3,4}(?:19|20)\d{2}$"
+_YEAR_AT_START: Final = r"^(?:199|20\d)\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$"
+_TICK_ORIGIN: Final = 621_355_968_000_000_000
+""".NET counts tenths of a microsecond from the year 1; so many lie before 1970."""
 _EXCEL_ORIGIN_DAYS: Final = 25_569
 """Spreadsheets count days from 1899-12-30; so many lie before 1970."""
 _US_PER_DAY: Final = 86_400_000_000
+_MIN_DAYS: Final = 5
+_MAX_YEARS: Final = 2
+"""Numbers of dates with a year of two digits that differ by so much are days, or by so little years."""
 
 
 class TimeRules(NamedTuple):
@@ -68,6 +82,22 @@ class TimeRules(NamedTuple):
     latest: datetime
 
 
+class NumberRange(NamedTuple):
+    """The least and the greatest of some numbers; of none the least is the greater one."""
+
+    low: int = 1 << 31
+    high: int = -1
+
+    def add(self, other: "NumberRange") -> "NumberRange":
+        """Range of both."""
+        return NumberRange(min(self.low, other.low), max(self.high, other.high))
+
+    @property
+    def width(self) -> int:
+        """Distance from one to the other."""
+        return self.high - self.low
+
+
 class TimeEvidence(NamedTuple):
     """How the cells of a time column are written."""
 
@@ -80,6 +110,16 @@ class TimeEvidence(NamedTuple):
     """Times that name no zone."""
     example: str = ""
     """One of the open dates."""
+    first_numbers: NumberRange = NumberRange()
+    """Of dates whose year has two digits."""
+    last_numbers: NumberRange = NumberRange()
+    num_year_at_end: int = 0
+    """Numbers of eight digits that end in a year: 03052023."""
+    num_eight_digits: int = 0
+    """Numbers of eight digits that do not begin with a date."""
+    num_scientific: int = 0
+    most_decimals: int = 0
+    """Of a number in scientific notation."""
 
     def add(self, other: "TimeEvidence") -> "TimeEvidence":
         """Evidence of both."""
@@ -89,6 +129,12 @@ class TimeEvidence(NamedTuple):
             self.num_open + other.num_open,
             self.num_naive + other.num_naive,
             self.example or other.example,
+            self.first_numbers.add(other.first_numbers),
+            self.last_numbers.add(other.last_numbers),
+            self.num_year_at_end + other.num_year_at_end,
+            self.num_eight_digits + other.num_eight_digits,
+            self.num_scientific + other.num_scientific,
+            max(self.most_decimals, other.most_decimals),
         )
 
 
@@ -114,7 +160,11 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
     if values.dtype == pl.Date or (isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is None):
         return TimeEvidence(num_naive=values.len() - values.null_count())
     if values.dtype != pl.String:
-        return TimeEvidence()
+        if not (values.dtype.is_integer() or values.dtype.is_float()):
+            return TimeEvidence()
+        # Most times are larger numbers: those need no look at their digits.
+        eight_digits = values.filter(values.is_between(1_000_000, 99_999_999))
+        return _count_numbers(eight_digits.cast(pl.Int64, strict=False).cast(pl.String))
     is_common = values.str.contains(_COMMON_FORM).fill_null(False)
     common, values = values.filter(is_common), values.filter(~is_common)
     num_common_naive = len(common) - int(common.str.contains(_UTC_SIGN).sum())
@@ -127,15 +177,84 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
     is_day_first, is_month_first = (is_slashed & (part > 12).fill_null(False) for part in (first, other))
     is_open = is_slashed & ~is_day_first & ~is_month_first & (first != other)
     names_zone = texts.str.contains(r"(?:Z|z|UTC|GMT|UT|[+-]\d{2}:?\d{2}|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2})$")
-    is_text = ~texts.str.contains(_NUMBER).fill_null(True)
+    is_text = ~(texts.str.contains(_NUMBER) | texts.str.contains(_SCIENTIFIC)).fill_null(True)
     open_texts = values.filter(is_open.fill_null(False))
-    return TimeEvidence(
-        int((is_day_first & ~is_month_first).sum()),
-        int((is_month_first & ~is_day_first).sum()),
-        int(is_open.sum()),
-        num_common_naive + int((is_text & ~names_zone.fill_null(True)).sum()),
-        open_texts[0] if len(open_texts) else "",
+    short_dates = texts.str.extract_groups(_SHORT_DATE).struct.unnest().cast(pl.Int64).drop_nulls()
+    numbers = _count_numbers(texts.filter(~is_text))
+    return numbers.add(
+        TimeEvidence(
+            int((is_day_first & ~is_month_first).sum()),
+            int((is_month_first & ~is_day_first).sum()),
+            int(is_open.sum()),
+            num_common_naive + int((is_text & ~names_zone.fill_null(True)).sum()),
+            open_texts[0] if len(open_texts) else "",
+            _measure_range(short_dates["first"]),
+            _measure_range(short_dates["last"]),
+        )
     )
+
+
+def _count_numbers(texts: pl.Series) -> TimeEvidence:
+    """Evidence of times that are numbers."""
+    is_date = texts.str.contains(_YEAR_AT_START)
+    eight_digits = texts.filter((texts.str.contains(r"^\d{7,8}$") & ~is_date).fill_null(False))
+    scientific = texts.filter(texts.str.contains(_SCIENTIFIC).fill_null(False))
+    decimals = scientific.str.extract(_SCIENTIFIC, 1).str.len_chars().fill_null(0)
+    return TimeEvidence(
+        num_year_at_end=int(eight_digits.str.contains(_YEAR_AT_END).sum()),
+        num_eight_digits=len(eight_digits),
+        num_scientific=len(scientific),
+        most_decimals=_measure_range(decimals).high if len(decimals) else 0,
+    )
+
+
+def _measure_range(numbers: pl.Series) -> NumberRange:
+    low, high = numbers.min(), numbers.max()
+    return NumberRange(low, high) if isinstance(low, int) and isinstance(high, int) else NumberRange()
+
+
+def refuse_inexact_times(values: pl.Series, column_name: str) -> None:
+    """Refuses times that are stored as floats too small to tell seconds apart.
+
+    Raises:
+        UserError: a value is beyond what the type holds exactly.
+    """
+    largest_exact = _LARGEST_EXACT.get(str(values.dtype))
+    if largest_exact is not None and ((values > largest_exact) & values.is_finite()).any():
+        raise UserError(
+            f"column '{column_name}' holds times as {values.dtype}: such floats name no single second, and "
+            "times are minutes away from what they were. Export the column as 64-bit numbers or as text"
+        )
+
+
+def refuse_unclear_times(evidence: TimeEvidence, column_name: str) -> None:
+    """Refuses a column whose cells as a whole show that they would be misread.
+
+    Raises:
+        UserError: digits were lost, or the year stands where none is looked for.
+    """
+    if evidence.num_scientific and evidence.most_decimals < _SECOND_DECIMALS:
+        raise UserError(
+            f"column '{column_name}': {evidence.num_scientific:,} times are in scientific notation "
+            "(1.74E+12) and have lost their last digits. Export the column as text or as whole numbers"
+        )
+    if evidence.num_year_at_end > 1 and evidence.num_year_at_end == evidence.num_eight_digits:
+        raise UserError(
+            f"column '{column_name}': {evidence.num_year_at_end:,} numbers of eight digits end in a year, "
+            "as in 03052023; which of the others is the day nothing tells. Write dates as "
+            "20230503 or 2023-05-03"
+        )
+
+
+def _refuse_leading_years(evidence: TimeEvidence, column_name: str) -> None:
+    """Refuses dates such as 25-03-01: the last number changes, as days do, and the first does not."""
+    if evidence.last_numbers.width >= _MIN_DAYS and evidence.first_numbers.width <= _MAX_YEARS:
+        raise UserError(
+            f"column '{column_name}': in dates with a year of two digits the last number runs from "
+            f"{evidence.last_numbers.low} to {evidence.last_numbers.high}, the first only from "
+            f"{evidence.first_numbers.low} to {evidence.first_numbers.high}: the year seems to stand "
+            "first. Write it with four digits, as in 2025-03-01; or set `day_first` if it stands last"
+        )
 
 
 def decide_day_first(evidence: TimeEvidence, column_name: str, configured: bool | None) -> bool | None:
@@ -146,6 +265,7 @@ def decide_day_first(evidence: TimeEvidence, column_name: str, configured: bool 
     """
     if configured is not None:
         return configured
+    _refuse_leading_years(evidence, column_name)
     if evidence.num_day_first and evidence.num_month_first:
         raise UserError(
             f"column '{column_name}': in {evidence.num_day_first:,} dates the day stands first, in "
@@ -302,7 +422,7 @@ def _read_numeric_times(values: pl.Series, rules: TimeRules) -> pl.Series:
         return _to_moments(times_us)
     earliest_us, latest_us = (moment.timestamp() * 1e6 for moment in (rules.earliest, rules.latest))
     moments = pl.Series(values.name, [None], UTC_TIME).new_from_index(0, len(values))
-    for unit in ("s", "ms", "us", "ns"):
+    for unit in ("s", "ms", "us", "ticks", "ns"):
         if moments.null_count() == values.null_count():
             return moments
         times_us = _scale(values, numbers, unit)
@@ -348,6 +468,8 @@ def _scale(values: pl.Series, numbers: pl.Series, unit: str) -> pl.Series:
     """Microseconds since 1970 as Float64, or Int64 where the cells are whole nanoseconds."""
     if unit == "ns" and values.dtype.is_integer():
         return values // 1000
+    if unit == "ticks":
+        return ((numbers - _TICK_ORIGIN) / 10).round()
     return (numbers * {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[unit]).round()
 
 
