@@ -3,19 +3,21 @@
 A first pass over all rows collects it, so that no reading depends on where a file is cut into batches.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import polars as pl
 
 from contracts.errors import UserError
-from contracts.ingestion.config import EventSourceConfig, SourceConfig
+from contracts.ingestion.config import LINE_TOTAL, EventSourceConfig, SourceConfig
 from contracts.ingestion.rows.column_mapping import list_mapped_columns
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.cell_texts import read_cells_as_text
 from contracts.ingestion.values.ids import IdEvidence, collect_id_evidence, refuse_inexact_ids
 from contracts.ingestion.values.missing_words import drop_missing_words
 from contracts.ingestion.values.numbers import (
+    SAME_CURRENCY,
     NumberEvidence,
     collect_number_evidence,
     decide_decimal_mark,
@@ -26,10 +28,13 @@ from contracts.ingestion.values.times import (
     collect_time_evidence,
     decide_day_first,
     make_time_rules,
+    refuse_inexact_times,
+    refuse_unclear_times,
 )
 from contracts.table_schema import Table
 from contracts.tables import EARLIEST_TIME
 
+_CURRENCY_NAME: Final = r"^(?i:currency|currency[_ ]?code|curr|waehrung|währung)$"
 _QUANTITY_NAME: Final = r"^(?i:qty|quantity|units|menge|num_units|item_count)$"
 
 
@@ -63,17 +68,20 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
     numbers: dict[str, NumberEvidence] = {}
     times: dict[str, TimeEvidence] = {}
     names: dict[str, None] = {}
+    currencies: Counter[str] = Counter()
     num_rows = 0
     for batch in opened.iterate_batches():
         num_rows += len(batch.frame)
         names |= dict.fromkeys(batch.frame.columns)
         _refuse_unmapped_returns(batch.frame, source)
+        currencies.update(_count_currencies(batch.frame, source, table))
         for column in list_mapped_columns(batch.frame, source, table):
             cells = column.select_from(batch.frame)
             if column.kind in ("id", "number") and not cells.dtype.is_nested():
                 # What stands often says no more than what stands once.
                 cells = cells.unique()
             if column.kind == "id":
+                _refuse_objects(cells, column.theirs)
                 refuse_inexact_ids(cells, column.theirs)
                 if cells.dtype.is_float():
                     # What is no whole number is no id, and says nothing of the others.
@@ -84,10 +92,17 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
                 number_evidence = collect_number_evidence(read_clean_texts(cells, source))
                 numbers[column.ours] = numbers.get(column.ours, NumberEvidence()).add(number_evidence)
             elif column.kind == "time":
+                refuse_inexact_times(cells, column.theirs)
                 is_text = not (cells.dtype.is_numeric() or cells.dtype.is_temporal())
                 time_evidence = collect_time_evidence(read_clean_texts(cells, source) if is_text else cells)
                 times[column.ours] = times.get(column.ours, TimeEvidence()).add(time_evidence)
     _refuse_missing_columns(tuple(names), source, table)
+    if len(currencies) > 1:
+        listed = ", ".join(f"{name} {count:,} x" for name, count in currencies.most_common(5))
+        raise UserError(
+            f"'{source.uri}' holds prices in several currencies ({listed}), which cannot be added up. "
+            "Convert them to one. If that is done, leave the column of currencies out by a query (`uri: duckdb:...`)"
+        )
     return SourceEvidence(num_rows, tuple(names), ids, numbers, times)
 
 
@@ -99,6 +114,9 @@ def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
     """
     unit = source.time_unit if isinstance(source, EventSourceConfig) else "auto"
     earliest = source.earliest if isinstance(source, EventSourceConfig) else EARLIEST_TIME
+    for name, column_evidence in evidence.times.items():
+        if unit == "auto" or name != "timestamp":
+            refuse_unclear_times(column_evidence, source.columns.get(name) or name)
     return Readings(
         evidence.ids,
         {
@@ -150,6 +168,36 @@ def _refuse_missing_columns(names: tuple[str, ...], source: SourceConfig, table:
             f"{', '.join(names)} (its first line, if it is a text file). Name yours in the config under "
             f"data.{table.name}.columns; `reaseq data inspect` writes a config"
         )
+
+
+def _refuse_objects(cells: pl.Series, name: str) -> None:
+    """Refuses ids that are JSON objects written out: what changes beside the id would make another id."""
+    if cells.dtype != pl.String:
+        return
+    objects = cells.filter(cells.str.contains(r'^\{\s*"[^"]+"\s*:').fill_null(False))
+    if len(objects):
+        raise UserError(
+            f"column '{name}' holds objects where ids are wanted, for example {objects[0][:80]}; name "
+            f"the field that is meant, as in `{name}.id`"
+        )
+
+
+def _count_currencies(frame: pl.DataFrame, source: SourceConfig, table: Table) -> dict[str, int]:
+    """Currency -> rows with a price in it, as a column beside the price or a field of it says."""
+    priced = [c for c in list_mapped_columns(frame, source, table) if c.ours in ("price", LINE_TOTAL)]
+    if not priced:
+        return {}
+    cells = [frame[name] for name in frame.select(pl.selectors.matches(_CURRENCY_NAME)).columns]
+    structures = (frame[c.theirs] for c in priced if isinstance(frame.schema[c.theirs], pl.Struct))
+    cells += [s.struct.field("currency") for s in structures if "currency" in s.struct.fields]
+    has_price = pl.any_horizontal(pl.col(column.theirs).is_not_null() for column in priced)
+    is_priced = frame.select(has_price).to_series()
+    counts: Counter[str] = Counter()
+    for column in cells:
+        names = read_clean_texts(column.filter(is_priced), source).str.to_lowercase().drop_nulls()
+        names = names.replace(SAME_CURRENCY).str.to_uppercase()
+        counts.update(dict(names.value_counts().iter_rows()))
+    return counts
 
 
 def _refuse_unmapped_returns(frame: pl.DataFrame, source: SourceConfig) -> None:

@@ -24,6 +24,8 @@ CATEGORY_SEPARATOR: Final = " > "
 FILE_COLUMN: Final = "__file"
 ORDER_COLUMN: Final = "__order"
 _LARGEST_INTEGER: Final = 2**31 - 1
+_NO_PRICES: Final = (-1.0, -9.0, -99.0, -999.0, -9999.0)
+"""Numbers that tools write where no price is known. As the price of a return they would be rare."""
 
 
 class UnreadableCells(NamedTuple):
@@ -87,6 +89,7 @@ def normalize_rows(
     values = {name: read.values for name, read in cells.items()}
     filled = {name: read.filled for name, read in cells.items()}
     if isinstance(source, EventSourceConfig):
+        _drop_sentinel_prices(values)
         values["event_type"] = _tell_returns(event_types, values)
         filled["event_type"] = values["event_type"].is_not_null()
         if source.order_column:
@@ -116,6 +119,12 @@ def normalize_rows(
                 int(filled[name].sum()),
                 _show_example(columns.get(name), frame, is_broken),
             )
+    if isinstance(source, EventSourceConfig) and "quantity" in values:
+        is_order = typed["event_type"] == "order"
+        # Left empty, it would count as one unit.
+        reasons.append(
+            ("quantity: an order of 0 units", is_order & (values["quantity"] == 0).fill_null(False))
+        )
     every_row = pl.Series([True]).new_from_index(0, len(typed))
     reasons += [(f"{name}: missing", every_row) for name in _list_absent(values, source, table)]
     kept_columns = [*table.schema, *(name for name in values if name not in table.schema)]
@@ -175,6 +184,17 @@ def _count_types(
     written = read_clean_texts(column.select_from(frame), source)
     read = _read_event_types(frame, source, table)
     return dict(Counter(written.filter(read.is_in(chosen.unique().implode())).to_list()))
+
+
+def _drop_sentinel_prices(values: dict[str, pl.Series]) -> None:
+    """Leaves prices such as -1 empty where units are not negative: such a row is an order, not a return."""
+    units = values.get("quantity")
+    for name in ("price", "line_total"):
+        if name in values:
+            is_sentinel = values[name].is_in(_NO_PRICES)
+            if units is not None:
+                is_sentinel = is_sentinel & ~(units < 0).fill_null(False)
+            values[name] = values[name].set(is_sentinel.fill_null(False), None)
 
 
 def _tell_returns(event_types: pl.Series, values: dict[str, pl.Series]) -> pl.Series:

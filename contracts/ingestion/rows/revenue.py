@@ -8,6 +8,9 @@ from contracts.errors import UserError
 from contracts.ingestion.config import LINE_TOTAL
 
 _MIN_ORDERS: Final = 20
+_MOST: Final = 0.6
+_MONEY_FACTORS: Final = (100.0, 0.01, 1000.0, 0.001)
+"""Euros and cents, and currencies of three decimals."""
 _NEAR: Final = 0.1
 """Relative distance within which two prices are one."""
 
@@ -28,6 +31,7 @@ def check_unit_prices(events: pl.DataFrame, items: pl.DataFrame) -> None:
     Raises:
         UserError: most orders of several units cost as many times the catalogue's price.
     """
+    _refuse_other_units_of_money(events, items)
     orders = events.filter(
         (pl.col("event_type") == "order") & (pl.col("price") > 0) & (pl.col("quantity") > 1)
     )
@@ -57,6 +61,30 @@ def check_unit_prices(events: pl.DataFrame, items: pl.DataFrame) -> None:
             f"{example['quantity']} units, "
             f"{example['price']:g}). Map it as `columns: {{line_total: <your column>, price: null}}`"
         )
+
+
+def _refuse_other_units_of_money(events: pl.DataFrame, items: pl.DataFrame) -> None:
+    """Refuses orders in cents of a catalogue in euros, or the other way round.
+
+    Raises:
+        UserError: most orders cost a hundred or a thousand times the catalogue's price, or such a part of it.
+    """
+    listed = items.select("item_id", listed_price="price").filter(pl.col("listed_price") > 0)
+    priced = events.filter((pl.col("event_type") == "order") & (pl.col("price") > 0)).join(
+        listed, on="item_id"
+    )
+    if len(priced) < _MIN_ORDERS:
+        return
+    ratio = pl.col("price") / pl.col("listed_price")
+    for factor in _MONEY_FACTORS:
+        share = priced.select(((ratio / factor - 1).abs() < _NEAR).mean()).item()
+        if share > _MOST:
+            example = priced.row(0, named=True)
+            raise UserError(
+                f"{share:.0%} of the orders cost {factor:g} times what the catalogue says (item "
+                f"{example['item_id']}: {example['price']:g}, in the catalogue {example['listed_price']:g}). "
+                "One of the two seems to be in cents: divide it by a query (`uri: duckdb:...`)"
+            )
 
 
 def _compare_within_items(events: pl.DataFrame) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 import duckdb
 import fsspec
@@ -27,8 +28,10 @@ from contracts.ingestion.sources.text_dialect import (
     prepare_text_file,
     quote_sql,
 )
+from contracts.tables import EVENTS, ITEMS
 
 BATCH_ROWS: Final = 262_144
+_NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 _PARTITION: Final = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 
 
@@ -128,7 +131,7 @@ class OpenedSource:
     def _read_json(self, path: str) -> Iterator[SourceBatch]:
         file, _ = self._prepare(path)
         connection = open_duckdb()
-        options = "format='auto', maximum_object_size=67108864"
+        options = "format='auto', hive_partitioning=false, maximum_object_size=67108864"
         # Names first, then every value as the text that stands there: numbers keep their digits.
         described = connection.sql(
             f"DESCRIBE SELECT * FROM read_json({quote_sql(str(file))}, {options}, maximum_depth=1, "
@@ -180,12 +183,45 @@ class OpenedSource:
                 yield self._make_batch(pl.DataFrame(record_batch), path)
 
     def _make_batch(self, frame: pl.DataFrame, path: str) -> SourceBatch:
-        # Hive partitions: the folder's name holds a column that the file does not.
-        for part in Path(path).parts[:-1]:
-            match = _PARTITION.match(part)
-            if match and match[1] not in frame.columns and not path.startswith(QUERY_SCHEME):
-                frame = frame.with_columns(pl.lit(match[2], pl.String).alias(match[1]))
+        partitions = {} if path.startswith(QUERY_SCHEME) else _read_partitions(path)
+        for name, value in partitions.items():
+            if name not in frame.columns:
+                frame = frame.with_columns(pl.lit(value, pl.String).alias(name))
+            elif name in (*ITEMS.schema, *EVENTS.schema, *self._source.columns.values()):
+                _refuse_other_partition(frame[name], value, path)
         return SourceBatch(frame, path)
+
+
+def _read_partitions(path: str) -> dict[str, str | None]:
+    """Columns that the folders of a file name, as Hive and Spark write them: `day=2025-03-01`."""
+    matches = (_PARTITION.match(part) for part in Path(path).parts[:-1])
+    return {
+        match[1]: None if match[2] == _NULL_PARTITION else unquote(match[2]) for match in matches if match
+    }
+
+
+def _refuse_other_partition(cells: pl.Series, value: str | None, path: str) -> None:
+    """Refuses a file that says something else than its folder.
+
+    Raises:
+        UserError: they differ, and the cells are texts or whole numbers, which are written in one way only.
+    """
+    if not (cells.dtype == pl.String or cells.dtype.is_integer()):
+        return
+    written = cells.cast(pl.String).drop_nulls()
+    # The file may tell more: a moment of the folder's day.
+    agrees = (
+        written.str.strip_chars()
+        .str.to_lowercase()
+        .str.strip_chars_start("0")
+        .str.starts_with((value or "").lower().lstrip("0"))
+    )
+    others = written.filter(~agrees)
+    if len(others):
+        raise UserError(
+            f"'{path}': the folder says {cells.name}={value}, the file says {cells.name} '{others[0]}' in "
+            f"{len(others):,} rows. Leave one of both out, for example by a query"
+        )
 
 
 def _explain_broken_line(message: str) -> str:

@@ -111,7 +111,7 @@ def format_read_csv(file: Path, dialect: Dialect) -> str:
     return (
         f"read_csv({quote_sql(str(file))}, delim={quote_sql(dialect.separator)}, quote='{quote}', "
         f"escape='{quote}', header=true, all_varchar=true, store_rejects=true, rejects_limit=0, "
-        "strict_mode=true, max_line_size=16777216, auto_detect=false, "
+        "strict_mode=true, hive_partitioning=false, max_line_size=16777216, auto_detect=false, "
         f"columns={_format_columns(file, dialect)})"
     )
 

@@ -18,7 +18,7 @@ _AMOUNT: Final = (
     rf"(?P<body>\d[\d.,'\u2019\s_]*|[.,]\d+)(?P<exponent>[eE][+-]?\d{{1,3}})?\s*"
     rf"(?P<sign3>-)?\s*(?P<after>{_CURRENCY})?\s*(?P<close>\))?$"
 )
-_SAME_CURRENCY: Final = {
+SAME_CURRENCY: Final = {
     "$": "USD",
     "us$": "USD",
     "€": "EUR",
@@ -148,7 +148,7 @@ def _take_apart(texts: pl.Series) -> pl.DataFrame:
         body=pl.col("body").str.replace_all(r"['\u2019\s_]", ""),
         exponent="exponent",
         is_negative=has_parenthesis | signs.str.contains(r"[-\u2212]"),
-        currency=currency.replace(_SAME_CURRENCY).str.strip_chars(".").str.to_uppercase(),
+        currency=currency.replace(SAME_CURRENCY).str.strip_chars(".").str.to_uppercase(),
     )
 
 

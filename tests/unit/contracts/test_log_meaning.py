@@ -147,6 +147,40 @@ def test_one_wrong_clock_does_not_move_the_cutoff(ingest, wrong):
     assert metrics["rows_quarantined"] == 1
 
 
+def _write_times(form):
+    """Times of a log in a form that would be misread."""
+    seconds = pl.col("timestamp").dt.epoch("s")
+    forms = {
+        "year_first": pl.col("timestamp").dt.strftime("%y-%m-%d %H:%M"),
+        "dotted_year_first": pl.col("timestamp").dt.strftime("%y.%m.%d"),
+        "year_at_end": pl.col("timestamp").dt.offset_by("-2y").dt.strftime("%d%m%Y"),
+        "scientific": pl.concat_str(pl.lit("1.74"), seconds.cast(pl.String).str.slice(3, 2), pl.lit("E+09")),
+        "float32": seconds.cast(pl.Float32),
+    }
+    return forms[form]
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("year_first", "the year seems to stand first"),
+        ("dotted_year_first", "the year seems to stand first"),
+        ("year_at_end", "end in a year"),
+        ("scientific", "scientific notation"),
+        ("float32", "Float32: such floats name no single second"),
+    ],
+)
+def test_times_that_would_be_misread_are_refused(ingest, form, message):
+    with pytest.raises(UserError, match=message):
+        ingest(_log(timestamp=_write_times(form)))
+
+
+def test_ticks_are_times(ingest):
+    ticks = pl.col("timestamp").dt.epoch("us") * 10 + 621_355_968_000_000_000
+    dataset, _, _ = ingest(_log(timestamp=ticks))
+    assert dataset.events["timestamp"].min() == START
+
+
 def test_nobody_is_no_user(ingest):
     number = pl.int_range(pl.len())
     log = _log(user_id=pl.when(number % 5 == 0).then(pl.lit("nan")).otherwise("user_id"))
@@ -271,6 +305,45 @@ def test_an_order_without_price_counts_at_the_catalogue_s(ingest):
     assert prices == {f"i{n}": 10.0 + n for n in (1, 3, 5, 7, 9)}
     assert metrics["orders_without_price"] == 200
     assert any("unknown, not zero" in note for note in summary.notes)
+
+
+@pytest.mark.parametrize("is_log", [True, False])
+def test_a_column_of_several_currencies_is_refused(ingest, is_log):
+    currency = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("sek")).otherwise(pl.lit("NOK"))
+    log, items = _log(event_type="order", price=pl.lit(10.0)), ITEMS
+    if is_log:
+        log = log.with_columns(currency=currency)
+    else:
+        items = items.with_columns(currency=currency)
+    with pytest.raises(UserError, match=r"several currencies .*SEK"):
+        ingest(log, items)
+
+
+def test_one_currency_under_two_names_is_one(ingest):
+    currency = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("£")).otherwise(pl.lit("GBP"))
+    dataset, _, _ = ingest(_log(event_type="order", price=pl.lit(10.0), currency=currency))
+    assert len(dataset.events) == 400
+
+
+@pytest.mark.parametrize("factor", [100, 0.01])
+def test_orders_in_cents_of_a_catalogue_in_euros_are_refused(ingest, factor):
+    priced = _log(event_type="order").join(ITEMS.select("item_id", "price"), on="item_id")
+    with pytest.raises(UserError, match="seems to be in cents"):
+        ingest(priced.with_columns(pl.col("price") * factor))
+
+
+def test_a_price_of_minus_one_is_no_return(ingest):
+    price = pl.when(pl.int_range(pl.len()) % 2 == 0).then(-1.0).otherwise(12.0)
+    _, _, summary = ingest(_log(event_type="order", price=price))
+    assert summary.events.kept_by_type == {"order": 400}
+    assert summary.events.cells_left_empty == 200
+
+
+def test_an_order_of_no_unit_is_no_order(ingest):
+    quantity = pl.when(pl.int_range(pl.len()) % 40 == 0).then(0).otherwise(2)
+    dataset, _, summary = ingest(_log(event_type="order", quantity=quantity))
+    assert summary.events.rejected == {"quantity: an order of 0 units": 10}
+    assert dataset.events["quantity"].sum() == 780
 
 
 def test_units_in_thousandths_are_refused(ingest):

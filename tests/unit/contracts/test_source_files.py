@@ -13,8 +13,10 @@ import pytest
 
 from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig, EventSourceConfig, ItemSourceConfig, SourceConfig
+from contracts.ingestion.rows.column_evidence import collect_evidence
 from contracts.ingestion.sources.list_files import digest_data, find_source_files, list_source_files
 from contracts.ingestion.sources.source_batches import OpenedSource
+from contracts.tables import EVENTS
 
 ROWS = [{"item_id": str(100 + n), "title": f'Mug "{n}", 12" wide', "price": f"{n}.5"} for n in range(30)]
 
@@ -168,6 +170,37 @@ def test_partitions_of_folders_are_columns(tmp_path):
         pl.DataFrame({"user_id": ["u" + day]}).write_parquet(folder / "part.parquet")
     rows, _ = _rows(EventSourceConfig(uri=str(tmp_path / "log")), tmp_path)
     assert [row["day"] for row in rows] == ["2025-03-01", "2025-03-02"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_folder_names_are_unescaped_and_may_say_nothing(tmp_path, suffix):
+    for folder in ("user_id=a%2Fb", "user_id=__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "log" / folder).mkdir(parents=True)
+        frame = pl.DataFrame({"item_id": ["7" + folder[-1]]})
+        path = tmp_path / "log" / folder / f"part.{suffix}"
+        frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
+    rows, _ = _rows(SourceConfig(uri=str(tmp_path / "log")), tmp_path)
+    assert {row["user_id"] for row in rows} == {"a/b", None}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_folder_that_contradicts_its_file_is_refused(tmp_path, suffix):
+    folder = tmp_path / "log" / "arm=control"
+    folder.mkdir(parents=True)
+    frame = pl.DataFrame({"item_id": ["7", "8"], "arm": ["control", "treatment"]})
+    path = folder / f"part.{suffix}"
+    frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
+    with pytest.raises(UserError, match="the folder says arm=control, the file says arm 'treatment'"):
+        _rows(SourceConfig(uri=str(tmp_path / "log")), tmp_path)
+
+
+def test_ids_that_are_objects_ask_for_the_field(tmp_path):
+    path = tmp_path / "log.jsonl"
+    lines = [{"user_id": {"id": f"u{n}", "visits": n}, "item_id": "7", "timestamp": n} for n in range(3)]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    source = EventSourceConfig(uri=str(path))
+    with pytest.raises(UserError, match=r"`user_id\.id`"):
+        collect_evidence(OpenedSource(source, tmp_path), source, EVENTS)
 
 
 def test_a_query_is_a_source(tmp_path):
