@@ -101,7 +101,8 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
         listed = ", ".join(f"{name} {count:,} x" for name, count in currencies.most_common(5))
         raise UserError(
             f"'{source.uri}' holds prices in several currencies ({listed}), which cannot be added up. "
-            "Convert them to one. If that is done, leave the column of currencies out by a query (`uri: duckdb:...`)"
+            "Convert them to one. If that is done, leave the column of currencies out by a query "
+            "(`uri: duckdb:...`)"
         )
     return SourceEvidence(num_rows, tuple(names), ids, numbers, times)
 

@@ -23,10 +23,12 @@ from contracts.ingestion.sources.list_files import (
 )
 from contracts.ingestion.sources.text_dialect import (
     Dialect,
+    clean_lines,
     detect_dialect,
     format_read_csv,
     prepare_text_file,
     quote_sql,
+    read_header,
 )
 from contracts.tables import EVENTS, ITEMS
 
@@ -146,13 +148,22 @@ class OpenedSource:
     def _read_delimited(self, path: str) -> Iterator[SourceBatch]:
         file, dialect = self._prepare(path)
         connection = open_duckdb()
-        yield from self._read_relation(
-            connection.sql(f"SELECT * FROM {format_read_csv(file, dialect)}"), path
-        )
+        rows = connection.sql(f"SELECT * FROM {format_read_csv(file, dialect)}")
+        has_rows = False
+        for batch in self._read_relation(rows, path):
+            has_rows = True
+            yield batch
         rejected = connection.execute(
             "SELECT line, any_value(csv_line), any_value(error_message) FROM reject_errors GROUP BY line "
             "ORDER BY line"
         ).fetchall()
+        if rejected and not has_rows:
+            header = dialect.separator.join(read_header(file, dialect))
+            raise UserError(
+                f"'{path}': none of its {len(rejected):,} lines fits its first one, which is taken for the "
+                f"header: {header[:120]}. If the header stands lower, remove what stands before it; if cells "
+                "are enclosed or divided in another way, set `separator` or `quotes`"
+            )
         self.broken_lines += [
             BrokenLine(path, line, text or "", _explain_broken_line(message))
             for line, text, message in rejected
@@ -169,12 +180,13 @@ class OpenedSource:
                     "look wrong"
                 )
             is_json = (self._source.format or detect_format(path)) == "jsonl"
-            dialect = Dialect(",", False)
+            file, dialect = text_file.path, Dialect(",", False)
             if not is_json:
-                dialect = detect_dialect(text_file.path, self._source, path)
-            elif not text_file.path.stat().st_size:
+                file = clean_lines(file, folder)
+                dialect = detect_dialect(file, self._source, path)
+            elif not file.stat().st_size:
                 raise UserError(f"'{path}' is empty")
-            self._prepared[path] = (text_file.path, dialect)
+            self._prepared[path] = (file, dialect)
         return self._prepared[path]
 
     def _read_relation(self, rows: duckdb.DuckDBPyRelation, path: str) -> Iterator[SourceBatch]:

@@ -2,8 +2,10 @@
 
 import bz2
 import codecs
+import csv
 import gzip
 import lzma
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +22,9 @@ from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
 
 _SEPARATORS: Final = (",", ";", "\t", "|")
+_BEFORE_HEADER: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:(?:\"?sep=.\"?)?[ \t]*(?:\r\n|\n|\r))+", re.IGNORECASE
+)
 _BLOCK_BYTES: Final = 1 << 22
 _SAMPLE_BYTES: Final = 1 << 18
 _COMMON_CHARACTERS: Final = {
@@ -36,6 +41,24 @@ _BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+_PACKED_BEGINNINGS: Final = {
+    b"\x1f\x8b": ".gz",
+    b"BZh": ".bz2",
+    b"\xfd7zXZ\x00": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"PK\x03\x04": ".zip",
+}
+"""First bytes -> what a file is packed with, whatever its name says."""
+_FOREIGN_BEGINNINGS: Final = {
+    b"PAR1": "a Parquet file; set `format: parquet`",
+    b"ARROW1": "an Arrow file; set `format: arrow`",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet; save its sheet as CSV (UTF-8) and give that",
+    b"<!doctype": "a web page, perhaps one that asks to log in; download the data again",
+    b"<html": "a web page, perhaps one that asks to log in; download the data again",
+    b"<?xml": "XML; export it as CSV or JSON lines",
 }
 
 
@@ -65,6 +88,7 @@ def prepare_text_file(path: str, source: SourceConfig, scratch: Path) -> TextFil
         UserError: the file cannot be unpacked, or is not in the encoding that the config names.
     """
     plain_path = _unpack(path, scratch)
+    _refuse_other_formats(plain_path, path)
     encoding, is_guessed = (source.encoding, False) if source.encoding else _detect_encoding(plain_path)
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii"):
         if source.encoding and not _is_utf8(plain_path):
@@ -95,11 +119,52 @@ def detect_dialect(file: Path, source: SourceConfig, shown_path: str) -> Dialect
         sample = text.read(_SAMPLE_BYTES)
     if not sample.strip():
         raise UserError(f"'{shown_path}' is empty")
+    if sample.lstrip().startswith("{"):
+        raise UserError(f"'{shown_path}' is JSON, whatever its name says; set `format: jsonl`")
     header = sample.splitlines()[0]
     separator = source.separator or _find_separator(header, shown_path)
     if source.quotes is not None:
         return Dialect(separator, source.quotes)
-    return Dialect(separator, _encloses_cells(file, separator))
+    has_quoted_header = all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in header.split(separator))
+    return Dialect(separator, has_quoted_header or _encloses_cells(file, separator))
+
+
+def clean_lines(file: Path, scratch: Path) -> Path:
+    """A delimited file that begins with its header and ends all lines alike: a copy where it has to be one.
+
+    Spreadsheets write `sep=;` before the header, tools write blank lines there. Files that were put together
+    on two systems end some lines with CR LF and some with LF, and old ones all with CR.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(_SAMPLE_BYTES)
+        leading = _BEFORE_HEADER.match(start)
+    num_leading = leading.end() if leading else 0
+    num_cr_lf, num_lf, num_cr = _count_line_ends(file)
+    is_mixed = 0 < num_cr_lf < num_lf
+    has_only_cr = num_cr > 0 and num_lf == 0
+    if not (num_leading or is_mixed or has_only_cr):
+        return file
+    cleaned_path = scratch / f"{file.name}.lines"
+    with file.open("rb") as stream, cleaned_path.open("wb") as cleaned:
+        stream.seek(num_leading)
+        while block := stream.read(_BLOCK_BYTES):
+            if block.endswith(b"\r"):
+                block += stream.read(1)
+            cleaned.write(block.replace(b"\r\n", b"\n").replace(b"\r", b"\n" if has_only_cr else b"\r"))
+    return cleaned_path
+
+
+def _count_line_ends(file: Path) -> tuple[int, int, int]:
+    """Line ends that are CR LF, and all LF and CR."""
+    num_cr_lf = num_lf = num_cr = 0
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            if block.endswith(b"\r"):
+                block += stream.read(1)
+            num_cr_lf += block.count(b"\r\n")
+            num_lf += block.count(b"\n")
+            num_cr += block.count(b"\r")
+    return num_cr_lf, num_lf, num_cr
 
 
 def format_read_csv(file: Path, dialect: Dialect) -> str:
@@ -129,18 +194,13 @@ def _format_columns(file: Path, dialect: Dialect) -> str:
 
 def read_header(file: Path, dialect: Dialect) -> list[str]:
     """The column names of a delimited file; one that stands twice gets a number behind it."""
-    frame = pl.read_csv(
-        file,
-        separator=dialect.separator,
-        quote_char='"' if dialect.has_quotes else None,
-        has_header=False,
-        n_rows=1,
-        infer_schema=False,
-        encoding="utf8-lossy",
-        truncate_ragged_lines=True,
-    )
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        if dialect.has_quotes:
+            cells = next(csv.reader(text, delimiter=dialect.separator))
+        else:
+            cells = text.readline().rstrip("\r\n").split(dialect.separator)
     names: list[str] = []
-    for number, cell in enumerate(frame.row(0)):
+    for number, cell in enumerate(cells):
         name = (cell or "").strip().strip("\ufeff").strip('"').strip() or f"column{number}"
         repeats = sum(other.lower() == name.lower() for other in names)
         names.append(f"{name}_{repeats}" if repeats else name)
@@ -213,19 +273,25 @@ def _read_lines(file: Path) -> Iterator[pl.Series]:
 
 
 def _unpack(path: str, scratch: Path) -> Path:
-    suffix = Path(path).suffix.lower()
     if "://" in path:
         local_path = scratch / Path(path).name
         with fsspec.open(path, "rb") as remote, local_path.open("wb") as local:
             shutil.copyfileobj(remote, local, _BLOCK_BYTES)
         return _unpack(str(local_path), scratch / "unpacked")
-    if suffix not in (".gz", ".bz2", ".xz", ".zst", ".zip"):
-        return Path(path)
+    suffix = Path(path).suffix.lower()
+    if suffix not in _PACKED_BEGINNINGS.values():
+        with Path(path).open("rb") as stream:
+            start = stream.read(8)
+        suffix = next((s for mark, s in _PACKED_BEGINNINGS.items() if start.startswith(mark)), "")
+        if not suffix:
+            return Path(path)
     scratch.mkdir(parents=True, exist_ok=True)
-    plain_path = scratch / Path(path).stem
+    plain_path = scratch / f"{Path(path).stem}.plain"
     try:
         with _open_compressed(path, suffix) as packed, plain_path.open("wb") as plain:
             shutil.copyfileobj(packed, plain, _BLOCK_BYTES)
+    except UserError:
+        raise
     # Each codec has errors of its own: zlib.error, LZMAError, BadZipFile, a password that is missing ...
     except Exception as error:
         raise UserError(
@@ -238,14 +304,32 @@ def _open_compressed(path: str, suffix: str) -> IO[bytes]:
     if suffix == ".zip":
         archive = zipfile.ZipFile(path)
         names = [name for name in archive.namelist() if not name.startswith("__MACOSX") and name[-1] != "/"]
+        if "[Content_Types].xml" in names:
+            raise UserError(f"'{path}' is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
         if len(names) != 1:
-            raise ValueError(f"it holds {len(names)} files, not one")
+            raise UserError(
+                f"'{path}' holds {len(names)} files ({', '.join(names[:3])}), not one; unpack it into a "
+                "folder and give that"
+            )
         return archive.open(names[0])
     if suffix == ".zst":
         return cast(IO[bytes], pyarrow.input_stream(path, compression="zstd"))
     if suffix == ".gz":
         return cast(IO[bytes], gzip.open(path, "rb"))
     return cast(IO[bytes], bz2.open(path, "rb") if suffix == ".bz2" else lzma.open(path, "rb"))
+
+
+def _refuse_other_formats(file: Path, shown_path: str) -> None:
+    """Refuses what is no text of rows, by its first bytes.
+
+    Raises:
+        UserError: the message says what the file is.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for beginning, what in _FOREIGN_BEGINNINGS.items():
+        if start.startswith(beginning.lower()):
+            raise UserError(f"'{shown_path}' is {what}")
 
 
 def _detect_encoding(path: Path) -> tuple[str, bool]:
@@ -255,6 +339,10 @@ def _detect_encoding(path: Path) -> tuple[str, bool]:
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if start.startswith(mark):
             return encoding, False
+    # Text of the West in UTF-16 has a zero byte beside each letter.
+    for first_byte, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if start[first_byte::2].count(0) > 0.4 * len(start):
+            return encoding, True
     if _is_utf8(path):
         return "utf-8", False
     sample = _sample_foreign_lines(path)

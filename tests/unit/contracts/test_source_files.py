@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import zipfile
@@ -76,6 +77,62 @@ def test_encodings_are_found_out(read, encoding):
     rows, opened = read("items.csv", content.encode(encoding))
     assert {row["title"] for row in rows} == {title}
     assert bool(opened.notes) is (encoding not in ("utf-8", "utf-8-sig", "utf-16"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_needs_no_mark(read, encoding):
+    assert read("items.csv", _csv(";").encode(encoding))[0] == ROWS
+
+
+@pytest.mark.parametrize("before", ["sep=;\r\n", '\ufeff"sep=;"\n', "\n\n", " \r\n"])
+def test_what_stands_before_the_header_is_passed_over(read, before):
+    assert read("items.csv", before + _csv(";"))[0] == ROWS
+
+
+def test_lines_may_end_in_any_way(read):
+    lines = _csv().splitlines()
+    assert read("old.csv", "\r".join(lines) + "\r")[0] == ROWS
+    assert read("joined.csv", "\r\n".join(lines[:9]) + "\r\n" + "\n".join(lines[9:]))[0] == ROWS
+
+
+def test_a_header_that_stands_lower_is_asked_for(read):
+    with pytest.raises(
+        UserError, match=r"taken for the header: Stock list of the north\. If the header stands"
+    ):
+        read("items.csv", "Stock list of the north\n" + _csv())
+
+
+def test_quotes_of_the_header_tell_that_cells_are_enclosed(read):
+    rows, _ = read("items.csv", '"item_id","title"\n"7","a lid,\nblue, round"\n"8","a pot,\nred, deep"\n')
+    assert [row["title"] for row in rows] == ["a lid,\nblue, round", "a pot,\nred, deep"]
+
+
+def test_a_packed_file_needs_no_name_that_says_so(read):
+    assert read("items.csv", bz2.compress(_csv().encode()))[0] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PAR1\x15\x04", "a Parquet file; set `format: parquet`"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
+        (b"<!DOCTYPE html><p>Sign in", "a web page"),
+        (b'<?xml version="1.0"?>', "XML"),
+        (b'{"item_id": 7}\n', "JSON, whatever its name says; set `format: jsonl`"),
+    ],
+)
+def test_a_file_that_is_no_csv_says_what_it_is(read, content, what):
+    with pytest.raises(UserError, match=f"'.*items.csv' is {what}"):
+        read("items.csv", content)
+
+
+def test_an_archive_of_several_files_lists_them(read):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("may.csv", _csv())
+        archive.writestr("june.csv", _csv())
+    with pytest.raises(UserError, match=r"holds 2 files \(may.csv, june.csv\), not one"):
+        read("items.csv.zip", packed.getvalue())
 
 
 def test_an_encoding_that_is_not_the_file_s_is_refused(read):
