@@ -10,6 +10,7 @@ ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.8
+ARG CYCLONEDX_VERSION=7.5.0
 ARG LOCK=main
 # Seen by uv while building only; they leave no trace in the image.
 ARG UV_DEFAULT_INDEX
@@ -31,6 +32,10 @@ COPY --chmod=755 . .
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --editable . \
     && /opt/venv/bin/python -m compileall -q .
+# What is in it, for scanners: /opt/venv/sbom.cdx.json.
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "cyclonedx-bom==${CYCLONEDX_VERSION}" \
+    && /opt/build/bin/cyclonedx-py environment --output-format JSON --output-file /opt/venv/sbom.cdx.json /opt/venv/bin/python
 
 FROM ${BASE}
 ARG COMMIT=unknown

@@ -7,6 +7,7 @@ ARG BASE=python:3.11.13-slim-bookworm
 
 FROM ${BASE} AS build
 ARG UV_VERSION=0.13.8
+ARG CYCLONEDX_VERSION=7.5.0
 ARG UV_DEFAULT_INDEX
 ARG SSL_CERT_FILE
 ARG UV_FIND_LINKS
@@ -27,6 +28,10 @@ RUN site="$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path(
     && ln -s /opt/venv /opt/triton/venv \
     && ln -s "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')" /opt/triton/libpython \
     && chmod 755 /opt/triton/backends/python/triton_python_backend_stub
+# What is in it, for scanners: /opt/venv/sbom.cdx.json.
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "cyclonedx-bom==${CYCLONEDX_VERSION}" \
+    && /opt/build/bin/cyclonedx-py environment --output-format JSON --output-file /opt/venv/sbom.cdx.json /opt/venv/bin/python
 
 FROM ${BASE}
 ARG COMMIT=unknown

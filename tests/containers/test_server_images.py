@@ -65,6 +65,12 @@ def ask(container: Container, address: str) -> tuple[int, str]:
             time.sleep(0.2)
 
 
+def read_components(container: Container) -> set[str]:
+    """The packages that the image says are in it."""
+    sbom = json.loads(container.exec_run(["cat", "/opt/venv/sbom.cdx.json"]).output)
+    return {component["name"] for component in sbom["components"]}
+
+
 def test_the_gateway_without_torch_lives_and_says_what_it_waits_for(
     engine: docker.DockerClient, tmp_path: Path
 ) -> None:
@@ -87,6 +93,9 @@ def test_the_gateway_without_torch_lives_and_says_what_it_waits_for(
         assert int(done.output) == _USER
         missing = container.exec_run(["python", "-c", "import torch"])
         assert b"No module named 'torch'" in missing.output
+        named = read_components(container)
+        assert {"bentoml", "feast", "reaseq"} <= named
+        assert not {"torch", "mypy", "pip"} & named
 
 
 def test_triton_serves_without_a_model(engine: docker.DockerClient) -> None:
@@ -97,5 +106,6 @@ def test_triton_serves_without_a_model(engine: docker.DockerClient) -> None:
         assert ask(container, f"http://127.0.0.1:{http}/v2/health/ready")[0] == 200
         _, text = ask(container, f"http://127.0.0.1:{http}/v2")
         assert json.loads(text)["name"] == "triton"
+        assert "nvidia-pytriton" in read_components(container)
         done = container.exec_run(["python", "-c", "import os; print(os.getuid())"])
         assert int(done.output) == _USER

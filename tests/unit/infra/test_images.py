@@ -48,6 +48,15 @@ def test_image_tells_its_commit_has_no_installer_and_can_be_read(environment: st
     assert any(line.startswith("HEALTHCHECK") for line in last_stage) == serves
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_image_brings_the_list_of_what_is_in_it(environment: str) -> None:
+    lines = instructions(environment)
+    (written,) = [line for line in lines if "cyclonedx-py environment" in line]
+    assert "--output-file /opt/venv/sbom.cdx.json" in written
+    installs = [i for i, line in enumerate(lines) if "uv pip install" in line]
+    assert lines.index(written) > max(installs), "the list comes last"
+
+
 def test_one_module_names_all_images() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
     images = dict(zip(ENVIRONMENTS, (MAIN_IMAGE, SERVE_IMAGE, TRITON_IMAGE, VLLM_IMAGE), strict=True))
