@@ -211,7 +211,7 @@ def _write_events(
     """
     last_time = log.history.last_time
     if last_time is None:
-        raise UserError("the log holds no usable event; see the messages on data.events")
+        raise UserError(_explain_empty_log(summary.events))
     cutoff = config.cutoff or last_time + ONE_TICK
     path = artifact.path / "events.parquet"
     num_events = log.partitions.count_rows()
@@ -240,6 +240,16 @@ def _write_events(
             "first_event": str(first_time)[:16],
             "last_event": str(last_time)[:16],
         }
+    )
+
+
+def _explain_empty_log(events: TableSummary) -> str:
+    """Says what became of the rows of a log of which none is left."""
+    lost = [*events.left_out.items(), *events.rejected.items()]
+    listed = "; ".join(f"{count:,} x {what}" for what, count in sorted(lost, key=lambda row: -row[1])[:5])
+    return (
+        f"the log holds no usable event: {listed or 'it has no row'}. Say of each ignored type "
+        "what it stands for, as in `event_types: {view: click}`"
     )
 
 

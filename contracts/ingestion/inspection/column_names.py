@@ -65,6 +65,15 @@ ORDER_NAMES: Final = _split("pos position seq sequence sequenceid step index idx
 """Of columns that hold an order of a user's events where there is no time."""
 PURCHASE_NAMES: Final = _split("rating stars review overall invoice invoiceno orderid orderno transactionid")
 """Of columns that only logs of purchases have: who reviews has bought."""
+ORDER_ID_NAMES: Final = _split(
+    "orderid orderno ordernumber invoice invoiceno invoiceid transactionid bestellnummer"
+)
+"""Of columns that name an order, whose state may be told more than once."""
+FLAG_NAMES: Final = _split(
+    "clicked isclick isclicked click purchased ispurchase ispurchased purchase ordered bought "
+    "addedtocart label"
+)
+"""Of columns that say by 0 and 1 what became of a row that was shown."""
 EVENT_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "impression": _split("impression impressions exposure exposed shown served display displayed"),
     "click": _split(
@@ -72,7 +81,9 @@ EVENT_WORDS: Final[dict[str, tuple[str, ...]]] = {
         "favourite fav wishlist like addtowishlist collect"
     ),
     "cart": _split("cart addtocart basket addtobasket tocart atc"),
-    "order": _split("order orders purchase buy bought transaction sale conversion paid checkout"),
+    "order": _split(
+        "order orders purchase buy bought transaction sale conversion paid checkout completed complete"
+    ),
     "return": _split("return returned refund refunded cancel canceled cancelled cancellation chargeback"),
 }
 

@@ -6,9 +6,12 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
+from contracts.ingestion.config import IGNORED
 from contracts.ingestion.inspection.column_names import (
     EVENT_NAMES,
+    FLAG_NAMES,
     ITEM_NAMES,
+    ORDER_ID_NAMES,
     ORDER_NAMES,
     PURCHASE_NAMES,
     guess_event_type,
@@ -23,6 +26,8 @@ from contracts.tables import EARLIEST_TIME, SCENES
 _MOST_CELLS: Final = 0.8
 """Share of the filled cells that must be readable for a column to be taken."""
 _MAX_EVENT_TYPES: Final = 30
+_MANY_ORDERS: Final = 0.1
+"""Share of the order lines that stand at several times, from which on a log tells states of orders."""
 _NUMBERS: Final = ("price", "quantity", "line_total", "position", "propensity")
 _TIMES: Final = ("timestamp", "available_at")
 
@@ -68,6 +73,9 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
     """
     texts = {name: _read_texts(sample[name]) for name in sample.columns}
     mapping = _match_names(texts, sample, EVENT_NAMES if is_log else ITEM_NAMES)
+    if is_log:
+        _add_unknown_types(mapping, texts)
+        _add_order_ids(mapping, texts)
     ours_of = {theirs: ours for ours, theirs in mapping.items()}
     columns = [
         ColumnGuess(
@@ -84,8 +92,10 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
     if is_log:
         if "event_type" in mapping:
             words = texts[mapping["event_type"]].drop_nulls().unique(maintain_order=True)
-            event_types = {word: guess_event_type(word) or "ignore" for word in words[:_MAX_EVENT_TYPES]}
+            event_types = {word: guess_event_type(word) or IGNORED for word in words[:_MAX_EVENT_TYPES]}
+            event_types = _leave_out_void_orders(event_types, texts[mapping["event_type"]], texts)
         else:
+            _refuse_flags(uri, texts)
             tells_purchase = {shorten_name(name) for name in texts} & set(PURCHASE_NAMES)
             is_purchase = {"quantity", "line_total", "price"} & set(mapping) or tells_purchase
             event_type = "order" if is_purchase else "click"
@@ -131,6 +141,79 @@ def _match_names(
         # A title is needed, and many shops call it a description.
         mapping["title"] = mapping.pop("description")
     return mapping
+
+
+def _add_unknown_types(mapping: dict[str, str], texts: Mapping[str, pl.Series]) -> None:
+    """Maps a column that is named like event types, though none of its words is known: someone must say."""
+    if "event_type" in mapping:
+        return
+    for name, cells in texts.items():
+        is_named = shorten_name(name) in EVENT_NAMES["event_type"] and name not in mapping.values()
+        if is_named and 1 < cells.drop_nulls().n_unique() <= _MAX_EVENT_TYPES:
+            mapping["event_type"] = name
+            return
+
+
+def _add_order_ids(mapping: dict[str, str], texts: Mapping[str, pl.Series]) -> None:
+    """Takes the id of an order for that of an event where its lines stand at several times.
+
+    An export of states (created, paid, shipped) holds each order more than once.
+    """
+    if "event_id" in mapping or not {"user_id", "item_id", "timestamp"} <= set(mapping):
+        return
+    name = _find_order_id(texts)
+    if name is None or name in mapping.values():
+        return
+    lines = pl.DataFrame(
+        {"order": texts[name], **{ours: texts[mapping[ours]] for ours in ("user_id", "item_id", "timestamp")}}
+    ).drop_nulls()
+    moments = lines.group_by("order", "user_id", "item_id").agg(pl.col("timestamp").n_unique())["timestamp"]
+    if len(moments) and (moments > 1).sum() > _MANY_ORDERS * len(moments):
+        mapping["event_id"] = name
+
+
+def _leave_out_void_orders(
+    event_types: dict[str, str], words: pl.Series, texts: Mapping[str, pl.Series]
+) -> dict[str, str]:
+    """Ignores types such as `cancelled` where they are the state of an order that stands nowhere else.
+
+    As a return, such a row would take back an earlier order, which has another id.
+    """
+    name = _find_order_id(texts)
+    if name is None:
+        return event_types
+    read = pl.DataFrame({"order": texts[name], "word": words}).drop_nulls()
+    meanings = pl.col("word").replace_strict(event_types, default=IGNORED)
+    orders, returns = (read.filter(meanings == meaning) for meaning in ("order", "return"))
+    num_known = int(returns["order"].is_in(orders["order"].implode()).sum())
+    if 2 * num_known >= len(returns):
+        return event_types
+    return {word: IGNORED if ours == "return" else ours for word, ours in event_types.items()}
+
+
+def _find_order_id(texts: Mapping[str, pl.Series]) -> str | None:
+    return next((name for name in texts if shorten_name(name) in ORDER_ID_NAMES), None)
+
+
+def _refuse_flags(uri: str, texts: Mapping[str, pl.Series]) -> None:
+    """Refuses a log that says what users did by columns of 0 and 1: each row would count as a click.
+
+    Raises:
+        UserError: it names the columns, and how to make rows of them.
+    """
+    flags = [
+        name
+        for name, cells in texts.items()
+        if shorten_name(name) in FLAG_NAMES
+        and set(cells.str.to_lowercase().drop_nulls().unique())
+        in ({"0", "1"}, {"true", "false"}, {"0.0", "1.0"})
+    ]
+    if flags:
+        raise UserError(
+            f"'{uri}' says by 0 and 1 what users did ({', '.join(flags)}), and a log has a row for each "
+            "event. Give its events as a query: all rows with the type impression, `union all` those where "
+            f"{flags[0]} is 1 with the type that it stands for"
+        )
 
 
 def _fits(ours: str, texts: pl.Series, cells: pl.Series) -> bool:

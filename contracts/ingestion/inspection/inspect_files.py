@@ -108,7 +108,23 @@ def _tell_roles(samples: dict[str, pl.DataFrame]) -> tuple[str, str]:
         # Both name users and items: the log is the one with more of its columns.
         logs.sort(key=lambda uri: len(guess_table(uri, samples[uri], is_log=True).mapping), reverse=True)
         others = logs[1:]
+        _refuse_two_logs(logs[0], others[0], samples[others[0]])
     return logs[0], others[0] if others else logs[0]
+
+
+def _refuse_two_logs(log_uri: str, other_uri: str, other: pl.DataFrame) -> None:
+    """Refuses two logs: the events of the one that is taken for the catalogue would not be read.
+
+    Raises:
+        UserError: the other one holds times, and its items repeat.
+    """
+    guess = guess_table(other_uri, other, is_log=True)
+    item_column = guess.mapping.get("item_id")
+    if item_column and "timestamp" in guess.mapping and other[item_column].is_duplicated().any():
+        raise UserError(
+            f"'{log_uri}' and '{other_uri}' both name users, items and times: these are two logs. Put their "
+            "rows together, in one folder or by a query with `union all by name`, and give a catalogue, too"
+        )
 
 
 def _require_columns(table: TableGuess, needed: Sequence[str], what: str) -> None:

@@ -92,6 +92,54 @@ def test_what_cannot_be_guessed_is_asked_for(files):
         inspect_files(files(products=PRODUCTS, events="customer,sku\nu1,sku-1\nu2,sku-2\n"), read_all=True)
 
 
+def test_types_of_unknown_names_are_asked_for_and_not_taken_for_clicks(files):
+    log = "uid,sku,ts,action_type\n" + "".join(
+        f"c{n % 9},sku-{n % 20},{1_700_000_000 + 700 * n},{n % 3 + 1}\n" for n in range(90)
+    )
+    inspection = inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+    assert inspection.data["events"]["event_types"] == dict.fromkeys(("1", "2", "3"), "ignore")
+    assert "30 x type '1', ignored by the config" in inspection.refusal
+
+
+def test_a_log_of_flags_is_refused(files):
+    log = "uid,sku,ts,is_clicked\n" + "".join(f"c{n},sku-1,{1_700_000_000 + n},{n % 2}\n" for n in range(9))
+    with pytest.raises(UserError, match="by 0 and 1 what users did"):
+        inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+
+
+def test_two_logs_are_no_log_and_catalogue(files):
+    sales = "customer,sku,name,paid_at\n" + "".join(
+        f"c{n % 9},sku-{n % 20},mug {n % 20},{1_700_000_000 + 900 * n}\n" for n in range(60)
+    )
+    with pytest.raises(UserError, match="these are two logs"):
+        inspect_files(files(sales=sales, events=EVENTS), read_all=True)
+
+
+def _orders(states):
+    """An export of orders: number of the order, seconds after it and a word, for each state."""
+    lines = [
+        f"{1000 + order},c{order % 9},sku-{order * 7 % 20},{1_700_000_000 + 7000 * order + later},{word}"
+        for order in range(120)
+        for later, word in states(order)
+    ]
+    return "order_no,customer,sku,ts,status\n" + "\n".join(lines) + "\n"
+
+
+def test_an_order_that_is_told_in_each_of_its_states_counts_once(files):
+    log = _orders(lambda order: [(0, "new"), (600, "packed"), (5000, "sent")])
+    inspection = inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+    assert inspection.data["events"]["columns"]["event_id"] == "order_no"
+    assert inspection.summary.events.kept_by_type == {"order": 120}
+
+
+def test_an_order_that_was_cancelled_takes_back_no_other(files):
+    log = _orders(lambda order: [(0, "cancelled" if order % 4 == 0 else "completed")])
+    inspection = inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+    assert inspection.data["events"]["event_types"] == {"completed": "order", "cancelled": "ignore"}
+    assert inspection.summary.events.kept_by_type == {"order": 90}
+    assert inspection.summary.events.left_out == {"type 'cancelled', ignored by the config": 30}
+
+
 def test_the_command_writes_a_configuration_once(files, tmp_path, capsys):
     written = tmp_path / "my-shop.yaml"
     command = ["data", "inspect", *files(products=PRODUCTS, events=EVENTS), "--write", str(written)]
