@@ -26,8 +26,6 @@ from contracts.tables import EARLIEST_TIME, SCENES
 _MOST_CELLS: Final = 0.8
 """Share of the filled cells that must be readable for a column to be taken."""
 _MAX_EVENT_TYPES: Final = 30
-_MANY_ORDERS: Final = 0.1
-"""Share of the order lines that stand at several times, from which on a log tells states of orders."""
 _NUMBERS: Final = ("price", "quantity", "line_total", "position", "propensity")
 _TIMES: Final = ("timestamp", "available_at")
 
@@ -167,8 +165,10 @@ def _add_order_ids(mapping: dict[str, str], texts: Mapping[str, pl.Series]) -> N
     lines = pl.DataFrame(
         {"order": texts[name], **{ours: texts[mapping[ours]] for ours in ("user_id", "item_id", "timestamp")}}
     ).drop_nulls()
-    moments = lines.group_by("order", "user_id", "item_id").agg(pl.col("timestamp").n_unique())["timestamp"]
-    if len(moments) and (moments > 1).sum() > _MANY_ORDERS * len(moments):
+    counted = lines.group_by("order", "user_id", "item_id").agg(pl.len(), pl.col("timestamp").n_unique())
+    num_told_again = (counted["timestamp"] > 1).sum()
+    # Lines of one moment are units of one order: an id of the event would drop them.
+    if num_told_again > ((counted["timestamp"] == 1) & (counted["len"] > 1)).sum():
         mapping["event_id"] = name
 
 

@@ -150,8 +150,9 @@ class RejectionCount:
         )
         if self.num_rejected - num_excused > limit * self.num_rows:
             reason = max(self.reason_counts, key=lambda name: self.reason_counts[name])
-            column = reason.partition(":")[0]
-            key = f"max_rejected_shares: {{{self.table_name}.{column}: ...}}"
+            column, colon, _ = reason.partition(":")
+            limited = f"{self.table_name}.{column}" if colon else self.table_name
+            key = f"max_rejected_shares: {{{limited}: ...}}"
             raise TooMuchLostError(
                 f"table '{self.table_name}': {self.num_rejected:,} of {self.num_rows:,} rows break the "
                 f"contract, more than data.max_rejected_share = {limit:g} allows. "

@@ -1,16 +1,20 @@
 """Rows that stand more than once, and what that means.
 
 Order lines that repeat within a file are several units: they add up. What repeats across files was exported
-twice, and any other event that repeats says the same thing again. Nothing of it breaks the contract.
+twice, and any other event that repeats says the same thing again. A file of which every row stands twice was
+appended to itself. Nothing of it breaks the contract.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from contracts.events.event_repeats import EVENT_ID, sum_order_lines
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
 from contracts.tables import EVENTS
+
+_MIN_ROWS: Final = 20
+"""Of fewer rows it may be chance that each stands twice."""
 
 
 class MergedRows(NamedTuple):
@@ -34,10 +38,12 @@ def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
         # The lines of one order may share an id: it names an event of a user, an item and a type.
         is_first = pl.struct(EVENT_ID, "user_id", "item_id", "event_type").is_first_distinct()
         events = events.filter(pl.col(EVENT_ID).is_null() | is_first)
-    num_copies = num_before - len(events)
-    if events.select(EVENTS.key).n_unique() == len(events):
-        return MergedRows(events, 0, num_copies)
     key = list(EVENTS.key)
+    if events.select(key).n_unique() < len(events):
+        events = _drop_appended_copies(events)
+    num_copies = num_before - len(events)
+    if events.select(key).n_unique() == len(events):
+        return MergedRows(events, 0, num_copies)
     is_order = events["event_type"] == "order"
     orders, others = events.filter(is_order), events.filter(~is_order)
     distinct_others = others.unique(key, keep="first", maintain_order=True)
@@ -55,3 +61,17 @@ def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
         num_added=int(is_repeated.sum()) - len(summed),
         num_dropped=num_copies + len(others) - len(distinct_others) + len(orders) - len(lines),
     )
+
+
+def _drop_appended_copies(events: pl.DataFrame) -> pl.DataFrame:
+    """Each row once of files that hold all their rows several times."""
+    counted = events.group_by(FILE_COLUMN, *EVENTS.key).len()
+    files = counted.group_by(FILE_COLUMN).agg(
+        pl.len().alias("num_keys"), pl.col("len").min().alias("num_copies")
+    )
+    appended = files.filter((pl.col("num_copies") > 1) & (pl.col("num_keys") >= _MIN_ROWS))
+    if appended.is_empty():
+        return events
+    copies = events.select(FILE_COLUMN).join(appended, on=FILE_COLUMN, how="left", maintain_order="left")
+    occurrence = events.select(pl.int_range(pl.len()).over(events.columns)).to_series()
+    return events.filter(occurrence % copies["num_copies"].fill_null(1) == 0)

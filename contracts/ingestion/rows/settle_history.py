@@ -163,7 +163,7 @@ def _describe_left_out(counts: Mapping[str, int]) -> dict[str, int]:
     return {what: num_rows for what, num_rows in left_out.items() if num_rows}
 
 
-def _describe_settling(counts: Mapping[str, int], bots: Sequence[str]) -> tuple[str, ...]:
+def _describe_settling(counts: Counter[str], bots: Sequence[str]) -> tuple[str, ...]:
     """What a user may want to know, a sentence each."""
     sentences = {
         "request_ids_of_several_users": "request ids are shared by several users; each user's are "
@@ -174,9 +174,16 @@ def _describe_settling(counts: Mapping[str, int], bots: Sequence[str]) -> tuple[
         "behaviors_linked_by_time": "behaviors named no request that showed their item; they were joined by "
         "user, item and time",
         "behaviors_naming_an_unknown_request": "behaviors name a request that did not show their item",
+        "behaviors_long_before_their_request": "behaviors stand long before the page that they name, and do "
+        "not count as done on it; do both use one clock?",
         "returns_unmatched": "returns have no earlier order of the user and item in this log",
     }
     notes = [f"{counts[name]:,} {text}" for name, text in sentences.items() if counts.get(name)]
+    if counts["clicks_long_after_their_request"] > counts["clicks_of_requests"] / 2:
+        notes.append(
+            f"{counts['clicks_long_after_their_request']:,} of {counts['clicks_of_requests']:,} clicks stand "
+            "long after the page that they name (data.requests.window_minutes); do both use one clock?"
+        )
     if counts.get("behaviors"):
         share = counts["behaviors_of_requests"] / counts["behaviors"]
         notes.append(f"{share:.1%} of the behaviors belong to a request")

@@ -132,6 +132,13 @@ def test_an_order_that_is_told_in_each_of_its_states_counts_once(files):
     assert inspection.summary.events.kept_by_type == {"order": 120}
 
 
+@pytest.mark.parametrize(("seconds", "column"), [(240, "order_no"), (0, None)])
+def test_a_few_orders_sent_again_are_told_from_lines_of_one_order(files, seconds, column):
+    log = _orders(lambda order: [(0, "sold"), (seconds, "sold")][: 1 + (order % 30 == 0)])
+    inspection = inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+    assert inspection.data["events"]["columns"].get("event_id") == column
+
+
 def test_an_order_that_was_cancelled_takes_back_no_other(files):
     log = _orders(lambda order: [(0, "cancelled" if order % 4 == 0 else "completed")])
     inspection = inspect_files(files(products=PRODUCTS, events=log), read_all=True)

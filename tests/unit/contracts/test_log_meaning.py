@@ -241,6 +241,13 @@ def test_order_lines_of_one_file_add_up_and_clicks_do_not(ingest):
     assert summary.events.merged == {"units of repeated order lines added up": 10, "the same event again": 10}
 
 
+def test_a_file_that_was_appended_to_itself_counts_once(ingest):
+    log = _log(event_type="order", quantity=pl.lit(3), price=pl.lit(4.0))
+    dataset, _, summary = ingest(pl.concat([log, log]))
+    assert dataset.events["quantity"].sum() == 3 * 400
+    assert summary.events.merged == {"the same event again": 400}
+
+
 def test_an_event_id_tells_copies_from_repeated_lines(ingest):
     log = _log(event_type=pl.lit("order"), event_id=pl.int_range(pl.len()).cast(pl.String))
     dataset, _, _ = ingest(pl.concat([log, log[:20]]))
@@ -386,6 +393,19 @@ def test_clicks_that_name_no_request_are_joined_by_user_item_and_time(ingest):
     truth = _pages().filter(is_action).select("user_id", "item_id", "timestamp", "request_id")
     linked = dataset.events.filter(is_action).drop_nulls("request_id")
     assert linked.select(truth.columns).sort("timestamp").rows() == truth.sort("timestamp").rows()
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(-4, "behaviors stand long before the page that they name"), (3, "clicks stand long after the page")],
+)
+def test_clicks_of_another_clock_are_told(ingest, hours, said):
+    is_page = pl.col("event_type") == "impression"
+    shifted = pl.col("timestamp").dt.offset_by(f"{hours}h")
+    pages = _pages().with_columns(timestamp=pl.when(is_page).then("timestamp").otherwise(shifted))
+    dataset, _, summary = ingest(pages)
+    assert any(said in note for note in summary.notes)
+    assert dataset.events.filter(is_page)["timestamp"].min() == START
 
 
 def test_request_ids_that_restart_are_several_requests(ingest):
