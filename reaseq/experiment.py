@@ -1,11 +1,12 @@
 """`reaseq experiment`: plan an experiment from the log, start it, watch it, end it."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import UserError
-from reaseq.cluster_routes import add_route_options
+from reaseq.cluster_routes import add_route_options, run_on_cluster
 from reaseq.config_options import add_config_options, load_run_config
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def run_verb(arguments: argparse.Namespace) -> int:
 
 def run_start(arguments: argparse.Namespace, run_config: "RunConfig") -> int:
     """Starts an experiment and prints its record."""
-    if arguments.days <= 0 or (arguments.users is not None and arguments.users < 1):
-        raise UserError("--days and --users must be above 0")
+    if not 0 < arguments.days < math.inf or (arguments.users is not None and arguments.users < 1):
+        raise UserError("--days and --users must be numbers above 0")
     rankers = dict(_parse_pair(text, "--arm", "NAME=RANKER") for text in arguments.arm)
     order = {
         "rankers": rankers,
@@ -134,15 +135,14 @@ def _carry_out(arguments: argparse.Namespace, run_config: "RunConfig", wishes: d
         signature["note"] = note
     order = ExperimentOrder.model_validate({"action": arguments.action, **wishes, **signature})
     if arguments.host:
-        from reaseq.cluster_routes import run_on_cluster
-
         order, ranker_uri = _take_address(order)
         choices = {"order": order.model_dump_json(), "ranker_uri": ranker_uri}
         return run_on_cluster(arguments, "run_experiment", choices)
     # Its reports take seconds to import.
     from components.experiment_order import carry_out_order
 
-    state, items = run_config.home / "serving", _read_catalogue(run_config)
+    state = run_config.home / "serving"
+    items = _read_catalogue(run_config) if order.action == "status" else None
     print(carry_out_order(order, run_config.serving, run_config.monitoring, state=state, items=items))
     return 0
 
