@@ -26,6 +26,8 @@ from contracts.tables import EARLIEST_TIME, SCENES
 _MOST_CELLS: Final = 0.8
 """Share of the filled cells that must be readable for a column to be taken."""
 _MAX_EVENT_TYPES: Final = 30
+_CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?$"
+_MIDNIGHT: Final = r"\b0?0:00(?::00(?:\.0+)?)?\b"
 _NUMBERS: Final = ("price", "quantity", "line_total", "position", "propensity")
 _TIMES: Final = ("timestamp", "available_at")
 
@@ -111,6 +113,36 @@ def tell_is_log(sample: pl.DataFrame) -> bool:
     has_user = bool(short & set(EVENT_NAMES["user_id"]))
     has_item = bool(short & set(ITEM_NAMES["item_id"]))
     return has_user and has_item
+
+
+def find_unread_times(log: TableGuess) -> str:
+    """Says which column is named like times but holds none that can be read."""
+    for column in log.columns:
+        if shorten_name(column.theirs) in EVENT_NAMES["timestamp"] and column.examples:
+            return f" '{column.theirs}' is named like one, but holds '{column.examples[0]}'."
+    return ""
+
+
+def refuse_split_times(log: TableGuess, sample: pl.DataFrame) -> None:
+    """Refuses days in one column and the clock in another: all events of a day would stand at midnight.
+
+    Raises:
+        UserError: the message has the query that joins them.
+    """
+    day_column = log.mapping.get("timestamp")
+    if day_column is None:
+        return
+    days = _read_texts(sample[day_column]).drop_nulls()
+    if days.str.contains(r"\d:\d\d").any() and not days.str.contains(_MIDNIGHT).all():
+        return
+    for column in log.columns:
+        clocks = _read_texts(sample[column.theirs]).drop_nulls()
+        num_clocks = int(clocks.str.contains(_CLOCK).sum())
+        if column.ours is None and len(clocks) and num_clocks >= _MOST_CELLS * len(clocks):
+            raise UserError(
+                f"'{log.uri}': '{day_column}' holds days and '{column.theirs}' the clock. Give both as one "
+                f"column by a query (`uri: duckdb:...`): {day_column} || ' ' || {column.theirs} as timestamp"
+            )
 
 
 def _match_names(

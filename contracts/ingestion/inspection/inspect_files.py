@@ -12,9 +12,16 @@ from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig, SourceConfig
 from contracts.ingestion.ingest import ingest_dataset
 from contracts.ingestion.ingest_summary import IngestSummary, read_summary
-from contracts.ingestion.inspection.guess_tables import TableGuess, guess_table, tell_is_log
+from contracts.ingestion.inspection.guess_tables import (
+    TableGuess,
+    find_unread_times,
+    guess_table,
+    refuse_split_times,
+    tell_is_log,
+)
 from contracts.ingestion.rows.rejections import TooMuchLostError
 from contracts.ingestion.sources.source_batches import OpenedSource
+from contracts.ingestion.values.cell_texts import read_cells_as_text
 
 SAMPLE_ROWS: Final = 100_000
 _NO_USER: Final = "user_id: missing"
@@ -52,10 +59,13 @@ def inspect_files(uris: Sequence[str], *, read_all: bool) -> Inspection:
     _require_columns(items, ("item_id", "title"), "the catalogue")
     _require_columns(log, ("user_id", "item_id"), "the log")
     if "timestamp" not in log.mapping and log.order_column is None:
+        unread = find_unread_times(log)
         raise UserError(
-            f"'{log_uri}' holds no column of times, nor of an order (pos, step ...); its columns: "
-            f"{', '.join(samples[log_uri].columns)}. Map one by hand: `columns: {{timestamp: <yours>}}`"
+            f"'{log_uri}' holds no column of times that can be read, nor of an order (pos, step ...); its "
+            f"columns: {', '.join(samples[log_uri].columns)}.{unread} Write times as 2025-03-01 14:30:00, "
+            "or map another column by hand: `columns: {timestamp: <yours>}`"
         )
+    refuse_split_times(log, samples[log_uri])
     data = describe_data(items, log)
     summary, refusal = _try_ingestion(data, max_rows=None if read_all else SAMPLE_ROWS)
     num_read = None if read_all or len(samples[log_uri]) < SAMPLE_ROWS else SAMPLE_ROWS
@@ -143,7 +153,18 @@ def _read_sample(uri: str) -> pl.DataFrame:
         frames = [batch.frame for batch in opened.iterate_batches()]
     if not frames:
         raise UserError(f"'{uri}' holds no row")
-    return pl.concat(frames, how="diagonal_relaxed")
+    try:
+        return pl.concat(frames, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError:
+        # Files store a column in types without a common one: times with a zone and without it.
+        return pl.concat([frame.select(_write_as_text(c) for c in frame) for frame in frames], how="diagonal")
+
+
+def _write_as_text(cells: pl.Series) -> pl.Series:
+    try:
+        return read_cells_as_text(cells)
+    except UserError:
+        return pl.Series(cells.name, [None if cell is None else str(cell) for cell in cells], pl.String)
 
 
 def _try_ingestion(data: dict[str, Any], *, max_rows: int | None) -> tuple[IngestSummary | None, str]:

@@ -41,6 +41,7 @@ def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
     key = list(EVENTS.key)
     if events.select(key).n_unique() < len(events):
         events = _drop_appended_copies(events)
+    events = _drop_cut_copies(events)
     num_copies = num_before - len(events)
     if events.select(key).n_unique() == len(events):
         return MergedRows(events, 0, num_copies)
@@ -75,3 +76,17 @@ def _drop_appended_copies(events: pl.DataFrame) -> pl.DataFrame:
     copies = events.select(FILE_COLUMN).join(appended, on=FILE_COLUMN, how="left", maintain_order="left")
     occurrence = events.select(pl.int_range(pl.len()).over(events.columns)).to_series()
     return events.filter(occurrence % copies["num_copies"].fill_null(1) == 0)
+
+
+def _drop_cut_copies(events: pl.DataFrame) -> pl.DataFrame:
+    """Leaves out events that another file holds with the fraction of their second."""
+    has_fraction = pl.col("timestamp").dt.microsecond() != 0
+    if events[FILE_COLUMN].n_unique() < 2 or events.select(has_fraction.all() | ~has_fraction.any()).item():
+        return events
+    of_second = ("user_id", "item_id", "event_type", "second")
+    timed = events.with_columns(second=pl.col("timestamp").dt.truncate("1s"))
+    exact = timed.filter(has_fraction).select(*of_second, pl.col(FILE_COLUMN).alias("exact_file"))
+    exact = exact.unique(of_second, keep="first")
+    joined = timed.join(exact, on=list(of_second), how="left", maintain_order="left")
+    is_cut = ~has_fraction & (pl.col("exact_file") != pl.col(FILE_COLUMN)).fill_null(False)
+    return joined.filter(~is_cut).select(events.columns)

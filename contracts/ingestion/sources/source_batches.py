@@ -184,10 +184,20 @@ class OpenedSource:
             if not is_json:
                 file = clean_lines(file, folder)
                 dialect = detect_dialect(file, self._source, path)
+                self._note_repeated_names(read_header(file, dialect), path)
             elif not file.stat().st_size:
                 raise UserError(f"'{path}' is empty")
             self._prepared[path] = (file, dialect)
         return self._prepared[path]
+
+    def _note_repeated_names(self, names: list[str], path: str) -> None:
+        suffixed = {f"{name}_1".lower() for name in names}
+        repeated = [name for name in names if name.lower() in suffixed]
+        for name in repeated:
+            self.notes.append(
+                f"'{path}' names a column '{name.removesuffix('_1')}' twice; the first one is read, map "
+                f"'{name}' if the second is meant"
+            )
 
     def _read_relation(self, rows: duckdb.DuckDBPyRelation, path: str) -> Iterator[SourceBatch]:
         for record_batch in rows.to_arrow_reader(BATCH_ROWS):

@@ -24,6 +24,13 @@ MISSING_WORDS: Final = (
     "(null)",
     "[null]",
     "(none)",
+    "#ref!",
+    "#value!",
+    "#name?",
+    "#div/0!",
+    "#num!",
+    "#null!",
+    "########",
 )
 """pandas, MySQL, Hive, R, JavaScript, spreadsheets. Compared without case and surrounding blanks."""
 GUEST_WORDS: Final = (
@@ -35,6 +42,9 @@ GUEST_WORDS: Final = (
     "not set",
     "(not set)",
     "not logged in",
+    "guest user",
+    "anonymous user",
+    "[object object]",
     "00000000-0000-0000-0000-000000000000",
 )
 """User ids that stand for everybody who did not log in."""

@@ -115,6 +115,39 @@ def test_two_logs_are_no_log_and_catalogue(files):
         inspect_files(files(sales=sales, events=EVENTS), read_all=True)
 
 
+def test_a_day_and_its_clock_in_two_columns_are_not_read_as_midnights(files):
+    log = "uid,sku,datum,uhrzeit\n" + "".join(
+        f"c{n % 9},sku-{n % 20},2025-04-{n % 28 + 1:02},{n % 24}:{n % 60:02}\n" for n in range(90)
+    )
+    paths = files(products=PRODUCTS, events=log)
+    with pytest.raises(UserError, match="'datum' holds days and 'uhrzeit' the clock"):
+        inspect_files(paths, read_all=True)
+    query = (
+        f"duckdb:select *, datum || ' ' || uhrzeit as timestamp from read_csv('{paths[1]}', all_varchar=true)"
+    )
+    inspection = inspect_files([paths[0], query], read_all=True)
+    assert inspection.summary.last_event > "2025-04-28"
+
+
+def test_times_that_cannot_be_read_are_shown(files):
+    log = "uid,sku,datum\n" + "".join(f"c{n},sku-{n % 20},{n + 1}. Brachet 2025\n" for n in range(20))
+    with pytest.raises(UserError, match=r"'datum' is named like one, but holds '1\. Brachet 2025'"):
+        inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+
+
+def test_files_may_store_times_with_a_zone_and_without(files, tmp_path):
+    (tmp_path / "log").mkdir()
+    rows = pl.DataFrame({"uid": ["a", "b"] * 20, "sku": [f"sku-{n % 20}" for n in range(40)]})
+    days = pl.datetime(2025, 4, 1, time_unit="us") + pl.duration(hours=pl.int_range(40))
+    rows = rows.with_columns(ts=days)
+    rows.write_parquet(tmp_path / "log" / "a.parquet")
+    rows.with_columns(pl.col("ts").dt.replace_time_zone("Asia/Seoul")).write_parquet(
+        tmp_path / "log/b.parquet"
+    )
+    inspection = inspect_files([*files(products=PRODUCTS), str(tmp_path / "log")], read_all=True)
+    assert inspection.summary.events.kept == 80
+
+
 def _orders(states):
     """An export of orders: number of the order, seconds after it and a word, for each state."""
     lines = [

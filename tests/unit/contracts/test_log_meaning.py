@@ -272,6 +272,18 @@ def test_what_two_files_hold_counts_once(tmp_path):
     assert read_dataset(tmp_path / "out").events["quantity"].sum() == 802
 
 
+def test_a_copy_of_which_the_fractions_of_seconds_were_cut_counts_once(tmp_path):
+    ITEMS.write_parquet(tmp_path / "items.parquet")
+    (tmp_path / "log").mkdir()
+    exact = _log(60, event_type="order").with_columns(pl.col("timestamp") + pl.duration(milliseconds=370))
+    exact.write_parquet(tmp_path / "log" / "exact.parquet")
+    cut = exact.with_columns(pl.col("timestamp").dt.truncate("1s"))
+    pl.concat([cut, _log(5, users=5)]).write_parquet(tmp_path / "log" / "cut.parquet")
+    data = {"items": {"uri": str(tmp_path / "items.parquet")}, "events": {"uri": str(tmp_path / "log")}}
+    ingest_dataset(DataConfig.model_validate(data), out=tmp_path / "out", is_told=False)
+    assert read_summary(tmp_path / "out").events.kept_by_type == {"order": 60, "click": 5}
+
+
 def test_a_long_history_without_times_is_no_wrong_clock(ingest):
     short = _log(400, event_type="order").drop("timestamp").with_columns(pos=pl.int_range(pl.len()) // 40)
     long = _log(600, user_id=pl.lit("collector")).drop("timestamp").with_columns(pos=pl.int_range(pl.len()))

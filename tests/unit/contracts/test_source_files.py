@@ -107,6 +107,12 @@ def test_quotes_of_the_header_tell_that_cells_are_enclosed(read):
     assert [row["title"] for row in rows] == ["a lid,\nblue, round", "a pot,\nred, deep"]
 
 
+def test_a_name_that_stands_twice_is_told(read):
+    rows, opened = read("items.csv", "item_id,Price,price\n7,1.5,2.5\n")
+    assert rows == [{"item_id": "7", "Price": "1.5", "price_1": "2.5"}]
+    assert "names a column 'price' twice" in opened.notes[0]
+
+
 def test_a_packed_file_needs_no_name_that_says_so(read):
     assert read("items.csv", bz2.compress(_csv().encode()))[0] == ROWS
 
