@@ -34,11 +34,15 @@ from contracts.ingestion.rows.table_rows import ReadRows, read_table_rows
 from contracts.ingestion.rows.user_partitions import UserPartitions
 from contracts.ingestion.sources.list_files import digest_data
 from contracts.ingestion.sources.source_batches import OpenedSource
+from contracts.ingestion.values.times import NumberRange
 from contracts.progress import report_summary
 from contracts.served_log import read_served_events
 from contracts.table_schema import ONE_TICK
 from contracts.tables import EVENTS, ITEMS
 
+_HALF_DAY: Final = NumberRange(1, 12)
+_MANY_ROWS: Final = 200
+"""So many times have hours of the whole day, by any real clock."""
 _MIN_ITEMS: Final = 2
 """There is nothing to rank below."""
 
@@ -281,12 +285,25 @@ def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame) -> No
 
 
 def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str]:
-    naive = evidence.times["timestamp"].num_naive if "timestamp" in evidence.times else 0
-    if not naive or source.time_zone != "UTC":
+    times = evidence.times.get("timestamp")
+    if times is None:
         return []
-    return [
-        f"{naive:,} times name no zone and are read as UTC; set data.events.time_zone if they are local times"
-    ]
+    notes = []
+    if times.num_naive and source.time_zone == "UTC":
+        notes.append(
+            f"{times.num_naive:,} times name no zone and are read as UTC; set data.events.time_zone if they "
+            "are local times"
+        )
+    if times.hours == _HALF_DAY and evidence.num_rows >= _MANY_ROWS:
+        notes.append("no time is before 1:00 or after 12:59: did a 12-hour clock lose its AM and PM?")
+    open_files = evidence.files_of_open_dates
+    if open_files and source.day_first is None:
+        notes.append(
+            f"{len(open_files):,} file(s), such as '{open_files[0]}', hold only dates like 03/04/2025; they "
+            "are read in the order of the other files' dates. Set "
+            "data.events.day_first if that is wrong"
+        )
+    return notes
 
 
 def _summarize(

@@ -48,6 +48,8 @@ class SourceEvidence(NamedTuple):
     """Our column -> evidence."""
     numbers: Mapping[str, NumberEvidence]
     times: Mapping[str, TimeEvidence]
+    files_of_open_dates: tuple[str, ...] = ()
+    """Files none of whose times tells whether 03/04/2025 is the third of April."""
 
 
 class Readings(NamedTuple):
@@ -69,6 +71,7 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
     times: dict[str, TimeEvidence] = {}
     names: dict[str, None] = {}
     currencies: Counter[str] = Counter()
+    times_of_files: dict[str, TimeEvidence] = {}
     num_rows = 0
     for batch in opened.iterate_batches():
         num_rows += len(batch.frame)
@@ -96,6 +99,9 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
                 is_text = not (cells.dtype.is_numeric() or cells.dtype.is_temporal())
                 time_evidence = collect_time_evidence(read_clean_texts(cells, source) if is_text else cells)
                 times[column.ours] = times.get(column.ours, TimeEvidence()).add(time_evidence)
+                if column.ours == "timestamp":
+                    of_file = times_of_files.get(batch.file, TimeEvidence())
+                    times_of_files[batch.file] = of_file.add(time_evidence)
     _refuse_missing_columns(tuple(names), source, table)
     if len(currencies) > 1:
         listed = ", ".join(f"{name} {count:,} x" for name, count in currencies.most_common(5))
@@ -104,7 +110,8 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
             "Convert them to one. If that is done, leave the column of currencies out by a query "
             "(`uri: duckdb:...`)"
         )
-    return SourceEvidence(num_rows, tuple(names), ids, numbers, times)
+    open_files = tuple(file for file, of_file in times_of_files.items() if of_file.is_open)
+    return SourceEvidence(num_rows, tuple(names), ids, numbers, times, open_files)
 
 
 def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:

@@ -46,12 +46,16 @@ class RejectionCount:
         self.num_rows = 0
         self.num_rejected = 0
         self.unreadable: dict[str, UnreadableCells] = {}
+        self._unreadable_of_file: dict[tuple[str, str], UnreadableCells] = {}
 
     def add_batch(self, batch: NormalizedRows) -> None:
         """Adds a batch, before its broken rows are taken out."""
         for name, cells in batch.unreadable.items():
             known = self.unreadable.get(name)
             self.unreadable[name] = known.add(cells) if known else cells
+            key = (name, batch.rows[FILE_COLUMN][0])
+            of_file = self._unreadable_of_file.get(key)
+            self._unreadable_of_file[key] = of_file.add(cells) if of_file else cells
         self.add_rows(batch.rows, batch.reasons)
 
     def add_rows(self, rows: pl.DataFrame, reasons: pl.Series, *, are_counted: bool = False) -> None:
@@ -125,15 +129,19 @@ class RejectionCount:
                     f"Reasons: {self._list_reasons()}.{hint} Mend them, or let such losses pass with "
                     "data.max_lost_share = 1"
                 )
-        for name, cells in self.unreadable.items():
+        columns = [(name, "", cells) for name, cells in self.unreadable.items()]
+        columns += [
+            (name, f" of '{file}'", cells) for (name, file), cells in self._unreadable_of_file.items()
+        ]
+        for name, where, cells in columns:
             if (
-                cells.num_filled >= _MIN_FILLED_CELLS
+                cells.num_filled >= (_MIN_CLASS_ROWS["file"] if where else _MIN_FILLED_CELLS)
                 and cells.num_cells > config.max_lost_share * cells.num_filled
             ):
                 raise UserError(
                     f"table '{self.table_name}': {cells.num_cells:,} of {cells.num_filled:,} cells of column "
-                    f"'{name}' cannot be read, for example '{cells.example}'. Map another column, or leave "
-                    f"it out with `columns: {{{name}: null}}`"
+                    f"'{name}'{where} cannot be read, for example '{cells.example}'. Map another column, or "
+                    f"leave it out with `columns: {{{name}: null}}`"
                 )
         limits = config.max_rejected_shares
         for reason, count in self.reason_counts.items():

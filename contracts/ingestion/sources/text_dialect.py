@@ -21,7 +21,8 @@ from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
 
-_SEPARATORS: Final = (",", ";", "\t", "|")
+_SEPARATORS: Final = (",", ";", "\t", "|", "\x01", "^")
+"""The last but one is what Hive writes."""
 _BEFORE_HEADER: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:(?:\"?sep=.\"?)?[ \t]*(?:\r\n|\n|\r))+", re.IGNORECASE
 )

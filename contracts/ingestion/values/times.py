@@ -50,6 +50,7 @@ _COMMON_FORM: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|\+00:00)?$"
 )
 """How most logs write times: it is read at once, where the forms of people take a search each."""
+_HOUR: Final = r"^\d{4}-\d{2}-\d{2}[T ](\d{2}):[^AaPp]*$"
 _UTC_SIGN: Final = r"(?:Z|\+00:00)$"
 _NUMBER: Final = r"^\d+(?:\.\d+)?$"
 _SCIENTIFIC: Final = r"^\d(?:\.(\d+))?[eE]\+?\d{1,2}$"
@@ -120,6 +121,13 @@ class TimeEvidence(NamedTuple):
     num_scientific: int = 0
     most_decimals: int = 0
     """Of a number in scientific notation."""
+    hours: NumberRange = NumberRange()
+    """Of times that begin like 2025-03-01 14:30, without AM or PM."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether slashed dates may be read in two ways, and none of them tells which."""
+        return self.num_open > 0 and not (self.num_day_first or self.num_month_first)
 
     def add(self, other: "TimeEvidence") -> "TimeEvidence":
         """Evidence of both."""
@@ -135,6 +143,7 @@ class TimeEvidence(NamedTuple):
             self.num_eight_digits + other.num_eight_digits,
             self.num_scientific + other.num_scientific,
             max(self.most_decimals, other.most_decimals),
+            self.hours.add(other.hours),
         )
 
 
@@ -168,8 +177,9 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
     is_common = values.str.contains(_COMMON_FORM).fill_null(False)
     common, values = values.filter(is_common), values.filter(~is_common)
     num_common_naive = len(common) - int(common.str.contains(_UTC_SIGN).sum())
+    hours = _measure_range(common.str.slice(11, 2).cast(pl.Int64))
     if values.null_count() == len(values):
-        return TimeEvidence(num_naive=num_common_naive)
+        return TimeEvidence(num_naive=num_common_naive, hours=hours)
     texts = clean_time_texts(values)
     slashed = texts.str.extract_groups(_TEXT_FORMS["slashed"]).struct.unnest()
     first, other = (slashed[name].cast(pl.Int64, strict=False) for name in ("first", "other"))
@@ -190,6 +200,7 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
             open_texts[0] if len(open_texts) else "",
             _measure_range(short_dates["first"]),
             _measure_range(short_dates["last"]),
+            hours=hours.add(_measure_range(texts.str.extract(_HOUR, 1).drop_nulls().cast(pl.Int64))),
         )
     )
 

@@ -175,6 +175,43 @@ def test_times_that_would_be_misread_are_refused(ingest, form, message):
         ingest(_log(timestamp=_write_times(form)))
 
 
+def test_a_clock_without_am_and_pm_is_told(ingest):
+    _, _, summary = ingest(_log(timestamp=pl.col("timestamp").dt.strftime("%Y-%m-%d %I:%M:%S")))
+    assert any("lose its AM and PM" in note for note in summary.notes)
+    _, _, summary = ingest(_log(timestamp=pl.col("timestamp").dt.strftime("%Y-%m-%d %H:%M:%S")))
+    assert not any("lose its AM and PM" in note for note in summary.notes)
+
+
+def _write_log_files(folder, **frames):
+    ITEMS.write_parquet(folder / "items.parquet")
+    (folder / "log").mkdir()
+    for name, frame in frames.items():
+        frame.write_csv(folder / "log" / f"{name}.csv")
+    data = {"items": {"uri": str(folder / "items.parquet")}, "events": {"uri": str(folder / "log")}}
+    return DataConfig.model_validate(data)
+
+
+def test_a_file_whose_dates_may_be_either_is_told(tmp_path):
+    written = _log().with_columns(day=pl.col("timestamp").dt.day())
+    early = written.filter(pl.col("day") < 10).with_columns(pl.col("timestamp").dt.strftime("%d/%m/%Y"))
+    late = written.filter(pl.col("day") > 10).with_columns(pl.col("timestamp").dt.strftime("%d/%m/%Y"))
+    config = _write_log_files(tmp_path, early=early, late=late)
+    ingest_dataset(config, out=tmp_path / "out", is_told=False)
+    notes = read_summary(tmp_path / "out").notes
+    assert any(note.startswith("1 file(s)") and "early.csv" in note for note in notes)
+
+
+def test_a_column_that_one_file_loses_is_refused(tmp_path):
+    sound, lost = (
+        _log(count, event_type="order", quantity=pl.lit(q)) for count, q in ((300, "2"), (20, "a few"))
+    )
+    config = _write_log_files(tmp_path, sound=sound, lost=lost)
+    with pytest.raises(
+        UserError, match=r"20 of 20 cells of column 'quantity' of '.*lost.csv' cannot be read"
+    ):
+        ingest_dataset(config, out=tmp_path / "out", is_told=False)
+
+
 def test_ticks_are_times(ingest):
     ticks = pl.col("timestamp").dt.epoch("us") * 10 + 621_355_968_000_000_000
     dataset, _, _ = ingest(_log(timestamp=ticks))

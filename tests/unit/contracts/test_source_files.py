@@ -51,7 +51,7 @@ def _csv(separator=",", quoted=True):
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "^", "\x01"])
 def test_separators_and_quotes_are_found_out(read, separator):
     assert read("items.csv", _csv(separator))[0] == ROWS
 
