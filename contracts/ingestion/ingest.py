@@ -252,8 +252,9 @@ def _explain_empty_log(events: TableSummary) -> str:
     lost = [*events.left_out.items(), *events.rejected.items()]
     listed = "; ".join(f"{count:,} x {what}" for what, count in sorted(lost, key=lambda row: -row[1])[:5])
     return (
-        f"the log holds no usable event: {listed or 'it has no row'}. Say of each ignored type "
-        "what it stands for, as in `event_types: {view: click}`"
+        f"the log holds no usable event: {listed or 'it has no row'}. Say of each ignored type what it "
+        "stands for, as in `event_types: {view: click}`; or, if it holds other things, leave it out with "
+        "`columns: {event_type: null}` and give all rows one `event_type`"
     )
 
 

@@ -109,6 +109,7 @@ class RejectionCount:
     def list_lost_by_type(self) -> dict[str, int]:
         """Event type -> lost rows."""
         counts = self._sum_classes().filter((pl.col("class") == "event_type") & (pl.col("num_lost") > 0))
+        counts = counts.drop_nulls("value")
         return dict(counts.select("value", "num_lost").iter_rows())
 
     def judge(self, config: DataConfig, first_row: str) -> None:
