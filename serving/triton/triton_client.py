@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
@@ -18,6 +18,7 @@ from models.ranker.inputs.item_encoder import Feed
 from serving.config import TritonConfig
 
 ModelOutputs = dict[str, FloatArray]
+_Answer = TypeVar("_Answer")
 
 # A server that restarts is found within this; much less would spin.
 _RETRY_PAUSE_S: Final = 0.02
@@ -111,10 +112,6 @@ class TritonControl:
         self._config = config
         self._clients_by_server = _open_clients(list_servers(config))
 
-    @property
-    def _clients(self) -> list[InferenceServerClient]:
-        return list(self._clients_by_server.values())
-
     def join_new_servers(self) -> bool:
         """Takes in the servers that started since, as an autoscaler starts them; were there any?"""
         new_servers = set(list_servers(self._config)) - self._clients_by_server.keys()
@@ -124,7 +121,7 @@ class TritonControl:
     def is_live(self) -> bool:
         """Are all servers there?"""
         try:
-            return all(client.is_server_live(client_timeout=2) for client in self._clients)
+            return all(client.is_server_live(client_timeout=2) for client in self._clients_by_server.values())
         except InferenceServerException:
             return False
 
@@ -134,40 +131,66 @@ class TritonControl:
         Raises:
             TritonError: it could not be loaded.
         """
-        for client in self._clients:
-            try:
-                client.load_model(model, client_timeout=_TIMEOUT_S)
-                is_ready = client.is_model_ready(model, client_timeout=_TIMEOUT_S)
-            except InferenceServerException as error:
-                raise TritonError(f"Triton could not load '{model}': {error.message()}") from error
-            if not is_ready:
+
+        def load(client: InferenceServerClient) -> None:
+            client.load_model(model, client_timeout=_TIMEOUT_S)
+            if not client.is_model_ready(model, client_timeout=_TIMEOUT_S):
                 raise TritonError(f"Triton loaded '{model}', but it is not ready")
 
+        self._ask_each(f"load '{model}'", load)
+
     def unload_model(self, model: str) -> None:
-        """Unloads a model."""
-        for client in self._clients:
-            client.unload_model(model, client_timeout=_TIMEOUT_S)
+        """Unloads a model.
+
+        Raises:
+            TritonError: a server did not do it.
+        """
+        self._ask_each(
+            f"unload '{model}'", lambda client: client.unload_model(model, client_timeout=_TIMEOUT_S)
+        )
 
     def list_loaded_models(self) -> set[str]:
-        """Names of the models that are ready somewhere."""
-        indices = [client.get_model_repository_index(client_timeout=_TIMEOUT_S) for client in self._clients]
+        """Names of the models that are ready somewhere.
+
+        Raises:
+            TritonError: a server did not tell.
+        """
+        indices = self._ask_each(
+            "list its models", lambda client: client.get_model_repository_index(client_timeout=_TIMEOUT_S)
+        )
         return {entry.name for index in indices for entry in index.models if entry.state == "READY"}
 
     def run_on_each_server(
         self, model: str, feed: Mapping[str, npt.NDArray[np.generic]], outputs: tuple[str, ...]
     ) -> list[ModelOutputs]:
-        """Runs a model once on each server."""
+        """Runs a model once on each server.
+
+        Raises:
+            TritonError: a server did not answer, or with an error.
+        """
         requested_outputs = [InferRequestedOutput(output_name) for output_name in outputs]
-        answers = [
-            client.infer(model, _make_inputs(feed), outputs=requested_outputs, client_timeout=_TIMEOUT_S)
-            for client in self._clients
-        ]
+        answers = self._ask_each(
+            f"run '{model}'",
+            lambda client: client.infer(
+                model, _make_inputs(feed), outputs=requested_outputs, client_timeout=_TIMEOUT_S
+            ),
+        )
         return [{output_name: answer.as_numpy(output_name) for output_name in outputs} for answer in answers]
 
     def close(self) -> None:
         """Closes the channels."""
-        for client in self._clients:
+        for client in self._clients_by_server.values():
             client.close()
+
+    def _ask_each(self, what: str, ask: Callable[[InferenceServerClient], _Answer]) -> list[_Answer]:
+        """Asks one server after the other; a failure names the server."""
+        answers = []
+        for server, client in self._clients_by_server.items():
+            try:
+                answers.append(ask(client))
+            except InferenceServerException as error:
+                raise TritonError(f"Triton at {server} could not {what}: {error.message()}") from error
+        return answers
 
 
 def list_servers(config: TritonConfig) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,6 +99,39 @@ def test_every_replica_behind_a_name_follows_the_routes(
         for address in replicas:
             only = TritonConfig(addresses=(f"{address}:{config.triton.grpc_port}",))
             assert RankerSpec.read(served.challenger).model_name in TritonControl(only).list_loaded_models()
+
+
+@pytest.mark.parametrize("dies", ["before_it_loads", "before_it_answers"])
+def test_a_replica_that_dies_in_mid_deployment_changes_no_route(
+    served: Served, config: ServingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    addresses = tuple(f"127.0.0.{number}:{config.triton.grpc_port}" for number in (1, 2))
+    both = config.model_copy(update={"triton": config.triton.model_copy(update={"addresses": addresses})})
+    monkeypatch.setattr("serving.triton.triton_server._LOOPBACK", "127.0.0.2")
+    start_second = partial(start_triton, config.model_repository, config.triton)
+    with start_second(scratch=tmp_path / "second") as second:
+        deploy_rankers({"all": served.baseline}, both, state=config.state)
+        before = read_routes(config.state)
+        step = {"before_it_loads": "load_model", "before_it_answers": "run_on_each_server"}[dies]
+        carry_out = getattr(TritonControl, step)
+
+        def die_first(*arguments: Any, **options: Any) -> Any:
+            second.kill()
+            return carry_out(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TritonControl, step, die_first)
+            with pytest.raises(TritonError, match=r"Triton at 127\.0\.0\.2:\d+ could not"):
+                deploy_rankers({"all": served.challenger}, both, state=config.state)
+    assert read_routes(config.state) == before
+    assert load_routed_models(config) == before, "the other replica answers as before"
+    with start_second(scratch=tmp_path / "again"):
+        deploy_rankers({"all": served.challenger}, both, state=config.state)
+        new = RankerSpec.read(served.challenger).model_name
+        assert read_routes(config.state).model_names == {new}
+        for address in addresses:
+            loaded = TritonControl(TritonConfig(addresses=(address,))).list_loaded_models()
+            assert new in loaded
 
 
 def test_a_ranker_with_a_value_head_is_served(served: Served, config: ServingConfig, tmp_path: Path) -> None:
