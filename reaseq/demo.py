@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipelines.config import RunConfig
 
 EXAMPLES = {
-    "reaseq demo": "everything, with every default (about ten minutes on two cores)",
+    "reaseq demo": "everything, with every default (about eight minutes on two cores)",
     "reaseq demo --set name=small --set shop.num_items=300 --set shop.num_users=500": (
         "a smaller shop, in a folder of its own; so little data may not pass the gate"
     ),

@@ -130,10 +130,9 @@ def _carry_out(arguments: argparse.Namespace, run_config: "RunConfig", wishes: d
     from serving.experiments.experiment_order import ExperimentOrder
     from serving.experiments.run_experiment import name_current_user
 
-    signature = {"by": getattr(arguments, "by", None) or name_current_user()}
-    if note := getattr(arguments, "note", ""):
-        signature["note"] = note
-    order = ExperimentOrder.model_validate({"action": arguments.action, **wishes, **signature})
+    # A look at the experiment is signed, too, though no log has it.
+    by, note = getattr(arguments, "by", None) or name_current_user(), getattr(arguments, "note", "")
+    order = ExperimentOrder.model_validate({"action": arguments.action, "by": by, "note": note, **wishes})
     if arguments.host:
         order, ranker_uri = _take_address(order)
         choices = {"order": order.model_dump_json(), "ranker_uri": ranker_uri}

@@ -327,9 +327,10 @@ def _refuse_other_formats(file: Path, shown_path: str) -> None:
         UserError: the message says what the file is.
     """
     with file.open("rb") as stream:
-        start = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().lower()
+        start = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
     for beginning, what in _FOREIGN_BEGINNINGS.items():
-        if start.startswith(beginning.lower()):
+        # Tags may be in capitals; a format's mark is exact, and `par1` may be the name of a column.
+        if start.startswith(beginning) or start.lower().startswith(beginning):
             raise UserError(f"'{shown_path}' is {what}")
 
 

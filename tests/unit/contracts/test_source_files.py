@@ -132,6 +132,11 @@ def test_a_file_that_is_no_csv_says_what_it_is(read, content, what):
         read("items.csv", content)
 
 
+def test_a_column_may_be_named_like_the_mark_of_a_format(read):
+    rows, _ = read("items.csv", "par1,item_id\n5,7\n")
+    assert rows == [{"par1": "5", "item_id": "7"}]
+
+
 def test_an_archive_of_several_files_lists_them(read):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
