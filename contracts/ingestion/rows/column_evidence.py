@@ -35,6 +35,8 @@ from contracts.table_schema import Table
 from contracts.tables import EARLIEST_TIME
 
 _CURRENCY_NAME: Final = r"^(?i:currency|currency[_ ]?code|curr|waehrung|währung)$"
+_NO_PRICES: Final = frozenset(("1", "9", "99", "999", "9999"))
+"""What tools write, with a minus, where no price is known."""
 _QUANTITY_NAME: Final = r"^(?i:qty|quantity|units|menge|num_units|item_count)$"
 
 
@@ -58,6 +60,8 @@ class Readings(NamedTuple):
     ids: Mapping[str, IdEvidence]
     decimal_marks: Mapping[str, str]
     time_rules: Mapping[str, TimeRules]
+    unknown_prices: Mapping[str, float] = {}
+    """Column -> the number below zero that a tool wrote where it knew no price."""
 
 
 def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -> SourceEvidence:
@@ -91,8 +95,11 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
                     cells = cells.filter((cells == cells.floor()).fill_null(False))
                 evidence = collect_id_evidence(read_clean_texts(cells, source))
                 ids[column.ours] = ids.get(column.ours, IdEvidence()).add(evidence)
-            elif column.kind == "number" and not cells.dtype.is_numeric():
-                number_evidence = collect_number_evidence(read_clean_texts(cells, source))
+            elif column.kind == "number":
+                is_text = not cells.dtype.is_numeric()
+                number_evidence = collect_number_evidence(
+                    read_clean_texts(cells, source) if is_text else cells
+                )
                 numbers[column.ours] = numbers.get(column.ours, NumberEvidence()).add(number_evidence)
             elif column.kind == "time":
                 refuse_inexact_times(cells, column.theirs)
@@ -141,6 +148,12 @@ def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
                 earliest=earliest,
             )
             for name, column_evidence in evidence.times.items()
+        },
+        {
+            name: -float(next(iter(column_evidence.negatives)))
+            for name, column_evidence in evidence.numbers.items()
+            # Several amounts below zero are returns.
+            if len(column_evidence.negatives) == 1 and column_evidence.negatives <= _NO_PRICES
         },
     )
 

@@ -24,8 +24,6 @@ CATEGORY_SEPARATOR: Final = " > "
 FILE_COLUMN: Final = "__file"
 ORDER_COLUMN: Final = "__order"
 _LARGEST_INTEGER: Final = 2**31 - 1
-_NO_PRICES: Final = (-1.0, -9.0, -99.0, -999.0, -9999.0)
-"""Numbers that tools write where no price is known. As the price of a return they would be rare."""
 
 
 class UnreadableCells(NamedTuple):
@@ -89,7 +87,7 @@ def normalize_rows(
     values = {name: read.values for name, read in cells.items()}
     filled = {name: read.filled for name, read in cells.items()}
     if isinstance(source, EventSourceConfig):
-        _drop_sentinel_prices(values)
+        _drop_unknown_prices(values, readings.unknown_prices)
         values["event_type"] = _tell_returns(event_types, values)
         filled["event_type"] = values["event_type"].is_not_null()
         if source.order_column:
@@ -186,15 +184,15 @@ def _count_types(
     return dict(Counter(written.filter(read.is_in(chosen.unique().implode())).to_list()))
 
 
-def _drop_sentinel_prices(values: dict[str, pl.Series]) -> None:
+def _drop_unknown_prices(values: dict[str, pl.Series], unknown_prices: Mapping[str, float]) -> None:
     """Leaves prices such as -1 empty where units are not negative: such a row is an order, not a return."""
     units = values.get("quantity")
     for name in ("price", "line_total"):
-        if name in values:
-            is_sentinel = values[name].is_in(_NO_PRICES)
+        if name in values and name in unknown_prices:
+            is_unknown = values[name] == unknown_prices[name]
             if units is not None:
-                is_sentinel = is_sentinel & ~(units < 0).fill_null(False)
-            values[name] = values[name].set(is_sentinel.fill_null(False), None)
+                is_unknown = is_unknown & ~(units < 0).fill_null(False)
+            values[name] = values[name].set(is_unknown.fill_null(False), None)
 
 
 def _tell_returns(event_types: pl.Series, values: dict[str, pl.Series]) -> pl.Series:

@@ -4,7 +4,7 @@ Which mark is the decimal one, the whole column says: `1.299,00` and `27,19` spe
 and `27.19` for the point, `1,299` for nothing alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 import polars as pl
@@ -55,6 +55,8 @@ class NumberEvidence(NamedTuple):
     """Currency -> cells that name it."""
     example: str = ""
     """A cell that either mark could explain."""
+    negatives: frozenset[str] = frozenset()
+    """Digits of the amounts below zero, no more than two of them."""
 
     def add(self, other: "NumberEvidence") -> "NumberEvidence":
         """Evidence of both."""
@@ -62,20 +64,33 @@ class NumberEvidence(NamedTuple):
             _add_counts(self.form_counts, other.form_counts),
             _add_counts(self.currency_counts, other.currency_counts),
             self.example or other.example,
+            _keep_two(self.negatives | other.negatives),
         )
 
 
-def collect_number_evidence(texts: pl.Series) -> NumberEvidence:
-    """Collects evidence of cells, given as text without missing words."""
-    parts = _take_apart(texts)
+def collect_number_evidence(values: pl.Series) -> NumberEvidence:
+    """Collects evidence of cells: numbers, or texts without missing words."""
+    if values.dtype.is_numeric():
+        below_zero = values.filter((values < 0).fill_null(False)).abs().cast(pl.Float64).cast(pl.String)
+        return NumberEvidence(negatives=_list_amounts(below_zero))
+    parts = _take_apart(values)
     body = parts["body"]
     form_counts = {name: int(body.str.contains(form).sum()) for name, form in _FORMS.items()}
-    open_cells = texts.filter(body.str.contains(_FORMS["point_three"]).fill_null(False))
+    open_cells = values.filter(body.str.contains(_FORMS["point_three"]).fill_null(False))
     return NumberEvidence(
         {name: count for name, count in form_counts.items() if count},
         dict(parts["currency"].drop_nulls().value_counts().iter_rows()),
         open_cells[0] if len(open_cells) else "",
+        _list_amounts(body.filter(parts["is_negative"])),
     )
+
+
+def _list_amounts(digits: pl.Series) -> frozenset[str]:
+    return _keep_two(digits.drop_nulls().str.replace(r"[.,]0+$", "").unique())
+
+
+def _keep_two(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(sorted(texts)[:2])
 
 
 def decide_decimal_mark(evidence: NumberEvidence, column_name: str, configured: DecimalMark) -> str:

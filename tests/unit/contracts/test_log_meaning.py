@@ -395,6 +395,14 @@ def test_a_price_of_minus_one_is_no_return(ingest):
     assert summary.events.cells_left_empty == 200
 
 
+def test_a_refund_of_one_is_a_return_where_others_are_refunded_too(ingest):
+    number = pl.int_range(pl.len())
+    price = pl.when(number % 4 == 0).then(-1.0).when(number % 4 == 1).then(-12.5).otherwise(12.0)
+    _, _, summary = ingest(_log(event_type="order", price=price))
+    assert summary.events.cells_left_empty == 0
+    assert summary.events.kept_by_type.get("order", 0) <= 200
+
+
 def test_an_order_of_no_unit_is_no_order(ingest):
     quantity = pl.when(pl.int_range(pl.len()) % 40 == 0).then(0).otherwise(2)
     dataset, _, summary = ingest(_log(event_type="order", quantity=quantity))
