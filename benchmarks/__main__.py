@@ -46,6 +46,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
 
 def load_behavior_parts() -> dict[str, Measure]:
     """Latent reasoning: hidden behaviors found, purchases elsewhere, speed, memory."""
+    from benchmarks.behavior.knowledge_worth import measure_knowledge_worth
     from benchmarks.behavior.memory import measure_memory_growth
     from benchmarks.behavior.quality import measure_quality
     from benchmarks.behavior.shop import measure_shop_recall
@@ -53,6 +54,7 @@ def load_behavior_parts() -> dict[str, Measure]:
 
     return {
         "quality": measure_quality,
+        "knowledge": measure_knowledge_worth,
         "shop": measure_shop_recall,
         "speed": measure_speed,
         "memory": measure_memory_growth,

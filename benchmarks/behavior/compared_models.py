@@ -66,22 +66,30 @@ _MAX_BEHAVIORS_SEEN = 45_000
 
 
 def run_model_job(job: Job) -> dict[str, IntArray]:
+    """Names lists with the models of one job."""
+    return name_lists_once(prepare_bench(job.dataset), job.models)
+
+
+def name_lists_once(bench: BehaviorBench, models: str = "model") -> dict[str, IntArray]:
     """Trains and infers, or reads what an earlier run of the same code left.
+
+    Args:
+        bench: The task, and what is read beside it.
+        models: As in `Job`.
 
     Returns:
         Model -> its lists [U, K] of item numbers, -1 where there is none; rows of users who were not asked
         hold -1.
     """
     torch.set_num_threads(1)
-    bench = prepare_bench(job.dataset)
-    is_peer = job.models != "model"
-    maker_digests = [digest_peer_code(bench.task, job.models) if is_peer else _digest_training(bench)]
-    if job.models == "generative":
+    is_peer = models != "model"
+    maker_digests = [digest_peer_code(bench.task, models) if is_peer else _digest_training(bench)]
+    if models == "generative":
         maker_digests.append(bench.space.name)
-    lists_file = bench.folder / "lists" / f"{job.models}-{digest_value(maker_digests)}.npz"
+    lists_file = bench.folder / "lists" / f"{models}-{digest_value(maker_digests)}.npz"
     if not lists_file.is_file():
         lists_file.parent.mkdir(parents=True, exist_ok=True)
-        new_lists = _recommend_with_peer(bench, job.models) if is_peer else _infer_with_model(bench)
+        new_lists = _recommend_with_peer(bench, models) if is_peer else _infer_with_model(bench)
         np.savez(lists_file, allow_pickle=False, **new_lists)
     with np.load(lists_file, allow_pickle=False) as stored_lists:
         return dict(stored_lists)

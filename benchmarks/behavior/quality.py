@@ -77,7 +77,7 @@ def _make_task_rows(dataset: str, bench: BehaviorBench, lists: dict[str, IntArra
                 continue
             user_values = model_scores[slice_name][metric][is_test]
             standard_error = float(np.nanstd(user_values) / np.sqrt(np.count_nonzero(~np.isnan(user_values))))
-            metric_name = _name_metric(slice_name, metric)
+            metric_name = name_metric(slice_name, metric)
             row_id = f"behavior.{dataset}.{model}.{metric_name}"
             mean_value = float(np.nanmean(user_values))
             yield make_row(row_id, mean_value, unit=metric_name, data=data, sd=standard_error)
@@ -87,11 +87,12 @@ def _make_task_rows(dataset: str, bench: BehaviorBench, lists: dict[str, IntArra
             continue
         shipped_values = scores["shipped"][slice_name][metric][is_test]
         ratio = bootstrap_ratio(shipped_values, peer_scores[slice_name][metric][is_test])
-        row_id = f"behavior.{dataset}.shipped_over_ease_text.{_name_metric(slice_name, metric)}_ratio"
+        row_id = f"behavior.{dataset}.shipped_over_ease_text.{name_metric(slice_name, metric)}_ratio"
         yield make_row(row_id, ratio.value, unit="ratio", data=f"{data}, paired bootstrap", sd=ratio.sd)
 
 
-def _name_metric(slice_name: str, metric: str) -> str:
+def name_metric(slice_name: str, metric: str) -> str:
+    """The metric in a row's id; of a slice with its name."""
     return metric if slice_name == "all" else f"{slice_name}_{metric}"
 
 

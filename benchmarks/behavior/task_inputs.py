@@ -38,9 +38,13 @@ class BehaviorBench(NamedTuple):
 
 
 def prepare_bench(dataset: str) -> BehaviorBench:
+    """The bench of a configuration that is named."""
+    return make_bench(load_benchmark_config(dataset))
+
+
+def make_bench(config: RunConfig) -> BehaviorBench:
     """Task, raw text vectors, knowledge and space, made from what is visible; made once."""
-    config = load_benchmark_config(dataset)
-    task = make_shop_task(config) if dataset == "shop" else make_hidden_task(config)
+    task = make_shop_task(config) if config.name == "shop" else make_hidden_task(config)
     folder = task.dataset.parent
     # Folds are for a ranker's training.
     contrast = config.embedding.contrast.model_copy(update={"num_folds": 0})

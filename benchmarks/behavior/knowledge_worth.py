@@ -1,0 +1,96 @@
+"""What knowledge and a pretrained language model are worth to the behavior model.
+
+On `scientific`, where a large language model has described the items. One behavior model is trained in each
+space: of raw text, with the handbook's knowledge, with the large model's. One more starts from the blocks of
+a small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from the same visible
+behaviors and are asked for the same hidden ones.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from benchmarks.behavior.compared_models import name_lists_once
+from benchmarks.behavior.hidden_behaviors import measure_lists
+from benchmarks.behavior.quality import bootstrap_ratio, name_metric
+from benchmarks.behavior.task_inputs import make_bench
+from benchmarks.shared.measured_process import run_on_all_cores
+from benchmarks.shared.public_data import load_benchmark_config
+from benchmarks.shared.results import REPOSITORY, Row, make_row
+from contracts.array_types import IntArray
+from pipelines.config import RunConfig
+
+_DATASET: Final = "scientific"
+SEEDS: Final = range(3)
+_PRETRAINED: Final = REPOSITORY / "build/smollm2-135m"
+_METRICS: Final = (("all", "recall10"), ("nonhead", "recall20"), ("cold", "recall50"))
+"""Slice and metric of the rows."""
+OVER: Final = {
+    "handbook_over_text": ("handbook_space", "text_space"),
+    "llm_over_text": ("llm_space", "text_space"),
+    "pretrained_over_new": ("llm_space_pretrained", "llm_space"),
+}
+"""Row -> model over model."""
+
+
+class Trial(NamedTuple):
+    """One behavior model with one seed."""
+
+    model: str
+    seed: int
+
+
+def measure_knowledge_worth(*, quick: bool) -> Iterator[Row]:
+    """Rows of each model, and of the pairs in `OVER`; `quick`: one seed, and no pretrained model."""
+    models = ["text_space", "handbook_space", "llm_space"]
+    trials = [Trial(model, seed) for model in models for seed in (SEEDS[:1] if quick else SEEDS)]
+    if (_PRETRAINED / "model.safetensors").is_file() and not quick:
+        trials.append(Trial("llm_space_pretrained", 0))
+    else:
+        print("without the pretrained start: see scripts/make_smollm.sh", flush=True)
+    make_bench(configure_trial(trials[0]))  # the task is written once, before processes share it
+    lists = dict(zip(trials, run_on_all_cores(_run_trial, trials), strict=True))
+    task = make_bench(configure_trial(trials[0])).task
+    scores = {trial: measure_lists(task, trial_lists) for trial, trial_lists in lists.items()}
+    is_test = ~task.is_validation
+    for model in dict.fromkeys(trial.model for trial in trials):
+        seeds = [trial.seed for trial in trials if trial.model == model]
+        for slice_name, metric in _METRICS:
+            values = [scores[Trial(model, seed)][slice_name][metric][is_test] for seed in seeds]
+            yield make_row(
+                f"behavior.{_DATASET}.{model}.{name_metric(slice_name, metric)}",
+                [float(np.nanmean(seed_values)) for seed_values in values],
+                unit=name_metric(slice_name, metric),
+                data=f"{_DATASET}, test users, as it ships",
+                seeds=seeds,
+            )
+    for name, (model, other) in OVER.items():
+        shared = [seed for seed in SEEDS if {Trial(model, seed), Trial(other, seed)} <= lists.keys()]
+        for slice_name, metric in _METRICS if shared else ():
+            ours, theirs = (
+                np.mean([scores[Trial(side, seed)][slice_name][metric] for seed in shared], axis=0)[is_test]
+                for side in (model, other)
+            )
+            ratio = bootstrap_ratio(ours, theirs)
+            row_id = f"behavior.{_DATASET}.{name}.{name_metric(slice_name, metric)}_ratio"
+            data = f"{_DATASET}, test users, as it ships, paired bootstrap of users"
+            yield make_row(row_id, ratio.value, unit="ratio", data=data, sd=ratio.sd)
+
+
+def configure_trial(trial: Trial) -> RunConfig:
+    """The data set's configuration with the trial's knowledge, start and seed."""
+    config = load_benchmark_config(_DATASET)
+    source = load_benchmark_config(f"{_DATASET}-recorded") if "llm" in trial.model else config
+    embedding = source.embedding.model_copy(update={"knowledge": trial.model != "text_space"})
+    behavior = config.behavior.model_copy(update={"seed": trial.seed})
+    if "pretrained" in trial.model:
+        network = behavior.network.model_copy(update={"pretrained": str(_PRETRAINED)})
+        behavior = behavior.model_copy(update={"network": network})
+    return config.model_copy(
+        update={"knowledge": source.knowledge, "embedding": embedding, "behavior": behavior}
+    )
+
+
+def _run_trial(trial: Trial) -> IntArray:
+    return name_lists_once(make_bench(configure_trial(trial)))["shipped"]
