@@ -100,9 +100,9 @@ def prepare_inputs(name: str, spaces: Sequence[str] = ("raw", "text", "knowledge
             dataset, load_benchmark_config(f"{name}-recorded").knowledge, cache=folder / "recorded", out=out
         ),
         "space_raw": lambda out: _embed_raw_text(dataset, config.embedding, out),
-        "space_text": lambda out: _embed_catalogue(folder, config, None, out),
-        "space_knowledge": lambda out: _embed_catalogue(folder, config, "knowledge", out),
-        "space_recorded": lambda out: _embed_catalogue(
+        "space_text": lambda out: embed_catalogue(folder, config, None, out),
+        "space_knowledge": lambda out: embed_catalogue(folder, config, "knowledge", out),
+        "space_recorded": lambda out: embed_catalogue(
             folder, load_benchmark_config(f"{name}-recorded"), "knowledge_recorded", out
         ),
         "inferred": lambda out: _write_no_inferences(dataset, out),
@@ -147,8 +147,8 @@ def _make_student_row(folders: dict[str, Path]) -> Row:
     )
 
 
-def _embed_catalogue(folder: Path, config: RunConfig, knowledge: str | None, out: Path) -> None:
-    """Embeds with the knowledge of a step, or with none."""
+def embed_catalogue(folder: Path, config: RunConfig, knowledge: str | None, out: Path) -> None:
+    """Embeds a folder's dataset with the knowledge of one of its steps, or with none."""
     embedding_config = config.embedding.model_copy(update={"knowledge": knowledge is not None})
     knowledge_folder = folder / (knowledge or "knowledge")
     embed_items(folder / "dataset", knowledge_folder, embedding_config, out=out, cache=folder / "vectors")

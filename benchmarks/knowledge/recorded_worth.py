@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.knowledge.quality import prepare_inputs
-from benchmarks.ranker.trials import RankerInputs, Trial, make_trial_rows, run_trial_once
+from benchmarks.ranker.trials import (
+    METRICS,
+    NEW_ITEM_METRICS,
+    RankerInputs,
+    Trial,
+    make_trial_rows,
+    run_trial_once,
+)
 from benchmarks.shared.measured_process import run_on_all_cores
 from benchmarks.shared.results import Row
 from models.ranker.config import RankerFeatures
@@ -33,7 +40,8 @@ def measure_recorded_worth() -> list[Row]:
     folder = prepare_inputs(_DATASET, tuple(SPACES.values()))
     trials = [Trial(_DATASET, ranker, seed) for seed in SEEDS for ranker in SPACES]
     trial_metrics = run_on_all_cores(run_space_trial, trials, [folder] * len(trials))
-    return list(make_trial_rows("knowledge", dict(zip(trials, trial_metrics, strict=True)), OVER))
+    metrics_by_trial = dict(zip(trials, trial_metrics, strict=True))
+    return list(make_trial_rows("knowledge", metrics_by_trial, OVER, metrics=(*METRICS, *NEW_ITEM_METRICS)))
 
 
 def run_space_trial(trial: Trial, folder: Path) -> dict[str, float]:

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import polars as pl
 
 from benchmarks.shared.results import Row, digest_sources, make_row
-from contracts.array_types import IntArray
+from contracts.array_types import DoubleArray, IntArray
 from contracts.artifacts import read_lineage, write_json
-from contracts.dataset import read_dataset
+from contracts.dataset import Dataset, read_dataset, select_events_before
 from contracts.digests import digest_value
 from models.ranker.config import RankerConfig, RankerFeatures
 from models.ranker.evaluation.exported_ranker import ExportedRanker
-from models.ranker.evaluation.measure_ranker import MeasuredRanker, measure_ranker
+from models.ranker.evaluation.list_slices import count_training_events, find_clicked_items
+from models.ranker.evaluation.measure_ranker import MeasuredRanker, average_measured, measure_ranker
 from models.ranker.lists.build_lists import TEST
 from models.ranker.lists.encode_catalogue import read_item_vectors
 from models.ranker.lists.encode_lists import TRAINING_SET_FILE, encode_lists
@@ -25,6 +26,12 @@ from models.ranker.training.train_ranker import read_training_protocol, train_ra
 
 PROTOCOLS = {"contemporaneous": "", "within_cold": "cold_"}
 """Protocol -> prefix of its metrics."""
+NEWNESS: dict[str, tuple[int, int]] = {"unmet": (0, 0), "new": (1, 4), "young": (5, 20)}
+"""Prefix of metrics -> the least and the most training events of the item that was turned to."""
+METRICS = ("ndcg10", "cold_ndcg10")
+NEW_ITEM_METRICS = tuple(f"{name}_ndcg10" for name in NEWNESS)
+_LEAST_LISTS = 30
+"""Fewer tell nothing of a slice."""
 
 
 class Trial(NamedTuple):
@@ -69,13 +76,28 @@ def train_and_score_ranker(config: RankerConfig, inputs: RankerInputs) -> dict[s
     is_shown = read_training_protocol(inputs.training_set / TRAINING_SET_FILE) == "impressions"
     prefixes = {"impressions": ""} if is_shown else PROTOCOLS
     with TemporaryDirectory() as scratch:
-        measured = dict(measure_trained_ranker(config, inputs, Path(scratch), tuple(prefixes)))
-        return {f"{prefixes[name]}ndcg10": lists.summary["ndcg10"] for name, lists in measured.items()}
+        measured = measure_trained_ranker(config, inputs, Path(scratch), tuple(prefixes))
+        return {
+            f"{prefixes[protocol]}{name}ndcg10": value
+            for protocol, lists in measured
+            for name, value in {"": lists.summary["ndcg10"], **lists.ndcg_by_newness}.items()
+        }
+
+
+class MeasuredLists(NamedTuple):
+    """What a ranker did on the test lists of one protocol."""
+
+    summary: dict[str, float]
+    """Metric -> value."""
+    ndcg: DoubleArray
+    """NDCG@10 of each list, [N]; NaN where a list has no positive."""
+    ndcg_by_newness: dict[str, float]
+    """Prefix of `NEWNESS` -> mean NDCG@10; a slice of few lists is absent."""
 
 
 def measure_trained_ranker(
     config: RankerConfig, inputs: RankerInputs, scratch: Path, protocols: Sequence[str]
-) -> Iterator[tuple[str, MeasuredRanker]]:
+) -> Iterator[tuple[str, MeasuredLists]]:
     """Trains a ranker into `scratch/ranker` and measures it on the test lists of each protocol."""
     ranker_folder = scratch / "ranker"
     train_ranker(*inputs, config, checkpoints=scratch / "checkpoints", out=ranker_folder)
@@ -89,7 +111,25 @@ def measure_trained_ranker(
     training_file = inputs.training_set / TRAINING_SET_FILE
     for protocol in protocols:
         test_lists, users = _read_test_lists(training_file, ranker, protocol, scratch / protocol, activity)
-        yield protocol, measure_ranker(test_lists, ranker.score_lists(test_lists, batch_size=256), users)
+        measured = measure_ranker(test_lists, ranker.score_lists(test_lists, batch_size=256), users)
+        ndcg_by_newness = _average_by_newness(measured, test_lists, dataset, ranker)
+        yield protocol, MeasuredLists(*measured, ndcg_by_newness)
+
+
+def _average_by_newness(
+    measured: MeasuredRanker, lists: RankingLists, dataset: Dataset, ranker: ExportedRanker
+) -> dict[str, float]:
+    """Mean NDCG@10 of the lists whose clicked item had so many events before the training end."""
+    training_events = select_events_before(dataset.events, dataset.split.train_end)
+    item_events = count_training_events(training_events, ranker.table.item_id_enum)
+    clicked_rows, has_click = find_clicked_items(lists)
+    means = {}
+    for name, (least, most) in NEWNESS.items():
+        num_events = item_events[clicked_rows]
+        in_slice = has_click & (num_events >= least) & (num_events <= most)
+        if in_slice.sum() >= _LEAST_LISTS:
+            means[f"{name}_"] = average_measured(measured.ndcg[in_slice])
+    return means
 
 
 def _read_test_lists(
@@ -112,11 +152,19 @@ def _read_test_lists(
     return test_lists, numbered_users.to_series().to_numpy()
 
 
+_NOTES = {"cold_ndcg10": " within cold items"} | {
+    f"{name}_ndcg10": f", items with {least} to {most} training events"
+    for name, (least, most) in NEWNESS.items()
+}
+"""Metric -> what its rows' data says of it."""
+
+
 def make_trial_rows(
     benchmark: str,
     metrics_by_trial: Mapping[Trial, Mapping[str, float]],
     compared_rankers: Mapping[str, tuple[str, str]],
     note: str = "",
+    metrics: Sequence[str] = METRICS,
 ) -> Iterator[Row]:
     """A row for each ranker, and rows for one ranker over another, seed by seed.
 
@@ -125,6 +173,7 @@ def make_trial_rows(
         metrics_by_trial: what `run_trial_once` gave.
         compared_rankers: name of a comparison -> the ranker, and the one that it is compared with.
         note: what the rows' data says besides.
+        metrics: those in which rankers are compared, as far as they were measured.
     """
     seeds_by_ranker: dict[tuple[str, str], list[int]] = {}
     for trial in metrics_by_trial:
@@ -138,13 +187,17 @@ def make_trial_rows(
         for name, (ranker, other) in compared_rankers.items():
             other_seeds = seeds_by_ranker.get((dataset, other), [])
             seeds = [seed for seed in seeds_by_ranker.get((dataset, ranker), []) if seed in other_seeds]
-            for metric in ("ndcg10", "cold_ndcg10") if seeds else ():
+            shared_metrics = [
+                metric
+                for metric in metrics
+                if seeds and all(metric in metrics_by_trial[Trial(dataset, ranker, seed)] for seed in seeds)
+            ]
+            for metric in shared_metrics:
                 pairs = [
                     [metrics_by_trial[Trial(dataset, one, seed)][metric] for one in (ranker, other)]
                     for seed in seeds
                 ]
                 ratios = [ours / theirs for ours, theirs in pairs]
                 row_id = f"{benchmark}.{dataset}.{name}.{metric}_ratio"
-                cold_note = " within cold items" if metric.startswith("cold_") else ""
-                data = f"{dataset}{data_note}{cold_note}"
+                data = f"{dataset}{data_note}{_NOTES.get(metric, '')}"
                 yield make_row(row_id, ratios, unit="ratio", data=data, seeds=seeds)

@@ -32,7 +32,7 @@ def slice_lists(lists: RankingLists, table: ItemTable, item_events: IntArray) ->
         table: the catalogue.
         item_events: training events of each row of the table, [I].
     """
-    clicked_rows, has_click = _find_clicked_items(lists)
+    clicked_rows, has_click = find_clicked_items(lists)
     target_events = item_events[clicked_rows]
     target_prices = table.encoded_items.price_buckets[clicked_rows]
     # An item without a price has the bucket of the unknown, below all others.
@@ -65,7 +65,7 @@ def average_slices(ndcg: DoubleArray, slices: Mapping[str, BoolArray]) -> dict[s
     }
 
 
-def _find_clicked_items(lists: RankingLists) -> tuple[IntArray, BoolArray]:
+def find_clicked_items(lists: RankingLists) -> tuple[IntArray, BoolArray]:
     """Item row of each list's first clicked candidate, and whether there is one."""
     click_rows = np.flatnonzero(lists.clicks)
     # The first click at or after a list's start is its own, unless it lies behind its end.
