@@ -34,7 +34,7 @@ from contracts.ingestion.rows.table_rows import ReadRows, read_table_rows
 from contracts.ingestion.rows.user_partitions import UserPartitions
 from contracts.ingestion.sources.list_files import digest_data
 from contracts.ingestion.sources.source_batches import OpenedSource
-from contracts.ingestion.values.times import NumberRange
+from contracts.ingestion.values.time_evidence import NumberRange
 from contracts.progress import report_summary
 from contracts.served_log import read_served_events
 from contracts.table_schema import ONE_TICK
@@ -297,6 +297,11 @@ def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str
         )
     if times.hours == _HALF_DAY and evidence.num_rows >= _MANY_ROWS:
         notes.append("no time is before 1:00 or after 12:59: did a 12-hour clock lose its AM and PM?")
+    if times.num_serials and source.time_unit == "auto":
+        notes.append(
+            f"{times.num_serials:,} times are days of a spreadsheet, counted from 1899-12-30; if the "
+            "workbook counts from 1904, as old ones of Macs do, add 1,462 to each"
+        )
     open_files = evidence.files_of_open_dates
     if open_files and source.day_first is None:
         notes.append(

@@ -22,15 +22,14 @@ from contracts.ingestion.values.numbers import (
     collect_number_evidence,
     decide_decimal_mark,
 )
-from contracts.ingestion.values.times import (
+from contracts.ingestion.values.time_evidence import (
     TimeEvidence,
-    TimeRules,
     collect_time_evidence,
     decide_day_first,
-    make_time_rules,
     refuse_inexact_times,
     refuse_unclear_times,
 )
+from contracts.ingestion.values.times import TimeRules, make_time_rules
 from contracts.table_schema import Table
 from contracts.tables import EARLIEST_TIME
 

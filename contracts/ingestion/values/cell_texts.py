@@ -11,6 +11,13 @@ from contracts.errors import UserError
 
 _QUOTED_PART: Final = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _LOOKS_LIKE_LIST: Final = r"""^\[\s*(?:\[\s*)?(?:["'].*["']\s*\]?\s*)?\]$"""
+_ZEROS: Final = "\u0660\u06f0\u0966\u09e6\u0e50"
+"""Of Arabic, Persian, Devanagari, Bengali and Thai digits."""
+_PLAIN_CHARACTERS: Final = {
+    **{chr(ord(zero) + digit): str(digit) for zero in _ZEROS for digit in range(10)},
+    **{"\u066b": ".", "\u066c": ",", "\u2212": "-"},
+}
+"""Character -> the one of ASCII that means the same in numbers and times."""
 _AMOUNT_FIELDS: Final = ("amount", "value", "price")
 
 
@@ -43,6 +50,11 @@ def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: 
     if dtype == pl.Duration:
         raise UserError(f"column '{column_name or values.name}' holds durations; give moments or numbers")
     return values.cast(pl.String)
+
+
+def write_in_plain_characters(texts: pl.Series) -> pl.Series:
+    """Texts with the digits and marks of ASCII in the place of full-width ones and those of other scripts."""
+    return texts.str.normalize("NFKC").str.replace_many(_PLAIN_CHARACTERS)
 
 
 def join_list_texts(texts: pl.Series, separator: str) -> pl.Series:

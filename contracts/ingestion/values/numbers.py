@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
+from contracts.ingestion.values.cell_texts import write_in_plain_characters
 
 DecimalMark = Literal["auto", ".", ","]
 _CURRENCY: Final = r"(?:\p{Sc}|[A-Za-z]{1,3}\p{Sc}|[A-Za-z]{2,3}\.?|zł|元|円|원|руб\.?|р\.)"
@@ -154,7 +155,7 @@ def read_numbers(texts: pl.Series, decimal_mark: str) -> pl.Series:
 
 
 def _take_apart(texts: pl.Series) -> pl.DataFrame:
-    plain_texts = texts.str.normalize("NFKC").str.strip_chars()
+    plain_texts = write_in_plain_characters(texts).str.strip_chars()
     groups = plain_texts.str.extract_groups(_AMOUNT).struct.unnest()
     has_parenthesis = pl.col("open").is_not_null() & pl.col("close").is_not_null()
     signs = pl.concat_str("sign", "sign2", "sign3", ignore_nulls=True)

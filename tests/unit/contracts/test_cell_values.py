@@ -10,12 +10,12 @@ from contracts.ingestion.values.cell_texts import join_list_texts, read_cells_as
 from contracts.ingestion.values.ids import collect_id_evidence, read_ids, refuse_inexact_ids
 from contracts.ingestion.values.missing_words import MISSING_WORDS, drop_missing_words
 from contracts.ingestion.values.numbers import collect_number_evidence, decide_decimal_mark, read_numbers
-from contracts.ingestion.values.times import (
+from contracts.ingestion.values.time_evidence import (
     collect_time_evidence,
     decide_day_first,
-    make_time_rules,
-    read_times,
+    refuse_unclear_times,
 )
+from contracts.ingestion.values.times import make_time_rules, read_times
 from contracts.tables import EARLIEST_TIME
 
 MOMENT = datetime(2025, 3, 1, 0, 41, 15, tzinfo=UTC)
@@ -71,6 +71,7 @@ def test_floats_that_name_no_single_integer_are_refused(dtype):
         (("1.299,00", "27,19", "1.299"), (1299, 27.19, 1299)),
         (("1\u00a0299,50", "1'299", "\uffe5\uff11\uff12"), (1299.5, 1299, 12)),
         (("1,5", "1.5", "1,299"), (1.5, 1.5, None)),
+        (("\u0661\u0662\u066b\u0665", "\u06f1\u06f2\u066b\u06f5"), (12.5, 12.5)),
         (("free", "10-20", "27.19.3", "inf", "1e3"), (None, None, None, None, 1000)),
     ],
 )
@@ -102,6 +103,23 @@ def test_amounts_of_several_currencies_are_not_added_up():
         "Mar 1, 2025 12:41:15 AM",
         "Sat Mar 01 2025 01:41:15 GMT+0100 (Central European Standard Time)",
         "1.3.2025 00:41:15",
+        "Sa., 1. März 2025, 00:41:15",
+        "1 de marzo de 2025 00:41:15",
+        "1 мар 2025 00:41:15",
+        "2025年3月1日 0時41分15秒",
+        "2025/3/1 上午 12:41:15",
+        "2025년 3월 1일 오전 12:41:15",
+        "2025-03-01 00:41:15".translate({ord(d): 0x660 + int(d) for d in "0123456789"}),
+        "2025-03-01 00:41:15".translate({sign: sign + 0xFEE0 for sign in range(0x2D, 0x3B)}),
+        "2025-03-01 12:41:15\u202fAM",
+        "01-MAR-25 12.41.15.000000 AM",
+        "2025-02-28 19:41:15 EST",
+        "Mar 1, 2025 1:41:15 AM CET",
+        "/Date(1740789675000)/",
+        '{"$date": "2025-03-01T00:41:15Z"}',
+        '{"$date": {"$numberLong": "1740789675000"}}',
+        "45717,02864583333",
+        "1,740,789,675,000",
         "1740789675",
         "1740789675.0",
         "1740789675000",
@@ -122,7 +140,24 @@ def test_a_date_is_its_midnight(cell):
     assert _read_times(cell) == [datetime(2025, 3, 1, tzinfo=UTC)]
 
 
-@pytest.mark.parametrize("cell", ["soon", "2025-13-40", "0000-00-00 00:00:00", 5, 2_500_000_000.0])
+@pytest.mark.parametrize(
+    ("cell", "month"), [("15 juin 2024", 6), ("15 juil. 2024", 7), ("15-OKT-24", 10), ("15 août 2024", 8)]
+)
+def test_months_have_names_in_many_languages(cell, month):
+    assert _read_times(cell) == [datetime(2024, month, 15, tzinfo=UTC)]
+
+
+def test_numbers_of_ten_digits_may_be_a_date_without_a_century():
+    stamps = pl.Series([1_203_010_000 + 100 * hour + minute for hour in range(20) for minute in range(3)])
+    for cells in (stamps, stamps.cast(pl.String)):
+        with pytest.raises(UserError, match="look like YYMMDDHHMM"):
+            refuse_unclear_times(collect_time_evidence(cells), "ts")
+    refuse_unclear_times(collect_time_evidence(pl.Series(range(1_740_789_675, 1_740_790_675))), "ts")
+
+
+@pytest.mark.parametrize(
+    "cell", ["2025-03-01 00:41:15 CST", "soon", "2025-13-40", "0000-00-00 00:00:00", 5, 2_500_000_000.0]
+)
 def test_what_is_no_plausible_time_is_none(cell):
     assert _read_times(cell) == [None]
 
@@ -184,7 +219,8 @@ def test_common_times_mean_the_same_read_at_once_and_by_their_parts(zone, monkey
     ]
     at_once = _read_times(*cells, zone=zone)
     evidence = collect_time_evidence(pl.Series(cells))
-    monkeypatch.setattr("contracts.ingestion.values.times._COMMON_FORM", r"^nothing$")
+    for module in ("time_texts", "time_evidence"):
+        monkeypatch.setattr(f"contracts.ingestion.values.{module}.COMMON_FORM", r"^nothing$")
     assert at_once == _read_times(*cells, zone=zone)
     assert evidence == collect_time_evidence(pl.Series(cells))
     assert sum(moment is not None for moment in at_once) > len(cells) / 3
