@@ -52,8 +52,10 @@ def run_verb(arguments: argparse.Namespace) -> int:
             ],
         )
         for theirs, ours in table.event_types.items():
-            doubt = "  (what is it? ignored until you say)" if ours == "ignore" else ""
-            print(f"  event type '{theirs}' -> {ours}{doubt}")
+            question = "  (what is it? ignored until you say)" if ours == "ignore" else ""
+            print(f"  event type '{theirs}' -> {ours}{question}")
+        for doubt in table.doubts:
+            print(f"  look at this: {doubt}")
         if table.event_type:
             print(f"  no column says what users did; every row is taken for: {table.event_type}")
     config_text = dump_yaml({"name": arguments.name, "data": inspection.data})

@@ -1,33 +1,55 @@
-"""Names under which other shops keep our columns, and words for what users do."""
+"""Names under which other shops keep our columns."""
 
 import re
+import unicodedata
 from typing import Final
 
 
+def shorten_name(name: str) -> str:
+    """A column's name without case, accents, blanks and punctuation."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", name).casefold())
+
+
+def list_short_names(name: str) -> tuple[str, ...]:
+    """Short names of a column: of the field `a.b` of a structure also that of its last part."""
+    last_part = name.rpartition(".")[2]
+    return tuple(dict.fromkeys((shorten_name(name), shorten_name(last_part))))
+
+
 def _split(names: str) -> tuple[str, ...]:
-    return tuple(names.split())
+    return tuple(shorten_name(name) for name in names.split())
 
 
+_PRICES: Final = (
+    "price unitprice listprice saleprice currentprice preis cost priceeur priceusd itemprice productprice "
+    "lineitemprice variantprice einzelpreis stückpreis stueckpreis verkaufspreis prix prixunitaire precio "
+    "preciounitario preço precounitario prezzo prijs cena 价格 单价 価格 単価 가격 단가 цена"
+)
 ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "item_id": _split(
         "itemid productid parentasin asin sku articleid stockcode product item article offerid "
-        "movieid newsid pid iid gtin ean artikelnummer productcode itemcode id"
+        "movieid newsid pid iid gtin ean artikelnummer productcode itemcode itemsku productsku lineitemsku "
+        "variantsku skucode skuid goodsid articlenumber itemnumber productnumber artikelnr artnr artikelid "
+        "produktid produktnummer material materialnummer idproduit idproducto idproduto idprodotto codigo "
+        "商品id 商品编号 商品コード 商品番号 상품id 상품코드 상품번호 артикул idтовара товар id"
     ),
     "title": _split(
-        "title productname itemname producttitle itemtitle prodname name bezeichnung headline "
-        "description proddesc"
+        "title productname itemname producttitle itemtitle prodname lineitemname name bezeichnung "
+        "artikelname artikelbezeichnung produktname produktbezeichnung nomproduit libellé nombre "
+        "nombreproducto nomeproduto nomeprodotto headline 商品名 商品名称 商品标题 "
+        "상품명 название наименование description proddesc"
     ),
-    "brand": _split("brand brandname manufacturer vendor make marke hersteller"),
+    "brand": _split("brand brandname manufacturer vendor make marke hersteller marque marca merk 品牌 бренд"),
     "category": _split(
         "category categories categorypath productcategory maincategory categoryname categorycode "
         "cat genres department producttype producttypename taxonomy kategorie warengruppe "
-        "categoryid"
+        "catégorie categoría 类目 分类 カテゴリ 카테고리 категория categoryid"
     ),
     "description": _split(
         "description longdescription productdescription itemdescription detaildesc desc details "
         "beschreibung abstract"
     ),
-    "price": _split("price unitprice listprice saleprice currentprice preis cost priceeur priceusd"),
+    "price": _split(_PRICES),
     "available_at": _split(
         "availableat createdat launchdate releasedate publishedat firstseen onlinesince dateadded created"
     ),
@@ -35,20 +57,39 @@ ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
 EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "user_id": _split(
         "userid customerid visitorid clientid memberid accountid buyerid reviewerid shopperid "
-        "user customer visitor uid kundennummer kundennr sessionid session"
+        "user customer visitor uid kundennummer kundennr kundenid kunde customernumber customerno custid "
+        "userpseudoid distinctid domainuserid fullvisitorid anonymousid idvisitor customeremail email "
+        "emailaddress useremail buyeremail client idclient numéroclient cliente idcliente "
+        "用户id 会员id 会員id 顧客id ユーザーid 고객id 회원id 사용자id покупатель клиент "
+        "идклиента идпользователя sessionid session"
     ),
     "item_id": ITEM_NAMES["item_id"][:-1],
     "timestamp": _split(
         "timestamp eventtimestamp eventtime datetime time ts tsms invoicedate orderdate "
-        "purchasedate tdat unixtimestamp unixreviewtime createdat occurredat date day datum "
-        "zeitpunkt"
+        "purchasedate tdat unixtimestamp unixreviewtime createdat occurredat eventdatetime servertimestamp "
+        "collectortstamp derivedtstamp originaltimestamp clienteventtime placedat orderedat paidat "
+        "ordercreatedat purchasedat transactiondate transactiontime bestellzeit bestelldatum "
+        "bestellzeitpunkt rechnungsdatum belegdatum fechahora fechapedido datahora datapedido datecommande "
+        "下单时间 创建时间 日時 注文日時 주문일시 датазаказа date day datum zeitpunkt fecha data dt "
+        "时间 日期 注文日 주문일 날짜 дата время"
     ),
     "event_type": _split(
         "eventtype event eventname action actiontype behavior behaviour behaviortype activity "
-        "interaction interactiontype type typ"
+        "interaction interactiontype type typ aktion ereignis 行为类型 行为 "
+        "事件 イベント 이벤트 событие"
     ),
-    "quantity": _split("quantity qty units menge numitems itemcount count anzahl stueck"),
-    "line_total": _split("linetotal totalprice total amount revenue sales subtotal umsatz gesamtpreis"),
+    "quantity": _split(
+        "quantity qty units menge numitems itemcount count anzahl stueck stück lineitemquantity qtyordered "
+        "orderedquantity quantité cantidad quantidade quantità aantal 数量 수량 количество"
+    ),
+    "returned": _split(
+        "returned returnedquantity quantityreturned qtyreturned qtyrefunded quantityrefunded "
+        "refundedquantity unitsreturned"
+    ),
+    "line_total": _split(
+        "linetotal totalprice itemtotal rowtotal linetotalprice lineprice total amount revenue sales "
+        "subtotal umsatz gesamtpreis zeilensumme"
+    ),
     "price": ITEM_NAMES["price"],
     "request_id": _split(
         "requestid recommendationid impressionid reqid searchid queryid serveid pageviewid listid"
@@ -61,39 +102,25 @@ EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "propensity": _split("propensity propensityscore"),
     "event_id": _split("eventid messageid insertid orderlineid"),
 }
+VAGUE_TOTALS: Final = _split("total totalprice amount revenue sales subtotal umsatz gesamtpreis")
+"""Names of totals that may be those of a line or of a whole order, with or without shipping."""
 ORDER_NAMES: Final = _split("pos position seq sequence sequenceid step index idx order rank")
 """Of columns that hold an order of a user's events where there is no time."""
 PURCHASE_NAMES: Final = _split("rating stars review overall invoice invoiceno orderid orderno transactionid")
 """Of columns that only logs of purchases have: who reviews has bought."""
 ORDER_ID_NAMES: Final = _split(
-    "orderid orderno ordernumber invoice invoiceno invoiceid transactionid bestellnummer"
+    "orderid orderno ordernumber invoice invoiceno invoiceid transactionid bestellnummer bestellnr "
+    "auftragsnummer rechnungsnummer incrementid ordername receiptid numérocommande numeropedido 订单号 "
+    "订单编号 注文番号 주문번호 номерзаказа"
 )
 """Of columns that name an order, whose state may be told more than once."""
+ORDER_STATE_NAMES: Final = _split(
+    "orderstatus financialstatus paymentstatus orderstate status state bestellstatus auftragsstatus "
+    "statut statuscommande estado stato 订单状态 订单交易状态 ステータス 주문상태 статус статусзаказа"
+)
+"""Of columns that say what became of an order."""
 FLAG_NAMES: Final = _split(
     "clicked isclick isclicked click purchased ispurchase ispurchased purchase ordered bought "
     "addedtocart label"
 )
 """Of columns that say by 0 and 1 what became of a row that was shown."""
-EVENT_WORDS: Final[dict[str, tuple[str, ...]]] = {
-    "impression": _split("impression impressions exposure exposed shown served display displayed"),
-    "click": _split(
-        "click clicks view pv pageview detail productview viewitem detailview open visit favorite "
-        "favourite fav wishlist like addtowishlist collect"
-    ),
-    "cart": _split("cart addtocart basket addtobasket tocart atc"),
-    "order": _split(
-        "order orders purchase buy bought transaction sale conversion paid checkout completed complete"
-    ),
-    "return": _split("return returned refund refunded cancel canceled cancelled cancellation chargeback"),
-}
-
-
-def shorten_name(name: str) -> str:
-    """A column's name without case, blanks and punctuation; of `a.b` its last part."""
-    return re.sub(r"[^0-9a-z]", "", name.lower())
-
-
-def guess_event_type(word: str) -> str | None:
-    """What a shop's word for an event means; None where that is not known."""
-    short = shorten_name(word)
-    return next((ours for ours, words in EVENT_WORDS.items() if short in words), None)

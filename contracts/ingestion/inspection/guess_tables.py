@@ -14,10 +14,19 @@ from contracts.ingestion.inspection.column_names import (
     ORDER_ID_NAMES,
     ORDER_NAMES,
     PURCHASE_NAMES,
-    guess_event_type,
+    list_short_names,
     shorten_name,
 )
-from contracts.ingestion.values.cell_texts import read_cells_as_text
+from contracts.ingestion.inspection.event_words import guess_event_type
+from contracts.ingestion.inspection.order_states import (
+    add_order_ids,
+    doubt_total,
+    find_order_states,
+    is_order_total,
+    leave_out_void_orders,
+    list_order_doubts,
+)
+from contracts.ingestion.values.cell_texts import read_cells_as_text, take_amounts
 from contracts.ingestion.values.missing_words import MISSING_WORDS, drop_missing_words
 from contracts.ingestion.values.numbers import read_numbers
 from contracts.ingestion.values.times import make_time_rules, read_times
@@ -28,7 +37,7 @@ _MOST_CELLS: Final = 0.8
 _MAX_EVENT_TYPES: Final = 30
 _CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?$"
 _MIDNIGHT: Final = r"\b0?0:00(?::00(?:\.0+)?)?\b"
-_NUMBERS: Final = ("price", "quantity", "line_total", "position", "propensity")
+_NUMBERS: Final = ("price", "quantity", "returned", "line_total", "position", "propensity")
 _TIMES: Final = ("timestamp", "available_at")
 
 
@@ -56,6 +65,9 @@ class TableGuess(NamedTuple):
     order_column: str | None
     """Holds an order, where no column holds a time."""
     category_separator: str | None
+    is_log: bool
+    doubts: Sequence[str] = ()
+    """What a person should look at, a sentence each."""
 
     @property
     def mapping(self) -> dict[str, str]:
@@ -73,9 +85,14 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
     """
     texts = {name: _read_texts(sample[name]) for name in sample.columns}
     mapping = _match_names(texts, sample, EVENT_NAMES if is_log else ITEM_NAMES)
+    states: dict[str, dict[str, str]] = {}
+    doubts: list[str] = []
     if is_log:
-        _add_unknown_types(mapping, texts)
-        _add_order_ids(mapping, texts)
+        states = _add_types(mapping, texts, sample)
+        add_order_ids(mapping, texts)
+        _keep_to_one_structure(mapping, texts, sample)
+        doubts = [*_leave_out_other_totals(mapping, texts, sample), *list_order_doubts(texts, mapping)]
+    doubts = [*_list_misnamed(mapping, texts, EVENT_NAMES if is_log else ITEM_NAMES), *doubts]
     ours_of = {theirs: ours for ours, theirs in mapping.items()}
     columns = [
         ColumnGuess(
@@ -92,24 +109,24 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
     if is_log:
         if "event_type" in mapping:
             words = texts[mapping["event_type"]].drop_nulls().unique(maintain_order=True)
-            event_types = {word: guess_event_type(word) or IGNORED for word in words[:_MAX_EVENT_TYPES]}
-            event_types = _leave_out_void_orders(event_types, texts[mapping["event_type"]], texts)
+            event_types = states.get(mapping["event_type"]) or {
+                word: guess_event_type(word) or IGNORED for word in words[:_MAX_EVENT_TYPES]
+            }
+            event_types = leave_out_void_orders(event_types, texts[mapping["event_type"]], texts)
         else:
             _refuse_flags(uri, texts)
-            tells_purchase = {shorten_name(name) for name in texts} & set(PURCHASE_NAMES)
-            is_purchase = {"quantity", "line_total", "price"} & set(mapping) or tells_purchase
-            event_type = "order" if is_purchase else "click"
+            event_type = "order" if _holds_purchases(mapping, texts) else "click"
         if "timestamp" not in mapping:
             order_column = _find_order_column(texts, mapping)
             columns = [c._replace(ours=None) if c.theirs == order_column else c for c in columns]
     elif "category" in mapping:
         separator = _find_separator(sample[mapping["category"]], texts[mapping["category"]])
-    return TableGuess(uri, columns, event_types, event_type, order_column, separator)
+    return TableGuess(uri, columns, event_types, event_type, order_column, separator, is_log, doubts)
 
 
 def tell_is_log(sample: pl.DataFrame) -> bool:
     """Whether a file is a log: it names users and items."""
-    short = {shorten_name(name) for name in sample.columns}
+    short = {short for name in sample.columns for short in list_short_names(name)}
     has_user = bool(short & set(EVENT_NAMES["user_id"]))
     has_item = bool(short & set(ITEM_NAMES["item_id"]))
     return has_user and has_item
@@ -119,7 +136,12 @@ def find_unread_times(log: TableGuess) -> str:
     """Says which column is named like times but holds none that can be read."""
     for column in log.columns:
         if shorten_name(column.theirs) in EVENT_NAMES["timestamp"] and column.examples:
-            return f" '{column.theirs}' is named like one, but holds '{column.examples[0]}'."
+            said = f" '{column.theirs}' is named like one, but holds '{column.examples[0]}'."
+            if {"year", "month", "day"} <= {other.theirs for other in log.columns}:
+                said += (
+                    " A query makes one of three: make_date(year::int, month::int, day::int) as timestamp."
+                )
+            return said
     return ""
 
 
@@ -152,79 +174,128 @@ def _match_names(
     mapping: dict[str, str] = {}
     taken: set[str] = set()
     candidates = sorted(
-        (known.index(shorten_name(theirs)), ours, theirs)
+        (known.index(short), theirs.count("."), ours, theirs)
         for ours, known in known_names.items()
         for theirs in texts
-        if shorten_name(theirs) in known
+        for short in list_short_names(theirs)
+        if short in known
     )
-    for _, ours, theirs in candidates:
+    for _, _, ours, theirs in candidates:
         if ours not in mapping and theirs not in taken and _fits(ours, texts[theirs], sample[theirs]):
             mapping[ours] = theirs
             taken.add(theirs)
     for ours, fits in _FALLBACKS.items():
         if ours in known_names and ours not in mapping:
-            free = (name for name in texts if name not in mapping.values())
-            found = next((name for name in free if fits(texts[name], sample[name])), None)
-            if found is not None:
-                mapping[ours] = found
+            _add_fallback(mapping, ours, fits, texts, sample)
     if "title" not in mapping and "description" in mapping:
         # A title is needed, and many shops call it a description.
         mapping["title"] = mapping.pop("description")
     return mapping
 
 
-def _add_unknown_types(mapping: dict[str, str], texts: Mapping[str, pl.Series]) -> None:
-    """Maps a column that is named like event types, though none of its words is known: someone must say."""
+def _add_fallback(
+    mapping: dict[str, str],
+    ours: str,
+    fits: Callable[[pl.Series, pl.Series], bool],
+    texts: Mapping[str, pl.Series],
+    sample: pl.DataFrame,
+) -> None:
+    """Maps the first free column whose cells tell what it is."""
+    # The number of an order may look like a day, and like anything else.
+    free = (n for n in texts if n not in mapping.values() and shorten_name(n) not in ORDER_ID_NAMES)
+    found = next((name for name in free if fits(texts[name], sample[name])), None)
+    if found is not None:
+        mapping[ours] = found
+
+
+def _add_types(
+    mapping: dict[str, str], texts: Mapping[str, pl.Series], sample: pl.DataFrame
+) -> dict[str, dict[str, str]]:
+    """Maps the column that says what users did, if none has such a name: the states of orders, or words for
+    events, or a column of that name of which someone must say what its words mean.
+
+    Returns:
+        The column of states, if it is that, and what its words mean.
+    """
     if "event_type" in mapping:
-        return
+        return {}
+    states = find_order_states(texts) if _holds_purchases(mapping, texts) else {}
+    for name in states:
+        mapping["event_type"] = name
+        return states
+    _add_fallback(mapping, "event_type", _holds_event_words, texts, sample)
     for name, cells in texts.items():
-        is_named = shorten_name(name) in EVENT_NAMES["event_type"] and name not in mapping.values()
-        if is_named and 1 < cells.drop_nulls().n_unique() <= _MAX_EVENT_TYPES:
+        is_named = set(list_short_names(name)) & set(EVENT_NAMES["event_type"])
+        is_free = "event_type" not in mapping and name not in mapping.values()
+        if is_named and is_free and 1 < cells.drop_nulls().n_unique() <= _MAX_EVENT_TYPES:
             mapping["event_type"] = name
-            return
+    return {}
 
 
-def _add_order_ids(mapping: dict[str, str], texts: Mapping[str, pl.Series]) -> None:
-    """Takes the id of an order for that of an event where its lines stand at several times.
-
-    An export of states (created, paid, shipped) holds each order more than once.
-    """
-    if "event_id" in mapping or not {"user_id", "item_id", "timestamp"} <= set(mapping):
-        return
-    name = _find_order_id(texts)
-    if name is None or name in mapping.values():
-        return
-    lines = pl.DataFrame(
-        {"order": texts[name], **{ours: texts[mapping[ours]] for ours in ("user_id", "item_id", "timestamp")}}
-    ).drop_nulls()
-    counted = lines.group_by("order", "user_id", "item_id").agg(pl.len(), pl.col("timestamp").n_unique())
-    num_told_again = (counted["timestamp"] > 1).sum()
-    # Lines of one moment are units of one order: an id of the event would drop them.
-    if num_told_again > ((counted["timestamp"] == 1) & (counted["len"] > 1)).sum():
-        mapping["event_id"] = name
+def _holds_purchases(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) -> bool:
+    """Whether a log without types of events is one of orders."""
+    tells_purchase = {*PURCHASE_NAMES, *ORDER_ID_NAMES} & {
+        short for name in texts for short in list_short_names(name)
+    }
+    return bool({"quantity", "line_total", "price"} & set(mapping) or tells_purchase)
 
 
-def _leave_out_void_orders(
-    event_types: dict[str, str], words: pl.Series, texts: Mapping[str, pl.Series]
-) -> dict[str, str]:
-    """Ignores types such as `cancelled` where they are the state of an order that stands nowhere else.
-
-    As a return, such a row would take back an earlier order, which has another id.
-    """
-    name = _find_order_id(texts)
+def _leave_out_other_totals(
+    mapping: dict[str, str], texts: Mapping[str, pl.Series], sample: pl.DataFrame
+) -> list[str]:
+    """Takes out a column of totals that seem to be those of whole orders; says so."""
+    name = mapping.get("line_total")
     if name is None:
-        return event_types
-    read = pl.DataFrame({"order": texts[name], "word": words}).drop_nulls()
-    meanings = pl.col("word").replace_strict(event_types, default=IGNORED)
-    orders, returns = (read.filter(meanings == meaning) for meaning in ("order", "return"))
-    num_known = int(returns["order"].is_in(orders["order"].implode()).sum())
-    if 2 * num_known >= len(returns):
-        return event_types
-    return {word: IGNORED if ours == "return" else ours for word, ours in event_types.items()}
+        return []
+    if is_order_total(name, mapping, texts):
+        del mapping["line_total"]
+        return [
+            f"'{name}' is the same on all lines of an order: it seems to be the total of the whole order, "
+            "and is not read as that of a line"
+        ]
+    compared = ("price", "quantity", "line_total")
+    numbers: dict[str, pl.Series] = {
+        ours: _read_best_numbers(texts[mapping[ours]], sample[mapping[ours]])
+        for ours in compared
+        if ours in mapping
+    }
+    doubt = doubt_total(name, mapping, numbers)
+    if doubt and not doubt.is_read:
+        del mapping["line_total"]
+    return [doubt.said] if doubt else []
 
 
-def _find_order_id(texts: Mapping[str, pl.Series]) -> str | None:
-    return next((name for name in texts if shorten_name(name) in ORDER_ID_NAMES), None)
+def _keep_to_one_structure(
+    mapping: dict[str, str], texts: Mapping[str, pl.Series], sample: pl.DataFrame
+) -> None:
+    """Takes the time of the structure that names user and item, where it has one.
+
+    Another one is that of the tool that wrapped the event.
+    """
+    prefixes = {mapping.get(ours, "").rpartition(".")[0] for ours in ("user_id", "item_id")}
+    if len(prefixes) != 1 or not all(prefixes):
+        return
+    prefix = prefixes.pop() + "."
+    inner = {name: texts[name] for name in texts if name.startswith(prefix)}
+    times = _match_names(inner, sample, {"timestamp": EVENT_NAMES["timestamp"]})
+    mapping.update(times)
+
+
+def _list_misnamed(
+    mapping: Mapping[str, str], texts: Mapping[str, pl.Series], known_names: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Says which columns are named like one of ours, hold something else, and are not read."""
+    return [
+        f"'{name}' is named like {ours}, but holds '{cells.drop_nulls()[0][:24]}', and is not read"
+        for name, cells in texts.items()
+        for ours in ("quantity", "price", "line_total")
+        if ours in known_names
+        and ours not in mapping
+        and name not in mapping.values()
+        and cells.null_count() < len(cells)
+        and shorten_name(name) in known_names[ours]
+        and not _fits(ours, cells, cells)
+    ]
 
 
 def _refuse_flags(uri: str, texts: Mapping[str, pl.Series]) -> None:
@@ -253,7 +324,7 @@ def _fits(ours: str, texts: pl.Series, cells: pl.Series) -> bool:
     if not num_filled:
         return False
     if ours in _NUMBERS:
-        numbers = cells if cells.dtype.is_numeric() else _count_best_numbers(texts)
+        numbers = _read_best_numbers(texts, cells)
         return (len(numbers) - numbers.null_count()) >= _MOST_CELLS * num_filled
     if ours in _TIMES:
         is_plain = cells.dtype.is_numeric() or cells.dtype.is_temporal()
@@ -277,7 +348,9 @@ def _holds_event_words(texts: pl.Series, _: pl.Series) -> bool:
 
 
 def _holds_times(texts: pl.Series, cells: pl.Series) -> bool:
-    return _fits("timestamp", texts, cells)
+    """Whether cells are times by any name. Small numbers are not: they may count anything."""
+    is_small = texts.str.contains(r"^\d{1,7}(?:\.\d+)?$").any()
+    return not is_small and _fits("timestamp", texts, cells)
 
 
 def _holds_paths(texts: pl.Series, cells: pl.Series) -> bool:
@@ -289,16 +362,18 @@ def _holds_paths(texts: pl.Series, cells: pl.Series) -> bool:
 
 
 _FALLBACKS: Final[dict[str, Callable[[pl.Series, pl.Series], bool]]] = {
-    "event_type": _holds_event_words,
     "timestamp": _holds_times,
     "category": _holds_paths,
 }
 """Columns that their cells tell, whatever their name."""
 
 
-def _count_best_numbers(texts: pl.Series) -> pl.Series:
+def _read_best_numbers(texts: pl.Series, cells: pl.Series) -> pl.Series:
     """Numbers under the decimal mark that reads most cells."""
-    return min((read_numbers(texts, mark) for mark in (".", ",")), key=lambda numbers: numbers.null_count())
+    if cells.dtype.is_numeric():
+        return cells
+    amounts = take_amounts(texts)
+    return min((read_numbers(amounts, mark) for mark in (".", ",")), key=lambda numbers: numbers.null_count())
 
 
 def _find_order_column(texts: Mapping[str, pl.Series], mapping: Mapping[str, str]) -> str | None:
@@ -326,7 +401,7 @@ def _find_separator(cells: pl.Series, texts: pl.Series) -> str | None:
 def _tell_sureness(theirs: str, ours: str | None) -> str:
     if ours is None:
         return ""
-    return "sure" if shorten_name(theirs) == shorten_name(ours) else "likely"
+    return "sure" if shorten_name(ours) in list_short_names(theirs) else "likely"
 
 
 def _read_texts(cells: pl.Series) -> pl.Series:

@@ -19,6 +19,7 @@ from contracts.ingestion.inspection.guess_tables import (
     refuse_split_times,
     tell_is_log,
 )
+from contracts.ingestion.inspection.nested_columns import expand_structures, explain_missing_log
 from contracts.ingestion.rows.rejections import TooMuchLostError
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.cell_texts import read_cells_as_text
@@ -52,7 +53,7 @@ def inspect_files(uris: Sequence[str], *, read_all: bool) -> Inspection:
     Raises:
         UserError: a file cannot be read, or none is a log.
     """
-    samples = {uri: _read_sample(uri) for uri in uris}
+    samples = {uri: expand_structures(_read_sample(uri)) for uri in uris}
     log_uri, items_uri = _tell_roles(samples)
     items = guess_table(items_uri, samples[items_uri], is_log=False)
     log = guess_table(log_uri, samples[log_uri], is_log=True)
@@ -97,6 +98,9 @@ def _describe_columns(table: TableGuess) -> dict[str, str | None]:
     }
     if table.mapping.get("line_total") and "price" not in table.mapping:
         columns["price"] = None
+    is_unread = "line_total" not in table.mapping
+    if table.is_log and is_unread and any(column.theirs == "line_total" for column in table.columns):
+        columns["line_total"] = None
     return columns
 
 
@@ -111,8 +115,11 @@ def _tell_roles(samples: dict[str, pl.DataFrame]) -> tuple[str, str]:
     if not logs:
         listed = "; ".join(f"{uri}: {', '.join(sample.columns)}" for uri, sample in samples.items())
         raise UserError(
-            f"no file names both users and items, as a log does ({listed}). Rename the columns, or write the "
-            "config by hand (docs/tutorials/your-own-csv.md)"
+            f"no file names both users and items, as a log does ({listed}). "
+            + (
+                explain_missing_log(samples)
+                or "Rename the columns, or write the config by hand (docs/tutorials/your-own-csv.md)"
+            )
         )
     if len(logs) > 1:
         # Both name users and items: the log is the one with more of its columns.

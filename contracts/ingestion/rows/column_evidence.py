@@ -11,9 +11,9 @@ import polars as pl
 
 from contracts.errors import UserError
 from contracts.ingestion.config import LINE_TOTAL, EventSourceConfig, SourceConfig
-from contracts.ingestion.rows.column_mapping import list_mapped_columns
+from contracts.ingestion.rows.column_mapping import list_mapped_columns, select_json_field
 from contracts.ingestion.sources.source_batches import OpenedSource
-from contracts.ingestion.values.cell_texts import read_cells_as_text
+from contracts.ingestion.values.cell_texts import CURRENCY_FIELDS, read_cells_as_text, take_amounts
 from contracts.ingestion.values.ids import IdEvidence, collect_id_evidence, refuse_inexact_ids
 from contracts.ingestion.values.missing_words import drop_missing_words
 from contracts.ingestion.values.numbers import (
@@ -97,7 +97,7 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
             elif column.kind == "number":
                 is_text = not cells.dtype.is_numeric()
                 number_evidence = collect_number_evidence(
-                    read_clean_texts(cells, source) if is_text else cells
+                    take_amounts(read_clean_texts(cells, source)) if is_text else cells
                 )
                 numbers[column.ours] = numbers.get(column.ours, NumberEvidence()).add(number_evidence)
             elif column.kind == "time":
@@ -208,13 +208,17 @@ def _count_currencies(frame: pl.DataFrame, source: SourceConfig, table: Table) -
     if not priced:
         return {}
     cells = [frame[name] for name in frame.select(pl.selectors.matches(_CURRENCY_NAME)).columns]
-    structures = (frame[c.theirs] for c in priced if isinstance(frame.schema[c.theirs], pl.Struct))
-    cells += [s.struct.field("currency") for s in structures if "currency" in s.struct.fields]
+    for column in priced:
+        amounts = frame[column.theirs]
+        if isinstance(amounts.dtype, pl.Struct):
+            cells += [amounts.struct.field(n) for n in CURRENCY_FIELDS if n in amounts.struct.fields]
+        elif amounts.dtype == pl.String and amounts.str.starts_with("{").any():
+            cells += [select_json_field(amounts, name) for name in CURRENCY_FIELDS]
     has_price = pl.any_horizontal(pl.col(column.theirs).is_not_null() for column in priced)
     is_priced = frame.select(has_price).to_series()
     counts: Counter[str] = Counter()
-    for column in cells:
-        names = read_clean_texts(column.filter(is_priced), source).str.to_lowercase().drop_nulls()
+    for named in cells:
+        names = read_clean_texts(named.filter(is_priced), source).str.to_lowercase().drop_nulls()
         names = names.replace(SAME_CURRENCY).str.to_uppercase()
         counts.update(dict(names.value_counts().iter_rows()))
     return counts

@@ -32,12 +32,17 @@ class MappedColumn(NamedTuple):
         if self.field is None:
             return cells
         if cells.dtype == pl.String:
-            return cells.str.json_path_match(f"$.{self.field}")
+            return select_json_field(cells, *self.field.split("."))
         for part in self.field.split("."):
             if not isinstance(cells.dtype, pl.Struct) or part not in cells.struct.fields:
                 raise UserError(f"column '{self.theirs}' has no field '{self.field}'; it is {cells.dtype}")
             cells = cells.struct.field(part)
         return cells.alias(self.theirs)
+
+
+def select_json_field(cells: pl.Series, *path: str) -> pl.Series:
+    """A field of JSON objects that stand as text; null where one has none."""
+    return cells.str.json_path_match("$" + "".join(f"['{part}']" for part in path))
 
 
 def list_mapped_columns(frame: pl.DataFrame, source: SourceConfig, table: Table) -> list[MappedColumn]:

@@ -12,7 +12,7 @@ from contracts.ingestion.config import IGNORED, EventSourceConfig, ItemSourceCon
 from contracts.ingestion.rows.column_evidence import Readings, read_clean_texts
 from contracts.ingestion.rows.column_mapping import MappedColumn, is_free_text, list_mapped_columns
 from contracts.ingestion.sources.source_batches import SourceBatch
-from contracts.ingestion.values.cell_texts import join_list_texts, read_cells_as_text
+from contracts.ingestion.values.cell_texts import join_list_texts, read_cells_as_text, take_amounts
 from contracts.ingestion.values.ids import read_ids
 from contracts.ingestion.values.missing_words import NO_REQUEST_WORDS
 from contracts.ingestion.values.numbers import read_numbers
@@ -88,6 +88,7 @@ def normalize_rows(
     filled = {name: read.filled for name, read in cells.items()}
     if isinstance(source, EventSourceConfig):
         _drop_unknown_prices(values, readings.unknown_prices)
+        _drop_empty_units(values, filled, event_types)
         values["event_type"] = _tell_returns(event_types, values)
         filled["event_type"] = values["event_type"].is_not_null()
         if source.order_column:
@@ -195,6 +196,19 @@ def _drop_unknown_prices(values: dict[str, pl.Series], unknown_prices: Mapping[s
             values[name] = values[name].set(is_unknown.fill_null(False), None)
 
 
+def _drop_empty_units(
+    values: dict[str, pl.Series], filled: dict[str, pl.Series], event_types: pl.Series
+) -> None:
+    """Leaves units of 0 empty where that says nothing: of a click, and where nothing came back."""
+    is_trade = event_types.is_in(["order", *RETURN_TYPES]).fill_null(False)
+    for name in ("returned", "quantity"):
+        if name in values:
+            is_empty = (values[name] == 0).fill_null(False)
+            is_empty = is_empty & ~is_trade if name == "quantity" else is_empty
+            values[name] = values[name].set(is_empty, None)
+            filled[name] = filled[name] & ~is_empty
+
+
 def _tell_returns(event_types: pl.Series, values: dict[str, pl.Series]) -> pl.Series:
     """Orders of negative units or price are returns; both are made positive in `values`."""
     is_return = event_types.is_in(RETURN_TYPES)
@@ -281,7 +295,7 @@ def _read_ids(column: MappedColumn, cells: pl.Series, source: SourceConfig, read
 def _read_numbers(
     column: MappedColumn, cells: pl.Series, source: SourceConfig, readings: Readings, table: Table
 ) -> ReadCells:
-    texts = read_clean_texts(cells, source)
+    texts = take_amounts(read_clean_texts(cells, source))
     numbers = read_numbers(texts, readings.decimal_marks[column.ours])
     return ReadCells(_fit_number(numbers, table, column.ours), texts.is_not_null())
 

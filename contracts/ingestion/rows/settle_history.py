@@ -125,7 +125,7 @@ def _settle_users(
     orders = fill_order_prices(merged.rows.filter(pl.col("event_type") == "order"), catalogue)
     marked = mark_returns(orders, events.filter(is_return))
     others = merged.rows.filter(pl.col("event_type") != "order")
-    settled = pl.concat([others, marked.orders.select(others.columns)])
+    settled = pl.concat([others, _keep_told_returns(marked.orders, orders).select(others.columns)])
     counts.update(
         {
             _ADDED_LINES: merged.num_added,
@@ -141,6 +141,15 @@ def _settle_users(
     told = settle_requests(settled, requests.shared_ids, config.requests)
     counts.update(told.counts)
     return told.events
+
+
+def _keep_told_returns(marked_orders: pl.DataFrame, orders: pl.DataFrame) -> pl.DataFrame:
+    """A log may say itself how many units came back, beside rows of returns or without them."""
+    units_told = pl.when(pl.col("told").is_not_null()).then(
+        pl.min_horizontal("told", pl.col("quantity").fill_null(1))
+    )
+    with_told = marked_orders.with_columns(told=orders["returned"])
+    return with_told.with_columns(returned=pl.max_horizontal("returned", units_told)).drop("told")
 
 
 def _find_last_time(events: pl.DataFrame, served_events: pl.DataFrame) -> list[datetime]:

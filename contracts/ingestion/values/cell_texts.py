@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import polars as pl
@@ -19,6 +19,7 @@ _PLAIN_CHARACTERS: Final = {
 }
 """Character -> the one of ASCII that means the same in numbers and times."""
 _AMOUNT_FIELDS: Final = ("amount", "value", "price")
+CURRENCY_FIELDS: Final = ("currency", "currency_code", "currencyCode")
 
 
 def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: str = "") -> pl.Series:
@@ -50,6 +51,22 @@ def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: 
     if dtype == pl.Duration:
         raise UserError(f"column '{column_name or values.name}' holds durations; give moments or numbers")
     return values.cast(pl.String)
+
+
+def is_money(fields: Sequence[str]) -> bool:
+    """Whether a structure of these fields is an amount, perhaps with its currency."""
+    return bool(set(fields) & set(_AMOUNT_FIELDS)) and set(fields) <= {*_AMOUNT_FIELDS, *CURRENCY_FIELDS}
+
+
+def take_amounts(texts: pl.Series) -> pl.Series:
+    """Texts that are JSON objects of an amount (`{"amount": 9.5, "currency": "EUR"}`) as that amount."""
+    is_object = texts.str.starts_with("{").fill_null(False)
+    if not is_object.any():
+        return texts
+    amounts = texts.set(~is_object, None)
+    found = [amounts.str.json_path_match(f"$.{name}") for name in _AMOUNT_FIELDS]
+    amount = pl.select(pl.coalesce(found)).to_series()
+    return amount.fill_null(texts).zip_with(is_object, texts).alias(texts.name)
 
 
 def write_in_plain_characters(texts: pl.Series) -> pl.Series:

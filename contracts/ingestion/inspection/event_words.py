@@ -1,0 +1,63 @@
+"""Words for what users do, and for what becomes of an order."""
+
+import re
+from typing import Final
+
+from contracts.ingestion.config import IGNORED
+
+_EVENT_WORDS: Final = {
+    "impression": "impression impressions exposure exposed shown served display displayed 曝光 показ",
+    "click": (
+        "click clicks clicked view views viewed pv pageview detail details detailview open visit favorite "
+        "favourite fav wishlist like addwishlist addtowishlist viewitem productview productviewed "
+        "viewproduct collect 点击 浏览 "
+        "收藏 閲覧 조회 клик просмотр klick ansicht"
+    ),
+    "cart": (
+        "cart addcart addtocart tocart addedcart added basket addbasket addtobasket addedbasket atc 加购 "
+        "加入购物车 カート 장바구니 корзина"
+    ),
+    "order": (
+        "order orders ordered purchase purchased buy bought transaction sale sold conversion paid checkout "
+        "completed complete ordercompleted completedorder orderplaced placeorder checkoutcompleted "
+        "bestellung kauf achat compra 购买 下单 支付 購入 구매 покупка заказ"
+    ),
+    "return": (
+        "return returned refund refunded cancel canceled cancelled cancellation chargeback orderrefunded "
+        "ordercancelled ordercanceled orderreturned rückgabe retoure storno "
+        "退货 退款 返品 환불 возврат отмена"
+    ),
+}
+_NOISE: Final = frozenset(("product", "products", "item", "items", "user", "ecommerce", "to", "the", "a"))
+"""What trackers write around such a word: `Product Viewed`, `add_to_cart`."""
+_TYPE_OF_WORD: Final = {word: ours for ours, words in _EVENT_WORDS.items() for word in words.split()}
+_VOID_STATE: Final = re.compile(
+    r"cancel|refund|void|fail|declin|reject|return|expire|pending|hold|draft|abandon|chargeback|unpaid"
+    r"|storn|abgebrochen|erstattet|annul|remb|cancelad|devuelt|取消|退款|退货|关闭|待付|キャンセル|返品|취소|환불"
+    r"|отмен|возврат"
+)
+_KEPT_STATE: Final = re.compile(
+    r"paid|complet|process|ship|deliver|sent|fulfil|dispatch|invoiced|author|success|done|sold|packed|new|open"
+    r"|confirm|partial|closed|accepted|bezahlt|versandt|versendet|abgeschlossen|geliefert|erledigt|payé|livré"
+    r"|expédié|pagado|enviado|entregado|完成|已付|已支付|发货|签收|成功|発送|完了|완료|배송|оплачен|доставлен|выполнен"
+)
+
+
+def guess_event_type(word: str) -> str | None:
+    """What a shop's word for an event means; None where that is not known."""
+    parts = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word))
+    lowered = [part.lower() for part in parts]
+    for kept in (lowered, [part for part in lowered if part not in _NOISE]):
+        if found := _TYPE_OF_WORD.get("".join(kept)):
+            return found
+    return None
+
+
+def guess_order_state(word: str) -> str | None:
+    """Whether an order of such a state counts: `order`, `ignore`, or None where that is not known."""
+    lowered = word.lower()
+    if "partial" in lowered and "cancel" not in lowered:
+        return "order"
+    if _VOID_STATE.search(lowered):
+        return IGNORED
+    return "order" if _KEPT_STATE.search(lowered) else None

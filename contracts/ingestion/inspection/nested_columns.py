@@ -1,0 +1,121 @@
+"""Columns that hold structures: their fields as columns, and what to do where cells are lists of rows."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import polars as pl
+
+from contracts.ingestion.inspection.column_names import EVENT_NAMES, ITEM_NAMES, list_short_names
+from contracts.ingestion.rows.column_mapping import select_json_field
+from contracts.ingestion.values.cell_texts import is_money
+
+_MAX_FIELDS: Final = 100
+_MAX_DEPTH: Final = 3
+_LOOKED_AT: Final = 200
+_MOST_CELLS: Final = 0.8
+_LOOKS_LIKE_VALUE: Final = re.compile(r"^[\d\s.,:/TZ+-]*\d[\d\s.,:/TZ+-]*(?:_\d+)?$")
+_NAMED_BY_PLACE: Final = re.compile(r"^column\d+$")
+
+
+def expand_structures(sample: pl.DataFrame) -> pl.DataFrame:
+    """A sample with the fields of its structures in their place, named `column.field` as a config names them.
+
+    Structures are those of Parquet, and JSON objects that stand as text. Amounts with a currency stay.
+    """
+    columns = [column for name in sample.columns for column in _list_fields(sample[name], _MAX_DEPTH)]
+    return pl.DataFrame(columns[: len(sample.columns) + _MAX_FIELDS])
+
+
+def find_lists(sample: pl.DataFrame) -> str:
+    """The first column whose cells are lists that may hold items; empty where there is none."""
+    # Trackers list parameters, too: what is named like items comes first.
+    for name in sorted(sample.columns, key=lambda name: not re.search("item|product", name.lower())):
+        filled = sample[name].drop_nulls().head(_LOOKED_AT)
+        if isinstance(filled.dtype, pl.List | pl.Array):
+            if isinstance(filled.dtype.inner, pl.Struct) or "item" in name.lower():
+                return name
+        elif filled.dtype == pl.String and len(filled):
+            num_lists = int(filled.str.contains(r'^\s*\[\s*[{\["\d]').sum())
+            may_hold_items = "item" in name.lower() or filled.str.contains("{", literal=True).any()
+            if num_lists > _MOST_CELLS * len(filled) and may_hold_items:
+                return name
+    return ""
+
+
+def explain_missing_log(samples: Mapping[str, pl.DataFrame]) -> str:
+    """Says why no file seems to be a log, where the files tell: a sentence for each reason."""
+    hints = []
+    for uri, sample in samples.items():
+        num_values = sum(bool(_LOOKS_LIKE_VALUE.match(name)) for name in sample.columns)
+        num_unnamed = sum(bool(_NAMED_BY_PLACE.match(name)) for name in sample.columns)
+        if num_values >= 2 or num_values > len(sample.columns) / 2:
+            hints.append(
+                f"The first line of '{uri}' seems to be a row, not a header. Name its columns, for example "
+                f"by a query: duckdb:select * from read_csv('{uri}', header = false, "
+                "names = ['user_id', 'item_id', ...])"
+            )
+        elif len(sample.columns) == 1 or num_unnamed > len(sample.columns) / 2:
+            hints.append(
+                f"The first line of '{uri}' does not seem to be its header: remove the lines before the "
+                "header, and lines that only draw a table"
+            )
+        if column := find_lists(sample):
+            read = f"read_json_auto('{uri}')" if "json" in uri else f"'{uri}'"
+            hints.append(
+                f"'{column}' of '{uri}' holds lists, and a log has a row for each entry: give the query "
+                f"duckdb:select * exclude ({column}), unnest({column}, recursive := true) from {read}"
+            )
+    hints += _explain_join(samples)
+    return " ".join(f"{hint}." for hint in hints)
+
+
+def _explain_join(samples: Mapping[str, pl.DataFrame]) -> Iterator[str]:
+    names_users = {uri: _names_any(sample, EVENT_NAMES["user_id"]) for uri, sample in samples.items()}
+    names_items = {uri: _names_any(sample, ITEM_NAMES["item_id"][:-1]) for uri, sample in samples.items()}
+    for users_uri, has_user in names_users.items():
+        for items_uri, has_item in names_items.items():
+            shared = [name for name in samples[users_uri].columns if name in samples[items_uri].columns]
+            if has_user and has_item and shared and users_uri != items_uri:
+                yield (
+                    f"'{users_uri}' names users, '{items_uri}' items, and both '{shared[0]}': join them, as "
+                    f"in duckdb:select * from '{users_uri}' join '{items_uri}' using ({shared[0]})"
+                )
+
+
+def _names_any(sample: pl.DataFrame, known: tuple[str, ...]) -> bool:
+    return any(set(list_short_names(name)) & set(known) for name in sample.columns)
+
+
+def _list_fields(cells: pl.Series, depth: int) -> Iterator[pl.Series]:
+    """The fields of a structure, or the column itself."""
+    fields = _find_fields(cells) if depth else []
+    if not fields or is_money(fields):
+        yield cells
+        return
+    for field in fields:
+        values = (
+            cells.struct.field(field)
+            if isinstance(cells.dtype, pl.Struct)
+            else select_json_field(cells, field)
+        )
+        yield from _list_fields(values.alias(f"{cells.name}.{field}"), depth - 1)
+
+
+def _find_fields(cells: pl.Series) -> list[str]:
+    if isinstance(cells.dtype, pl.Struct):
+        return [name for name in cells.struct.fields if "." not in name]
+    if cells.dtype != pl.String:
+        return []
+    filled = cells.drop_nulls().head(_LOOKED_AT)
+    if int(filled.str.contains(r'^\s*\{\s*"').sum()) < max(_MOST_CELLS * len(filled), 1):
+        return []
+    names: dict[str, None] = {}
+    for cell in filled:
+        try:
+            content = json.loads(cell)
+        except ValueError:
+            continue
+        names |= dict.fromkeys(content if isinstance(content, dict) else ())
+    return [name for name in names if "." not in name and "'" not in name]
