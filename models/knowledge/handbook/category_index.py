@@ -16,7 +16,7 @@ _SEVERAL_NAMES: Final = 1.0
 _PARENT: Final = 0.5
 """Weight of the category right above, when none is known for the path's end; each step up counts so much
 less."""
-_AISLE: Final = 0.6
+_AISLE: Final = 0.4
 """Strength, together, of all concepts whose categories lie right under a path's end."""
 _ALIKE: Final = 0.6
 """Weight of a category that only shares words with a concept's."""

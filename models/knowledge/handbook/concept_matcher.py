@@ -33,13 +33,17 @@ _DESCRIBED, _MAX_DESCRIBED = 0.05, 3
 """For such words in the description, which tells of many other things."""
 _AT_HOME: Final = 0.45
 """For a head noun in a category of a department where its concept is at home: the tent of "Camping"."""
+_AT_HOME_IN_BROAD: Final = 0.3
+"""For such a noun in one of many trades: "Electrical" does not tell a lamp's chain from a hoist's."""
 _AGAINST, _MAX_AGAINST = 0.6, 2.0
-_FILED: Final = 0.5
+_FILED: Final = 0.6
 """Strength of a category from which a product may be the concept without being called so."""
 _SURE_PLACE, _AGAINST_FILED = 0.95, 0.15
 """Who files a thing under just the concept's category knows what it is, however they call it."""
 _THING_AT_HOME: Final = 0.5
 """Weight of another thing of a department where the concept is at home: a handbag is no laptop bag."""
+_STRANGER: Final = 0.3
+"""Against a concept that is at home in no department of a category, where all of these are closed."""
 _UNNAMED: Final = 0.1
 """Weight of a concept that shares a category but is not named by the title, beside 1 for one that is."""
 _CATEGORIES_KEPT: Final = 1 << 14
@@ -62,6 +66,8 @@ class _CategoryEvidence(NamedTuple):
     """Departments that speak against concepts -> the words that name them."""
     own_departments: frozenset[int]
     """Departments that the handbook knows."""
+    is_closed: bool
+    """Whether it names departments that the handbook knows, and all of these are closed."""
     words: frozenset[str]
 
 
@@ -84,6 +90,9 @@ class ConceptMatcher:
             )
             for one in concepts
         ]
+        self._closed_departments = frozenset(
+            number for number, department in enumerate(departments) if department.is_closed
+        )
         self._department_names = [
             (split_words(name), number, department.is_evidence)
             for number, department in enumerate(departments)
@@ -116,12 +125,14 @@ class ConceptMatcher:
             score_by_category = by_category.get(index, 0.0)
             is_sure_place = score_by_category >= _SURE_PLACE
             score = score_by_category - self._weigh_against(index, title, category, is_filed=is_sure_place)
+            is_known_place = index in by_category or self._homes[index] & category.own_departments
+            if category.is_closed and not is_known_place:
+                score -= _STRANGER
             # A thing that is neither named nor filed as the concept may share many words with it.
             if score_by_category >= _FILED or (term and term.is_head):
                 score += self._weigh_words(index, title, category, described_words)
             if term:
-                is_at_home = term.is_head and self._homes[index] & category.own_departments
-                score += term.strength + (_AT_HOME if is_at_home else 0.0)
+                score += term.strength + self._weigh_home(index, term, category)
             # Of equally sure ones: the longer term, then the one that comes first.
             rank = (score, term.num_words if term else 0, -index)
             best = rank if best is None else max(best, rank)
@@ -143,6 +154,15 @@ class ConceptMatcher:
         return _OWN_WORD * min(len(said_words), _MAX_OWN_WORDS) + _DESCRIBED * min(
             num_described, _MAX_DESCRIBED
         )
+
+    def _weigh_home(self, index: int, term: TermEvidence, category: _CategoryEvidence) -> float:
+        """What it says that a head noun stands in a category of a department where its concept is at home."""
+        homes = self._homes[index] & category.own_departments
+        if not homes or not term.is_head:
+            return 0.0
+        if homes & self._closed_departments:
+            return _AT_HOME
+        return _AT_HOME_IN_BROAD if term.is_last else 0.0
 
     def _weigh_against(
         self, index: int, title: TitleEvidence, category: _CategoryEvidence, *, is_filed: bool
@@ -174,8 +194,13 @@ class ConceptMatcher:
                 other_departments[number].append(frozenset(name_words))
             else:
                 own_departments.add(number)
-        by_concept = self._categories.match_category(category)
-        return _CategoryEvidence(by_concept, other_departments, frozenset(own_departments), frozenset(words))
+        return _CategoryEvidence(
+            self._categories.match_category(category),
+            other_departments,
+            frozenset(own_departments),
+            is_closed=bool(own_departments) and own_departments <= self._closed_departments,
+            words=frozenset(words),
+        )
 
 
 def calibrate_score(score: float) -> float:

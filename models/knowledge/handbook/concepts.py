@@ -102,6 +102,8 @@ class Department(Config):
     """Ids of concepts that are at home there."""
     is_evidence: bool = True
     """Whether its things speak against concepts. Else they only show that a name goes on: "mouse" + "pad"."""
+    is_closed: bool = False
+    """Whether its categories speak against concepts that are not at home there: of a surf shop's "leash"."""
 
 
 class Situation(Config):

@@ -19,6 +19,8 @@ class TermSpan(NamedTuple):
     term: int
     """Its number, in the order of adding."""
     is_unbroken: bool
+    has_foreign_word: bool = False
+    """Whether a word within may be a noun: a "roller blind chain" is no roller chain."""
 
 
 class TermIndex:
@@ -49,7 +51,9 @@ class TermIndex:
                 elif not self._needs_unbroken[term]:
                     start = self._match_backwards(words, last, term_words)
                     if start is not None:
-                        yield TermSpan(start, last + 1, term, False)
+                        words_within = set(words[start : last + 1]) - set(term_words)
+                        has_foreign_word = not all(map(is_modifier, words_within))
+                        yield TermSpan(start, last + 1, term, False, has_foreign_word)
 
     def _match_backwards(self, words: tuple[str, ...], last: int, term_words: tuple[str, ...]) -> int | None:
         """The place of a term's first word, where its last word stands at `last`; none where it does not."""

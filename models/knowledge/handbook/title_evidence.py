@@ -13,8 +13,8 @@ from models.knowledge.handbook.term_index import TermIndex, TermSpan
 from models.knowledge.handbook.title_words import Phrase, is_modifier, split_words, turn_phrase
 
 _SEVERAL_WORDS: Final = 1.0
-_BROKEN: Final = 0.8
-"""Weight of a term with another word within."""
+_BROKEN, _BROKEN_BY_FOREIGN = 0.8, 0.6
+"""Weights of a term with another word within: a color, size or material, or one that may be a noun."""
 _SINGLE_WORD: Final = 0.8
 _AMBIGUOUS: Final = 0.35
 """Weight of a term that other things are called too."""
@@ -65,6 +65,8 @@ class TermEvidence(NamedTuple):
     """Those of the term."""
     is_head: bool
     """Whether the term says what the thing is."""
+    is_last: bool = True
+    """Whether no unknown word follows in its name: a "grass seed spreader" may be no grass seed."""
 
 
 class OtherEvidence(NamedTuple):
@@ -82,6 +84,15 @@ class TitleEvidence(NamedTuple):
     by_concept: dict[int, TermEvidence]
     by_department: dict[int, list[OtherEvidence]]
     words: frozenset[str]
+
+
+class _Place(NamedTuple):
+    """Where a mention stands."""
+
+    weight: float
+    """In [0, 1]."""
+    is_head: bool
+    is_last: bool
 
 
 class _Mention(NamedTuple):
@@ -152,17 +163,18 @@ class TitleReader:
             weight = 1.0 if not number else (_AFTER_OTHER_HEAD if has_head else _LATER_PHRASE)
             mentions = _keep_longest(self._list_mentions(phrase))
             for mention in mentions:
-                place_weight, is_head = _weigh_place(mention, phrase, mentions, self._nouns)
-                has_head = has_head or (is_head and self._is_sure(mention))
+                place = _weigh_place(mention, phrase, mentions, self._nouns)
+                has_head = has_head or (place.is_head and self._is_sure(mention))
                 if not mention.is_thing:
-                    evidence = self._weigh_term(mention, weight * place_weight, is_head)
+                    evidence = self._weigh_term(mention, place._replace(weight=weight * place.weight))
                     for concept in mention.owners:
                         by_concept[concept] = max(by_concept.get(concept, evidence), evidence)
                     continue
                 (department,) = mention.owners
                 if self._departments[department].is_evidence:
                     thing_words = frozenset(self._things.words[mention.span.term])
-                    value = _OTHER_HEAD if is_head else _OTHER_THING if place_weight > _AFTER_HEAD else 0.0
+                    is_in_name = place.weight > _AFTER_HEAD
+                    value = _OTHER_HEAD if place.is_head else _OTHER_THING if is_in_name else 0.0
                     by_department[department].append(OtherEvidence(thing_words, weight * value, True))
             self._add_turned_terms(phrase, weight, by_concept)
             for span in self._other_words.find_terms(phrase.words):
@@ -178,7 +190,7 @@ class TitleReader:
         for span in self._terms.find_terms(words):
             if span.start < num_object_words and span.end == len(words):
                 mention = _Mention(span, self._term_owners[span.term], False)
-                evidence = self._weigh_term(mention, weight, True)
+                evidence = self._weigh_term(mention, _Place(weight, is_head=True, is_last=True))
                 for concept in mention.owners:
                     by_concept[concept] = max(by_concept.get(concept, evidence), evidence)
 
@@ -194,7 +206,7 @@ class TitleReader:
         """Whether a head noun says what the thing is: later phrases then count less."""
         return mention.is_thing or not self._is_ambiguous[mention.span.term]
 
-    def _weigh_term(self, mention: _Mention, place_weight: float, is_head: bool) -> TermEvidence:
+    def _weigh_term(self, mention: _Mention, place: _Place) -> TermEvidence:
         term_words = self._terms.words[mention.span.term]
         if self._is_ambiguous[mention.span.term]:
             strength = _AMBIGUOUS
@@ -203,8 +215,10 @@ class TitleReader:
         else:
             strength = _SEVERAL_WORDS
         if not mention.span.is_unbroken:
-            strength *= _BROKEN
-        return TermEvidence(strength * place_weight, len(term_words), term_words, is_head)
+            strength *= _BROKEN_BY_FOREIGN if mention.span.has_foreign_word else _BROKEN
+        return TermEvidence(
+            strength * place.weight, len(term_words), term_words, place.is_head, place.is_last
+        )
 
     def _add_scattered_terms(self, title_words: frozenset[str], by_concept: dict[int, TermEvidence]) -> None:
         word_hits = Counter(term for word in title_words for term in self._by_word.get(word, ()))
@@ -231,13 +245,10 @@ def _keep_longest(mentions: list[_Mention]) -> list[_Mention]:
     ]
 
 
-def _weigh_place(
-    mention: _Mention, phrase: Phrase, mentions: Sequence[_Mention], nouns: Set[str]
-) -> tuple[float, bool]:
-    """Weight in [0, 1] of where a mention stands, and whether it is the head there."""
+def _weigh_place(mention: _Mention, phrase: Phrase, mentions: Sequence[_Mention], nouns: Set[str]) -> _Place:
     span = mention.span
     if span.end > phrase.joined_end or span.start < phrase.start:
-        return _AFTER_HEAD, False
+        return _Place(_AFTER_HEAD, is_head=False, is_last=False)
     is_first = span.end <= phrase.head_end
     name_end = phrase.head_end if is_first else phrase.joined_end
     others = [
@@ -246,12 +257,13 @@ def _weigh_place(
     words_behind = phrase.words[span.end : name_end]
     is_followed = any(other.start >= span.end and other.end <= name_end for other in others)
     if is_followed or (words_behind and words_behind[0] in nouns and not is_modifier(words_behind[0])):
-        return _WITHIN_NAME, False
-    weight = 1.0 - _weigh_words_behind(words_behind)
+        return _Place(_WITHIN_NAME, is_head=False, is_last=False)
+    loss = _weigh_words_behind(words_behind)
+    weight = 1.0 - loss
     name_start = phrase.start if is_first else phrase.head_end
     if any(name_start <= other.start < span.start and other.end < span.end for other in others):
         weight *= _DISPUTED
-    return weight * (1.0 if is_first else _JOINED), True
+    return _Place(weight * (1.0 if is_first else _JOINED), is_head=True, is_last=loss < _NOUN_BEHIND)
 
 
 def _weigh_words_behind(words: tuple[str, ...]) -> float:

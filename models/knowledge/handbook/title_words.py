@@ -74,7 +74,7 @@ _MATERIALS: Final = (
 )
 _PRAISE: Final = (
     "premium professional quality heavy duty portable adjustable waterproof universal digital electric "
-    "electronic automatic manual wireless cordless rechargeable foldable folding collapsible reusable "
+    "electronic automatic manual wireless cordless rechargeable foldable folding collapsible reusable wifi "
     "disposable durable lightweight compact high low super ultra strong soft best classic modern standard "
     "basic multi smart style the a an and of your our"
 )
