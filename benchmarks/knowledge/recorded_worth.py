@@ -35,8 +35,11 @@ OVER: Final = {
 """Row -> ranker over ranker."""
 
 
+NEW_ITEMS: Final = "knowledge.new_items.ndcg10_ratio"
+
+
 def measure_recorded_worth() -> list[Row]:
-    """All rows: every ranker, and its gain over the others, over all items and within cold ones."""
+    """All rows: every ranker, and its gain over the others: all items, cold ones, by training events."""
     folder = prepare_inputs(_DATASET, tuple(SPACES.values()))
     trials = [Trial(_DATASET, ranker, seed) for seed in SEEDS for ranker in SPACES]
     trial_metrics = run_on_all_cores(run_space_trial, trials, [folder] * len(trials))

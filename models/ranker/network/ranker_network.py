@@ -20,25 +20,32 @@ memories, A heads, G gates.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
 
 from models.ranker.config import RankerConfig
 from models.ranker.inputs.input_table import NUM_STATISTICS
-from models.ranker.inputs.item_encoder import NUM_SCENES, UNKNOWN, EncodedItems
+from models.ranker.inputs.item_encoder import EncodedItems
 from models.ranker.network.behavior_counts import BehaviorCounts
 from models.ranker.network.confidence_fusion import ConfidenceFusion
+from models.ranker.network.item_tower import ItemTower
 from models.ranker.network.list_composition import ListComposition
+from models.ranker.network.request_context import PageContext, RequestMoment
+from models.ranker.network.score_tower import RankerLogits, ScoreTower, compute_order_logit
 from models.ranker.network.target_attention import (
     MASKED,
     BehaviorBias,
     SimilarityHistogram,
     TargetAttention,
     UserSummary,
+)
+from models.ranker.network.vector_similarities import (
+    NUM_LIST_ASPECTS,
+    compare_candidates,
+    compare_with_context,
+    compute_similarities,
 )
 
 _NUM_HEADS = 4
@@ -47,14 +54,8 @@ _NUM_HEADS = 4
 _NUM_GATES = 4
 _NUM_COUNT_GATES = 6
 """Counters of behaviors: clicks, carts and orders, each once with a slow and once with a steep decay."""
-NUM_LIST_ASPECTS = 2
-"""Of `compare_candidates`."""
 _NUM_POSITIONS = 64
 """Places on the page that have a bias of their own; all further ones share the last."""
-_HOURS, _WEEKDAYS = 24, 7
-# Ids start far below what items mean, so that they are learned as a correction of it.
-_ID_STD, _PROJECTION_STD = 0.01, 0.1
-_FIRST_FOLLOW, _FIRST_CONVERSION = 0.5, -2.0
 
 
 class RepresentedLists(NamedTuple):
@@ -82,180 +83,6 @@ class RepresentedLists(NamedTuple):
     """Cosine of each candidate with itself: 1, or 0 where it has no vector."""
     context_similarity_BSC: Tensor | None
     """Cosines of candidates and what the page is about, by aspect."""
-
-
-class RankerLogits(NamedTuple):
-    """Uncalibrated logits, [B, C], and the user on their own."""
-
-    click: Tensor
-    conversion: Tensor
-    spend: Tensor | None
-    """Logarithm of an order's revenue, over the usual one; None without a value head."""
-    user_BE: Tensor | None
-    """None where the summary is switched off."""
-
-
-class ItemNorm(nn.LayerNorm):
-    """Layer norm; in the graph its means are products with a constant: half the time of the runtime's own."""
-
-    share_E1: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.register_buffer("share_E1", torch.full((width, 1), 1 / width), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., E]"""
-        if not torch.onnx.is_in_onnx_export():
-            return super().forward(x)
-        mean = x @ self.share_E1
-        variance = (x * x) @ self.share_E1 - mean * mean
-        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
-
-
-class ItemTower(nn.Module):
-    """Represents an item as the normalized sum of what is known of it."""
-
-    def __init__(self, config: RankerConfig, table_sizes: Mapping[str, int], vector_length: int) -> None:
-        super().__init__()
-        features, width = config.features, config.dim
-        self.id_dropout = config.id_dropout
-        field_tables = {
-            "ids": ("item", features.item_id),
-            "categories": ("category", features.category),
-            "brands": ("brand", features.brand),
-            "price_buckets": ("price", features.price),
-        }
-        self.tables = nn.ModuleDict(
-            {
-                field: _make_embedding(table_sizes[vocabulary], width)
-                for field, (vocabulary, is_used) in field_tables.items()
-                if is_used
-            }
-        )
-        self.project = nn.Linear(vector_length, width, bias=False) if features.knowledge else None
-        if self.project is not None:
-            nn.init.normal_(self.project.weight, std=_PROJECTION_STD)
-        self.norm = ItemNorm(width)
-
-    def forward(self, fields: Mapping[str, Tensor]) -> Tensor:
-        """Items [..., E] from the fields that are there."""
-        summands = [
-            table(self._hide_ids(field, fields[field]))
-            for field, table in self.tables.items()
-            if field in fields
-        ]
-        # Of inferred items, serving sends fewer fields than of the others.
-        if self.project is not None and "vectors" in fields:
-            summands.append(self.project(fields["vectors"][..., : self.project.in_features]))
-        item_sum = summands[0]
-        for summand in summands[1:]:
-            item_sum = item_sum + summand
-        item: Tensor = self.norm(item_sum)
-        return item
-
-    def _hide_ids(self, field: str, indices: Tensor) -> Tensor:
-        if field != "ids" or not self.training or self.id_dropout == 0:
-            return indices
-        is_dropped = torch.rand(indices.shape, device=indices.device) < self.id_dropout
-        return torch.where(is_dropped & (indices > UNKNOWN), UNKNOWN, indices)
-
-
-class RequestMoment(nn.Module):
-    """What the hour and the weekday of a request say of items: one vector, multiplied into each candidate."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.hours, self.weekdays = nn.Embedding(_HOURS, width), nn.Embedding(_WEEKDAYS, width)
-        for table in (self.hours, self.weekdays):
-            nn.init.zeros_(table.weight)
-
-    def forward(self, candidates_BCE: Tensor, hours_B1: Tensor, weekdays_B1: Tensor) -> Tensor:
-        """[B, C, E]"""
-        moment_B1E = self.hours(hours_B1) + self.weekdays(weekdays_B1)
-        in_context_BCE: Tensor = candidates_BCE * moment_B1E
-        return in_context_BCE
-
-
-class PageContext(nn.Module):
-    """What the page says of itself: its scene, and how like each candidate is to what it is about."""
-
-    scene_codes_F: Tensor
-
-    def __init__(self, width: int, *, num_aspects: int) -> None:
-        super().__init__()
-        self.scenes = nn.Embedding(NUM_SCENES, width)
-        nn.init.zeros_(self.scenes.weight)
-        self.register_buffer("scene_codes_F", torch.arange(NUM_SCENES), persistent=False)
-        self.width = 2 * num_aspects + NUM_SCENES
-
-    def forward(
-        self, candidates_BCE: Tensor, scene_B1: Tensor, similarity_BSC: Tensor | None, mask_BC: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Candidates in the light of the scene [B, C, E], and readings [B, F, C].
-
-        Args:
-            candidates_BCE: the candidates.
-            scene_B1: codes of the scenes.
-            similarity_BSC: cosines of each aspect to what the page is about; None without vectors.
-            mask_BC: 1 where there is a candidate, else 0.
-        """
-        in_scene_BCE = candidates_BCE * self.scenes(scene_B1)
-        is_scene_BF1 = (scene_B1 == self.scene_codes_F).unsqueeze(-1)
-        readings = [is_scene_BF1.to(mask_BC.dtype) * mask_BC.unsqueeze(1)]
-        if similarity_BSC is not None:
-            real_BSC = similarity_BSC * mask_BC.unsqueeze(1)
-            # Against the list's best: a vague query is near to nothing, and still nearer to some.
-            readings += [real_BSC, real_BSC - real_BSC.amax(2, keepdim=True)]
-        return in_scene_BCE, torch.cat(readings, 1)
-
-
-class ScoreTower(nn.Module):
-    """From all that was read of a candidate to its logits."""
-
-    mean_F1: Tensor
-    scale_F1: Tensor
-
-    def __init__(
-        self, num_features: int, num_distribution: int, width: int, dropout: float, *, has_value_head: bool
-    ) -> None:
-        """Takes features that lie along the last axis and distributions that lie before it."""
-        super().__init__()
-        self.num_features = num_features
-        # Distributions differ in scale by a hundred; standardized, all are learned from alike.
-        self.register_buffer("mean_F1", torch.zeros(num_distribution, 1))
-        self.register_buffer("scale_F1", torch.ones(num_distribution, 1))
-        self.first = nn.Linear(num_features + num_distribution, 2 * width)
-        self.rest = nn.Sequential(
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * width, width),
-            nn.GELU(),
-            nn.Linear(width, 3 if has_value_head else 2),
-        )
-        # Conversion learned from nothing but the few orders of a log is noise: it starts as what the click
-        # says.
-        self.follow = nn.Parameter(torch.tensor(_FIRST_FOLLOW))
-        last_layer = self.rest[-1]
-        assert isinstance(last_layer, nn.Linear)
-        nn.init.zeros_(last_layer.weight[1:])
-        nn.init.zeros_(last_layer.bias[1:])
-        nn.init.constant_(last_layer.bias[1], _FIRST_CONVERSION)
-
-    def forward(
-        self, features_BCF: Sequence[Tensor], distributions_BFC: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits of click and of conversion, and of spend where there is a head for it, [B, C]."""
-        weight = self.first.weight
-        hidden = linear(torch.cat(list(features_BCF), -1), weight[:, : self.num_features], self.first.bias)
-        if distributions_BFC:
-            standardized_BFC = (torch.cat(list(distributions_BFC), 1) - self.mean_F1) * self.scale_F1
-            turned_BCF = standardized_BFC.transpose(-1, -2)
-            # One product takes the turned axes as they are: no copy is made.
-            hidden = hidden + turned_BCF @ weight[:, self.num_features :].T
-        click, own_conversion, *spend = self.rest(hidden).unbind(-1)
-        # Detached: the few orders must not move what many clicks have taught.
-        return click, own_conversion + self.follow * click.detach(), spend[0] if spend else None
 
 
 class Ranker(nn.Module):
@@ -506,54 +333,6 @@ class Ranker(nn.Module):
         )
 
 
-def compute_order_logit(logits: RankerLogits) -> Tensor:
-    """Logit of P(order) = P(click) P(order | click).
-
-    With logits a and b: 1 / p = (1 + exp(-a)) (1 + exp(-b)). So (1 - p) / p = exp(-a) (1 + (1 + exp(a))
-    exp(-b)), whose logarithm is -a + softplus(softplus(a) - b).
-    """
-    return logits.click - softplus(softplus(logits.click) - logits.conversion)
-
-
 def select_item_fields(inputs: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
     """The item fields of one side of a feed."""
     return {field: inputs[f"{side}_{field}"] for field in EncodedItems._fields if f"{side}_{field}" in inputs}
-
-
-def compute_similarities(candidates_BCD: Tensor, behaviors_BHD: Tensor, aspects: Sequence[int]) -> Tensor:
-    """Cosines of each aspect, [B, S, H, C]; what the vectors hold beyond these aspects is not looked at."""
-    aspect_bounds = pairwise(accumulate(aspects, initial=0))
-    cosines_BHC = [
-        behaviors_BHD[..., start:stop] @ candidates_BCD[..., start:stop].transpose(-1, -2)
-        for start, stop in aspect_bounds
-    ]
-    joined = torch.cat(cosines_BHC, 1)
-    return joined.view(joined.shape[0], len(aspects), -1, joined.shape[2])
-
-
-def compare_with_context(candidates_BCD: Tensor, context_B1D: Tensor, aspects: Sequence[int]) -> Tensor:
-    """Cosines of each aspect between candidates and what the page is about, [B, S, C].
-
-    The context may be of length 0: no list of a log says what its page is about.
-    """
-    if not context_B1D.shape[-1]:
-        context_B1D = candidates_BCD[:, :1] * 0
-    return compute_similarities(candidates_BCD, context_B1D, aspects).sum(2)
-
-
-def compare_candidates(vectors_BCD: Tensor, aspects: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Cosines between the candidates [B, S, C, C], and of each with itself [B, S, C].
-
-    Two stand for all aspects, since pairs of a pool of hundreds are many: the first, and all of them in one.
-    """
-    halves, own_halves = [], []
-    for vectors, num_joined in ((vectors_BCD[..., : aspects[0]], 1), (vectors_BCD, len(aspects))):
-        halves.append(vectors @ vectors.transpose(-1, -2) / num_joined)
-        own_halves.append(vectors.square().sum(-1) / num_joined)
-    return torch.stack(halves, 1), torch.stack(own_halves, 1)
-
-
-def _make_embedding(num_rows: int, width: int) -> nn.Embedding:
-    table = nn.Embedding(num_rows, width)
-    nn.init.normal_(table.weight, std=_ID_STD)
-    return table

@@ -6,7 +6,8 @@ import torch
 from contracts.array_types import BoolArray, FloatArray
 from models.ranker.lists.mapped_lists import RankingLists
 from models.ranker.network.confidence_fusion import Opinions, fit_fusion, stack_opinions
-from models.ranker.network.ranker_network import Ranker, compute_order_logit
+from models.ranker.network.ranker_network import Ranker
+from models.ranker.network.score_tower import compute_order_logit
 from models.ranker.training.list_batches import CatalogueTensors
 from models.ranker.training.ranker_trainer import MAX_VALIDATION_LISTS, pick_spread_rows, score_lists
 

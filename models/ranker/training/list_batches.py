@@ -19,9 +19,8 @@ from contracts.array_types import FloatArray, IntArray
 from models.ranker.inputs.graph_feed import gather_lists
 from models.ranker.inputs.item_encoder import ItemTable
 from models.ranker.lists.mapped_lists import RankingLists
-from models.ranker.network.ranker_network import (
-    Ranker,
-    RepresentedLists,
+from models.ranker.network.ranker_network import Ranker, RepresentedLists
+from models.ranker.network.vector_similarities import (
     compare_candidates,
     compare_with_context,
     compute_similarities,

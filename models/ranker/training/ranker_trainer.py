@@ -20,7 +20,8 @@ from contracts.array_types import IntArray
 from models.ranker.config import RankerConfig
 from models.ranker.evaluation.ranking_metrics import measure_lists
 from models.ranker.lists.mapped_lists import RankingLists
-from models.ranker.network.ranker_network import Ranker, RankerLogits
+from models.ranker.network.ranker_network import Ranker
+from models.ranker.network.score_tower import RankerLogits
 from models.ranker.training.list_batches import (
     CatalogueTensors,
     ListBatch,

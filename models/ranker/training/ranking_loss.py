@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from models.ranker.network.ranker_network import Ranker, RankerLogits, compute_order_logit
+from models.ranker.network.ranker_network import Ranker
+from models.ranker.network.score_tower import RankerLogits, compute_order_logit
 from models.ranker.training.list_batches import CatalogueTensors, ListBatch, represent_items, represent_lists
 
 _MASKED_LOGIT = -1e4

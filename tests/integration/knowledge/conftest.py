@@ -1,6 +1,5 @@
 """A tiny catalogue; vLLM's environment, a tiny random model for it, and a server of that model."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from model_processes import ROOT, end, environment, wait_for
+from model_processes import ROOT, environment, serve_model
 
 from contracts.artifacts import create_artifact, write_json, write_table
 from contracts.tables import EVENTS, ITEMS
@@ -76,35 +75,13 @@ def vllm_server(
     vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The root of the API of a vLLM server of the tiny model, which is called `tiny` there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
-    command = [vllm_python, "-m", "vllm.entrypoints.openai.api_server", "--model", tiny_model]
-    command += [
-        "--served-model-name",
-        "tiny",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--max-model-len",
-        "16384",
-    ]
-    command += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "16384"]
-    command += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            list(map(str, command)),
-            env=environment(),
-            cwd=log.parent,
-            stdout=output,
-            stderr=output,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        end(process)
+    yield from serve_model(vllm_python, tiny_model, "tiny", tmp_path_factory.mktemp("server") / "log")
+
+
+@pytest.fixture(scope="module")
+def pretrained_server(
+    vllm_python: Path, pretrained_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same of the pretrained model, which is called `pretrained` there."""
+    log = tmp_path_factory.mktemp("pretrained_server") / "log"
+    yield from serve_model(vllm_python, pretrained_model, "pretrained", log)

@@ -1,8 +1,9 @@
 """Distills in a process of its own, which the tests can kill.
 
-Usage: python distil_run.py TEACHER DATASET CACHE OUT [agents]
+Usage: python distil_run.py TEACHER DATASET CACHE OUT [agents|agents-once]
 
-TEACHER is the teacher's configuration as JSON. With `agents`, each agent is asked directly first.
+TEACHER is the teacher's configuration as JSON. With `agents`, each agent is asked directly first; with
+`agents-once` each a single time.
 One JSON object per line tells what happens: first {"pid"}, then {"agent", "valid"}, {"asked"} and {"stored"}
 (digests of requests).
 """
@@ -64,13 +65,13 @@ class Watched:
             tell(stored=asked[response.number])
 
 
-def requests_of_every_agent() -> Iterator[TeacherRequest]:
+def requests_of_every_agent(per_agent: int = REQUESTS_PER_AGENT) -> Iterator[TeacherRequest]:
     claim = Claim(text="drink tea", evidence="mug", source="catalogue", confidence=0.9)
     record = KnowledgeRecord.model_validate(
         {"summary": "A mug."} | {name: [claim] for name in KnowledgeRecord.model_fields if name != "summary"}
     )
     plan = CategoryPlan(reasoning="r", product_kind="mug", focus=("size",), pitfalls=())
-    for number in range(REQUESTS_PER_AGENT):
+    for number in range(per_agent):
         product = Product(title=f"Red Mug {number}", category="Mugs")
         given = {
             "planner": CategoryBrief(category=f"Mugs {number}"),
@@ -83,8 +84,8 @@ def requests_of_every_agent() -> Iterator[TeacherRequest]:
             yield TeacherRequest(agent.name, given[agent.name], agent.answer_type, "1")
 
 
-def ask_every_agent(teacher: LiveTeacher) -> None:
-    requests = list(requests_of_every_agent())
+def ask_every_agent(teacher: LiveTeacher, per_agent: int = REQUESTS_PER_AGENT) -> None:
+    requests = list(requests_of_every_agent(per_agent))
     too_long = TeacherRequest("planner", CategoryBrief(category="x" * 40_000), requests[0].answer_type, "1")
     for response in teacher.answer_batch([too_long, *requests]):
         request = [too_long, *requests][response.number]
@@ -107,6 +108,8 @@ def main(teacher: str, dataset: str, cache: str, out: str, *options: str) -> Non
     watched = Watched(build_teacher(config.teacher))
     if "agents" in options:
         ask_every_agent(watched._teacher)
+    if "agents-once" in options:
+        ask_every_agent(watched._teacher, per_agent=1)
     distill.build_teacher = lambda config: watched
     distill.distill_knowledge(Path(dataset), config, cache=Path(cache), out=Path(out))
 

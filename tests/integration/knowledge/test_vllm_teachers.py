@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from distil_run import REQUESTS_PER_AGENT, requests_of_every_agent
-from model_processes import ENGINE, ROOT, environment
+from model_processes import ENGINE, ROOT, distill, environment
 
 from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
@@ -26,31 +26,6 @@ pytestmark = pytest.mark.integration
 NUM_ITEMS = 24
 CONCURRENCY = 4
 Facts = list[dict[str, Any]]
-
-
-def distill(
-    python: Path | str, teacher: dict[str, Any], folder: Path, out: str, *options: str
-) -> Iterator[dict[str, Any]]:
-    """Runs a distillation in its own process; yields what it tells, and kills it when nobody listens."""
-    script = ROOT / "tests/integration/knowledge/distil_run.py"
-    arguments = [json.dumps(teacher), folder / "dataset", folder / "cache", folder / out, *options]
-    with (folder / f"{out}.log").open("w") as log:
-        process = subprocess.Popen(
-            list(map(str, [python, script, *arguments])),
-            env=environment(),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-    assert process.stdout
-    try:
-        yield from (json.loads(line) for line in process.stdout if line.startswith("{"))
-        assert process.wait() == 0, (folder / f"{out}.log").read_text()[-3000:]
-    finally:
-        process.kill()  # no more than this one: what it started has to go by itself
-        process.wait()
 
 
 def killed_after(num_stored: int, told: Iterator[dict[str, Any]]) -> Facts:

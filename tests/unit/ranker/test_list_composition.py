@@ -6,7 +6,8 @@ from contracts.tables import EVENT_TYPES
 from models.ranker.inputs.item_encoder import EVENT_TYPE_INDEX, NUM_SCENES, SCENE_INDEX, UNKNOWN
 from models.ranker.network.behavior_counts import COUNTED_TYPES, BehaviorCounts, make_type_weights
 from models.ranker.network.list_composition import ListComposition
-from models.ranker.network.ranker_network import PageContext, compare_candidates, compare_with_context
+from models.ranker.network.request_context import PageContext
+from models.ranker.network.vector_similarities import compare_candidates, compare_with_context
 
 
 def _compose(categories: list[int], kinds: list[int], mask: list[float] | None = None) -> torch.Tensor:

@@ -24,7 +24,8 @@ from models.ranker.lists.encode_catalogue import (
     read_item_vectors,
 )
 from models.ranker.lists.encode_lists import assign_user_folds, encode_lists
-from models.ranker.network.ranker_network import Ranker, compute_similarities
+from models.ranker.network.ranker_network import Ranker
+from models.ranker.network.vector_similarities import compute_similarities
 from models.ranker.training.list_batches import (
     build_catalogue_tensors,
     make_list_batch,

@@ -6,7 +6,7 @@ import onnx
 import torch
 
 from models.ranker.inputs.ranker_spec import MODEL_FILE
-from models.ranker.network.ranker_network import RankerLogits, compute_order_logit
+from models.ranker.network.score_tower import RankerLogits, compute_order_logit
 from models.ranker.network.target_attention import MASKED, SimilarityHistogram, TargetAttention
 
 
