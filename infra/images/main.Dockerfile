@@ -21,11 +21,14 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     python3.11 -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}" \
     && python3.11 -m venv --without-pip /opt/venv
-# No hashes here: torch has a build for each accelerator, and the machine chooses.
 # The lock before the code: a change of code does not install two gigabytes again.
 COPY requirements/${LOCK}.lock /opt/main.lock
+COPY requirements/torch-cuda.lock /opt/torch-cuda.lock
+# Every hash of the lock is checked. Where PyPI's torch is taken, its own and those of its CUDA libraries are, too, and
+# nothing without one is let in; of a torch for another accelerator we know none.
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/main.lock
+    if [ -z "${UV_TORCH_BACKEND}${UV_FIND_LINKS}" ]; then set -- --constraint /opt/torch-cuda.lock --require-hashes; fi \
+    && /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/main.lock "$@"
 WORKDIR /opt/reaseq
 # Readable to user 10001, whatever umask the checkout was made under.
 COPY --chmod=755 . .

