@@ -1,6 +1,6 @@
 """Writes what is generated in the docs; `--check` exits 1 when a committed file differs.
 
-- `components/<name>/README.md` from each component's signature and docstring
+- `components/<name>/README.md` from each component's signature, docstring, metadata and tables
 - `docs/configuration.md` from the run configuration's fields
 - `docs/command-line.md` from the help of each verb
 - `infra/k8s/monitoring/rules.yaml`, the Prometheus operator's form of infra/prometheus/rules.yaml
@@ -8,22 +8,20 @@
 """
 
 import argparse
-import ast
 import os
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from textwrap import indent
 from typing import NamedTuple, get_args
 
-from docstring_parser import parse
-from kfp.dsl import base_component
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+from component_page import build_component_page  # noqa: E402
 
 from benchmarks.shared.results import RESULTS, read_rows  # noqa: E402
 from benchmarks.shared.results_page import (  # noqa: E402
@@ -88,7 +86,8 @@ def main() -> int:
 
 def _generate_pages() -> Iterator[tuple[Path, str]]:
     for component_path in sorted((ROOT / "components").glob("*/component.py")):
-        yield component_path.parent / "README.md", _build_component_page(component_path.parent.name)
+        folder = component_path.parent
+        yield folder / "README.md", f"{NOTICE}\n{build_component_page(folder)}"
     yield ROOT / "docs" / "configuration.md", _build_configuration_page()
     yield ROOT / "docs" / "command-line.md", _build_command_line_page()
     yield ROOT / "infra" / "k8s" / "monitoring" / "rules.yaml", _build_prometheus_rule()
@@ -135,33 +134,6 @@ def _generate_result_pages() -> Iterator[tuple[Path, str]]:
         ROOT / "README.md",
         f"{readme_start}{RESULTS_START}\n{headline_table}{RESULTS_END}{readme_end.split(RESULTS_END)[1]}",
     )
-
-
-def _build_component_page(name: str) -> str:
-    module = import_module(f"components.{name}.component")
-    kfp_component: base_component.BaseComponent = getattr(module, name)
-    parsed_docstring = parse(_read_docstring(module.__file__))
-    port_texts = {
-        parameter.arg_name: " ".join((parameter.description or "").split())
-        for parameter in parsed_docstring.params
-    }
-    component_spec = kfp_component.component_spec
-    page_lines = [NOTICE, f"# {name}\n", f"{parsed_docstring.short_description}\n"]
-    for section_title, ports in (("Inputs", component_spec.inputs), ("Outputs", component_spec.outputs)):
-        page_lines += [f"## {section_title}\n", "| name | type | what |", "|---|---|---|"]
-        page_lines += [
-            f"| `{port_name}` | {port.type} | {port_texts.get(port_name, '')} |"
-            for port_name, port in (ports or {}).items()
-        ]
-        page_lines.append("")
-    return "\n".join(page_lines)
-
-
-def _read_docstring(source: str | None) -> str:
-    assert source is not None
-    syntax_tree = ast.parse(Path(source).read_text(encoding="utf-8"))
-    component_function = next(node for node in syntax_tree.body if isinstance(node, ast.FunctionDef))
-    return ast.get_docstring(component_function) or ""
 
 
 def _build_configuration_page() -> str:

@@ -10,7 +10,7 @@ import polars as pl
 from contracts.events.event_repeats import TRADE_TYPES, RepeatRuleConfig, drop_repeats, sum_order_lines
 from contracts.events.order_prices import fill_order_prices
 from contracts.events.order_returns import RETURN_TYPES, mark_returns
-from contracts.table_schema import UTC_TIME, Table
+from contracts.table_schema import UTC_TIME, Column, Table
 from contracts.tables import ANSWERS, EVENTS, EXPOSURES, ITEMS, KEPT_UNITS, OUTCOMES
 from serving.event_log.event_log import RecordKind
 from serving.event_log.log_lines import EVENT_LINE, EXPOSURE_LINE, parse_lines
@@ -19,6 +19,17 @@ _UNKNOWN_PROPENSITIES = pl.col("scores").list.eval(pl.when(pl.lit(False)).then(p
 """For lines from before propensities were written."""
 _REPEATS: Final = RepeatRuleConfig()
 _log = logging.getLogger(__name__)
+TEAMS: Final = Table(
+    "teams",
+    ("request_id", "item_id"),
+    (
+        Column("request_id", pl.String(), "The ranking request."),
+        Column("user_id", pl.String(), "Who asked."),
+        Column("item_id", pl.String(), "The item shown."),
+        Column("team", pl.String(), "Arm whose ranker picked the item."),
+    ),
+    "Whose pick each item of an interleaved page was, one row per request and item.",
+)
 
 
 def read_exposures(
@@ -47,7 +58,7 @@ def read_exposures(
 
 
 def read_teams(folder: Path, *, experiment_id: str | None = None) -> pl.DataFrame:
-    """Whose pick each item of an interleaved page was: `request_id`, `item_id`, `user_id`, `team`.
+    """Whose pick each item of an interleaved page was: contract TEAMS.
 
     Args:
         folder: the event log.

@@ -7,9 +7,18 @@ from typing import Final
 import polars as pl
 
 from contracts.ingestion.sources.source_batches import BrokenLine
+from contracts.table_schema import Column, Table
 
-QUARANTINE_SCHEMA: Final = pl.Schema(
-    {"table": pl.String(), "reasons": pl.List(pl.String()), "row": pl.String(), "file": pl.String()}
+QUARANTINE: Final = Table(
+    "quarantine",
+    (),
+    (
+        Column("table", pl.String(), "Table that the row was meant for."),
+        Column("reasons", pl.List(pl.String()), "Every reason for which it was refused."),
+        Column("row", pl.String(), "The row as it was written, as JSON, or the broken line."),
+        Column("file", pl.String(), "File that it stands in.", nullable=True),
+    ),
+    "Rows of the user's files that no contract takes, one row each.",
 )
 
 
@@ -41,7 +50,7 @@ class Quarantine:
                 "row": rows,
                 "file": files,
             },
-            schema=QUARANTINE_SCHEMA,
+            schema=QUARANTINE.schema,
         )
         self.first_row = self.first_row or str(rows[0])
         refused.write_parquet(self._folder / f"{self.num_rows:012}.parquet", compression="lz4")
@@ -62,6 +71,6 @@ class Quarantine:
 
 def write_quarantine(path: Path, *quarantines: Quarantine) -> None:
     """Writes what several tables lost into one file."""
-    empty = pl.LazyFrame(schema=QUARANTINE_SCHEMA)
+    empty = pl.LazyFrame(schema=QUARANTINE.schema)
     files = [file for quarantine in quarantines for file in quarantine.list_files()]
     pl.concat([empty, *(pl.scan_parquet(file) for file in files)]).sink_parquet(path)

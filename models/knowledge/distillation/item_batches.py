@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfileobj, rmtree
+from typing import Final
 
 import polars as pl
 
 from contracts.artifacts import check_table_columns, write_table
 from contracts.shards import Shard
+from contracts.table_schema import Column, Table
 from contracts.tables import ITEMS, KNOWLEDGE
 from models.knowledge.agents.agent_team import ProductCase
 from models.knowledge.cache.workspace_cache import FinishedItem
@@ -29,7 +31,16 @@ QUARANTINE_FILE = "quarantine.parquet"
 _ROW_GROUP = 2048
 """Rows that are held in memory when the parts are joined."""
 _TEXT_COLUMNS = ("title", "brand", "category", "description")
-_QUARANTINE_SCHEMA = {"item_id": pl.String(), "reason": pl.String(), "raw_answer": pl.String()}
+UNANSWERED_ITEMS: Final = Table(
+    "unanswered_items",
+    ("item_id",),
+    (
+        Column("item_id", pl.String(), "The item."),
+        Column("reason", pl.String(), "What was wrong with the last answer."),
+        Column("raw_answer", pl.String(), "That answer, as it came."),
+    ),
+    "Items of which the teacher gave no valid answer, one row per item.",
+)
 
 
 class CatalogueReader:
@@ -110,7 +121,9 @@ class BatchWriter:
             batch.number, knowledge_frame, list(build_trace_lines(batch.item_ids, finished_items))
         )
         if batch.quarantine:
-            quarantine_rows = pl.DataFrame(sorted(batch.quarantine), schema=_QUARANTINE_SCHEMA, orient="row")
+            quarantine_rows = pl.DataFrame(
+                sorted(batch.quarantine), schema=UNANSWERED_ITEMS.schema, orient="row"
+            )
             self.write_quarantine_rows(batch.number, quarantine_rows)
 
     def write_knowledge_rows(

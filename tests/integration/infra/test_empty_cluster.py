@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from components.port_tables import KIND_TABLES
 from contracts.errors import UserError
 from serving.triton.triton_server import find_triton_wheel
 
@@ -78,3 +79,11 @@ def test_nothing_was_restarted(seen: dict[str, Any], record_property: Callable[[
     record_property("restarts", seen["restarts"])
     assert seen["restarts"] == 0
     assert all(probe[0] for pod in seen["warm"].values() for probe in pod.values())
+
+
+def test_every_artifact_of_the_walk_holds_the_tables_that_its_components_promise(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["table_faults"] == []
+    # All kinds with tables but the served log and the decision, which are no artifacts with a lineage.
+    assert set(seen["kinds"]) == KIND_TABLES.keys() - {"served_log", "decision"}

@@ -1,4 +1,4 @@
-"""From an empty claim to a ranked request, in a network and a file system of its own.
+"""From an empty claim to a ranked request and the first report, in a network and a file system of its own.
 
 Runs inside `unshare --mount --net` (see test_empty_cluster.py): there the claim lies at its own path, the
 services have their own names and ports, and nothing of the machine is touched.
@@ -20,6 +20,9 @@ import yaml
 from kfp_server import Cluster, serve_cluster
 from manifest_processes import Pod, render_overlay, write_config_maps
 
+from components.port_tables import KIND_TABLES, list_table_faults
+from contracts.artifacts import read_lineage
+from contracts.digests import LINEAGE_FILE
 from pipelines.local_runner import run_package
 from reaseq.cli import main
 from serving.triton.triton_server import find_triton_wheel
@@ -34,6 +37,7 @@ SMALL = (
     *("shop.num_items=80", "shop.num_users=60", "shop.num_days=8"),
     *("behavior.training.epochs=1", "ranker.max_epochs=1", "ranker.min_steps=1"),
     *("evaluation.min_gain_over_baseline=-1.0", "evaluation.max_ece=1.0", "evaluation.min_effective_lists=0"),
+    "monitoring.min_requests=2",
 )
 
 
@@ -110,6 +114,14 @@ def submit(pipeline: str, folder: Path) -> dict[str, Path]:
             del os.environ[name]
 
 
+def inspect_artifacts(folder: Path) -> tuple[list[str], list[str]]:
+    """What the tables of all artifacts are not that they should be, and the kinds of artifacts."""
+    made = [path.parent for path in folder.rglob(LINEAGE_FILE)]
+    with_tables = {path: kind for path in made if (kind := read_lineage(path).kind) in KIND_TABLES}
+    faults = [fault for path in with_tables for fault in list_table_faults(path)]
+    return faults, sorted(set(with_tables.values()))
+
+
 def post(path: str, body: dict[str, Any]) -> Any:
     request = Request(
         f"http://gateway:3000{path}",
@@ -162,6 +174,11 @@ def walk(folder: Path) -> dict[str, Any]:
         seen["ranked"] = post("/rank", ask)
         click = {"user_id": "u000001", "item_id": candidates[0], "event_type": "click", "request_id": "first"}
         seen["clicked"] = post("/events", {"events": [click]})
+        for number in range(2, 30):
+            # Of both arms, since drift and lift compare them.
+            post("/rank", ask | {"user_id": f"u{number:06d}", "request_id": f"of-user-{number}"})
+        submit("monitor", folder)
+        seen["table_faults"], seen["kinds"] = inspect_artifacts(folder)
         seen["warm"] = {
             name: {kind: pod.probe(kind) for kind in ("liveness", "readiness")} for name, pod in pods.items()
         }
