@@ -4,6 +4,7 @@ A cluster reports a bad argument only after the run has been created. Large ones
 naming neither argument nor limit. So all that can be known here is checked here.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,18 @@ def read_package(path: Path) -> CompiledPackage:
             f"pipeline package '{path}' has {num_bytes} bytes; a cluster takes {MAX_PACKAGE_BYTES}."
         )
     pipeline_spec, platform_spec = _read_specs(path)
+    try:
+        return _describe_package(path, pipeline_spec, platform_spec)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"'{path}' is not a compiled pipeline ({type(error).__name__}: {error}); `reaseq compile` "
+            "writes one."
+        ) from error
+
+
+def _describe_package(
+    path: Path, pipeline_spec: Mapping[str, Any], platform_spec: Mapping[str, Any]
+) -> CompiledPackage:
     kubernetes = platform_spec.get("platforms", {}).get("kubernetes", {})
     pods = kubernetes.get("deploymentSpec", {}).get("executors", {})
     input_definitions = pipeline_spec["root"].get("inputDefinitions", {})
@@ -79,7 +92,7 @@ def read_package(path: Path) -> CompiledPackage:
         path=path,
         name=pipeline_spec["pipelineInfo"]["name"],
         version=digest_file(path)[:12],
-        parameters=input_definitions.get("parameters", {}),
+        parameters=dict(input_definitions.get("parameters", {}).items()),
         spec=pipeline_spec,
         pods=pods,
         oldest_backend=_tell_oldest_backend(pods.values()),
@@ -99,7 +112,7 @@ def _read_specs(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         # A second document, where there is one, holds the Kubernetes platform spec.
         documents = iter(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_LOADER))
         pipeline_spec = next(documents, None)
-        platform_spec: dict[str, Any] = next(documents, {})
+        platform_spec: dict[str, Any] = next(documents, {}) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"pipeline package '{path}' is not valid YAML: {error}") from error
     if not isinstance(pipeline_spec, dict) or not {"root", "pipelineInfo"} <= pipeline_spec.keys():
@@ -159,6 +172,8 @@ def _list_value_problems(name: str, value: Any, kind: str) -> list[str]:
         isinstance(value, bool) and bool not in allowed_types and object not in allowed_types
     ):
         return [f"{name}: {type(value).__name__} given, {kind} expected"]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{name}: {value} is no number that JSON can hold"]
     if isinstance(value, str) and len(value) > MAX_ARGUMENT_CHARS:
         return [
             f"{name}: {len(value)} characters, at most {MAX_ARGUMENT_CHARS}; pass a path to a file instead"

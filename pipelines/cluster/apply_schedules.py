@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
+from contracts.errors import UserError
+from pipelines.cluster.cluster_client import connect_to_cluster
 from pipelines.cluster.patience import Patience
 from pipelines.cluster.recurring_run import RecurringRuns
-from pipelines.cluster.schedule_file import ReadSchedules
+from pipelines.cluster.refusals import explain_cluster_errors
+from pipelines.cluster.schedule_file import MADE_BY_A_FILE, ReadSchedules
 from pipelines.cluster.schedule_plan import Action, ScheduleChange, is_enabled
 from pipelines.cluster.submit_run import CALLING, find_experiment, find_or_create_experiment
 
@@ -76,12 +78,31 @@ def _connect(schedules: ReadSchedules, host: str, namespace: str | None, patienc
 
 def _plan(schedules: ReadSchedules, recurring_runs: RecurringRuns) -> list[ScheduleChange]:
     found = recurring_runs.list_all()
+    _require_own(schedules, found)
     changes = [recurring_runs.plan(wanted, found) for wanted in schedules.wanted]
     names = {wanted.name for wanted in schedules.wanted}
     removed = [
         run for run in found if run.description == schedules.file.mark and run.display_name not in names
     ]
     return changes + [_plan_removal(run, recurring_runs) for run in removed]
+
+
+def _require_own(schedules: ReadSchedules, found: list[Any]) -> None:
+    """Refuses a name that another file holds: each would replace the other's schedule for ever."""
+    names = {wanted.name for wanted in schedules.wanted}
+    others = {
+        run.display_name: (run.description or "").removeprefix(MADE_BY_A_FILE)
+        for run in found
+        if run.display_name in names
+        and (run.description or "").startswith(MADE_BY_A_FILE)
+        and run.description != schedules.file.mark
+    }
+    if others:
+        listed = ", ".join(f"'{name}' of {owner}" for name, owner in sorted(others.items()))
+        raise UserError(
+            f"owner {schedules.file.owner} names schedules of another file's owner: {listed}. Choose other "
+            "names; where the owner was renamed, apply once with the old owner and `schedules: []`"
+        )
 
 
 def _plan_removal(run: Any, recurring_runs: RecurringRuns) -> ScheduleChange:

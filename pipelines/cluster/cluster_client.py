@@ -1,36 +1,39 @@
 """The connection to a Kubeflow Pipelines cluster, with errors a user can act on.
 
-Environment: `REASEQ_KFP_TOKEN` holds a bearer token, or `REASEQ_KFP_TOKEN_FILE` names a file that holds one.
-In a pod with Kubeflow's projected service-account token that one is taken (`KF_PIPELINES_SA_TOKEN_PATH`).
-Behind a login page (Dex, OIDC) `REASEQ_KFP_COOKIE_FILE` names a file with the session's cookie. Files are
-read again for every request, so what is renewed keeps working. `SSL_CERT_FILE` names a private CA.
+`credentials.py` says how to log in. `SSL_CERT_FILE` names a private CA.
 """
 
 import json
 import os
 import re
 import ssl
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 
 from contracts.errors import UserError
+from pipelines.cluster.credentials import (
+    TOKEN_VARIABLE,
+    FileToken,
+    find_token_file,
+    read_cookie,
+    read_token,
+)
 from pipelines.cluster.patience import PASSING_STATUS, Patience
+from pipelines.cluster.refusals import explain_redirect, explain_refusal, read_server_message
 
-TOKEN_VARIABLE = "REASEQ_KFP_TOKEN"  # noqa: S105 (the name of a variable, not a secret)
-TOKEN_FILE_VARIABLE = "REASEQ_KFP_TOKEN_FILE"  # noqa: S105
-COOKIE_FILE_VARIABLE = "REASEQ_KFP_COOKIE_FILE"
-_POD_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105
-_POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - where Kubeflow projects it
 Version = tuple[int, int]
 _PROBE_TIMEOUT_S = 10.0
 _CALL_TIMEOUT_S = 60.0
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_TLS_REMEDIES = {
+    "CERTIFICATE_VERIFY_FAILED": "name your CA's certificates by SSL_CERT_FILE",
+    "WRONG_VERSION_NUMBER": "the port speaks no TLS; say http://",
+}
 
 
 def connect_to_cluster(
@@ -47,17 +50,19 @@ def connect_to_cluster(
         oldest_backend: The first version that understands what will be sent.
 
     Raises:
-        UserError: host not reachable, not a Pipelines API, not authorised, or a namespace is needed.
+        UserError: host not reachable, not a Pipelines API, not authorized, or a namespace is needed.
     """
-    if not host.startswith(("http://", "https://")):
-        raise UserError(f"host '{host}' must start with http:// or https://")
+    _require_address(host)
+    if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+        raise UserError(
+            f"namespace '{namespace}' cannot be one: lowercase letters, digits and dashes, at most 63 of them"
+        )
     try:
         health_answer = patience.read(lambda: _probe_health(host.rstrip("/")))
     except ConnectionError as error:
         raise UserError(f"{host} does not come up: {error}; try again later") from error
     _require_new_backend(host, str(health_answer.get("tag_name", "")), oldest_backend)
-    if health_answer.get("multi_user") and not namespace:
-        raise UserError(f"{host} serves many users; give the namespace of your profile.")
+    _require_fitting_namespace(host, namespace, is_multi_user=health_answer.get("multi_user") is True)
     from kfp.client import Client  # 3 s to import
 
     class ProbedClient(Client):  # type: ignore[misc]
@@ -69,108 +74,105 @@ def connect_to_cluster(
                 tag_name=str(health_answer.get("tag_name", "")),
             )
 
+    has_token_file = find_token_file() is not None and not os.environ.get(TOKEN_VARIABLE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         # An empty namespace, unlike None, keeps out the one in ~/.config/kfp of some other cluster.
         client = ProbedClient(
             host=host,
             namespace=namespace or "",
-            existing_token=(os.environ.get(TOKEN_VARIABLE) or "").strip() or None,
-            credentials=_load_file_credentials(),
-            cookies=_read_cookie(),
+            existing_token=None if has_token_file else read_token(),
+            credentials=FileToken() if has_token_file else None,
+            cookies=read_cookie(),
             ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
         )
     _guard_calls(client)
     return client
 
 
-def _guard_calls(client: Any) -> None:
-    """Gives every call a time limit, a fresh cookie, and an error where a login page answers.
+def _require_address(host: str) -> None:
+    if not host.startswith(("http://", "https://")):
+        raise UserError(f"host '{host}' must start with http:// or https://")
+    try:
+        address = urlsplit(host)
+        is_whole = bool(address.hostname) and address.port != 0 and not re.search(r"\s", host)
+    except ValueError:  # of a port or a bracket
+        address, is_whole = None, False
+    if address is not None and "@" in address.netloc:
+        raise UserError(f"host must hold no user and no password; put a token into {TOKEN_VARIABLE}")
+    if not is_whole or address is None:
+        raise UserError(f"host '{host}' is no address; say it as in https://kubeflow.example/pipeline")
+    if address.query or address.fragment:
+        bare = address._replace(query="", fragment="").geturl().rstrip("/")
+        raise UserError(f"host '{host}' is a page of the UI; say the API's address alone, such as {bare}")
 
-    kfp sets no limit, and a silently dead connection would hang for ever.
+
+def _require_fitting_namespace(host: str, namespace: str | None, *, is_multi_user: bool) -> None:
+    if is_multi_user and not namespace:
+        raise UserError(f"{host} serves many users; give the namespace of your profile.")
+    if namespace and not is_multi_user:
+        raise UserError(
+            f"{host} serves one user, in the namespace that it is installed in; leave out --namespace, "
+            f"which says {namespace}"
+        )
+
+
+def _guard_calls(client: Any) -> None:
+    """Gives every call a time limit, a fresh cookie, and an error where something else than the API answers.
+
+    kfp sets no limit, and a silently dead connection would hang for ever. It also takes any text for an
+    answer without fields, and follows a login page's redirect as if it led to the API.
     """
     from kfp_server_api import ApiException  # type: ignore[import-untyped]
 
     api_client = client._run_api.api_client
     rest_client = api_client.rest_client
+    # Repetitions are ours, and a redirect leads to no API.
+    rest_client.pool_manager.connection_pool_kw["retries"] = False
     send = rest_client.request
 
-    def send_in_time(*arguments: Any, **options: Any) -> Any:
+    def send_in_time(method: str, url: str, *arguments: Any, **options: Any) -> Any:
         # Two numbers: a single one that is no whole number counts for nothing there.
         limits_s = options.get("_request_timeout") or (_CALL_TIMEOUT_S, _CALL_TIMEOUT_S)
         if api_client.cookie:
-            options["headers"] = (options.get("headers") or {}) | {"Cookie": _read_cookie()}
-        response = send(*arguments, **(options | {"_request_timeout": limits_s}))
-        # The session is over: the cluster's gateway led to its login page, which says 200.
+            # While somebody is writing the file, the cookie before stays.
+            with suppress(UserError):
+                api_client.cookie = read_cookie()
+            options["headers"] = (options.get("headers") or {}) | {"Cookie": api_client.cookie}
+        try:
+            response = send(method, url, *arguments, **(options | {"_request_timeout": limits_s}))
+        except ApiException as error:
+            if 300 <= (error.status or 0) < 400:
+                raise fail(401, "it leads to a login page") from error
+            raise
         if str(response.getheader("content-type") or "").startswith("text/html"):
-            error = ApiException(status=401, reason="a login page answers")
-            error.body = b""  # kfp reads it
-            raise error
+            raise fail(401, "a login page answers")
+        if not _is_api_answer(method, url, response.data):
+            raise fail(502, f"the answer is none of the API: {read_server_message(response.data)[:100]}")
         return response
+
+    def fail(status: int, reason: str) -> Exception:
+        error = ApiException(status=status, reason=reason)
+        error.body = reason.encode()  # kfp reads it
+        return error  # type: ignore[no-any-return]
 
     rest_client.request = send_in_time
 
 
-@contextmanager
-def explain_cluster_errors(action: str, *, host: str) -> Iterator[None]:
-    """Turns the API client's exceptions into a `UserError` that says what failed. Its prints go to stderr."""
-    from kfp_server_api import ApiException
-
+def _is_api_answer(method: str, url: str, data: str | bytes) -> bool:
+    """Whether it is a JSON object, and one with fields where something was made."""
+    if method == "DELETE":
+        return True
     try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except ApiException as error:
-        raise UserError(_explain_refusal(action, host, error.status, error.body)) from error
-    except urllib3.exceptions.HTTPError as error:
-        raise UserError(
-            f"could not {action}: {host} stopped answering ({type(error).__name__}); try again."
-        ) from error
-
-
-def _load_file_credentials() -> Any:
-    token_path = _find_token_file()
-    if not token_path or os.environ.get(TOKEN_VARIABLE):
-        return None
-    from kfp.client import ServiceAccountTokenVolumeCredentials
-
-    return ServiceAccountTokenVolumeCredentials(token_path)
-
-
-def _find_token_file() -> str | None:
-    pod_token = os.environ.get(_POD_TOKEN_VARIABLE, _POD_TOKEN)
-    return os.environ.get(TOKEN_FILE_VARIABLE) or (pod_token if Path(pod_token).is_file() else None)
-
-
-def _read_cookie() -> str | None:
-    cookie_path = os.environ.get(COOKIE_FILE_VARIABLE)
-    if not cookie_path:
-        return None
-    if not Path(cookie_path).is_file():
-        raise UserError(f"{COOKIE_FILE_VARIABLE} names '{cookie_path}', which is not a file.")
-    return _require_header_text(Path(cookie_path).read_text(encoding="utf-8"), COOKIE_FILE_VARIABLE)
-
-
-def _read_token() -> str | None:
-    token, name = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
-    token_path = _find_token_file()
-    if not token and token_path:
-        if not Path(token_path).is_file():
-            raise UserError(f"{TOKEN_FILE_VARIABLE} names '{token_path}', which is not a file.")
-        token, name = Path(token_path).read_text(encoding="utf-8"), TOKEN_FILE_VARIABLE
-    return _require_header_text(token or "", name)
-
-
-def _require_header_text(text: str, name: str) -> str | None:
-    text = text.strip()
-    # A library that refuses the header would print it.
-    if not (text.isascii() and text.isprintable()):
-        raise UserError(f"the token of {name} holds a line break or a character that no token has")
-    return text or None
+        answer = json.loads(data)
+    except ValueError:
+        return False
+    is_made = method == "POST" and not url.endswith((":enable", ":disable"))
+    return isinstance(answer, dict) and bool(answer or not is_made)
 
 
 def _probe_health(host: str) -> dict[str, Any]:
-    token = _read_token()
-    cookie = _read_cookie()
+    token, cookie = read_token(), read_cookie()
     request_headers = {"authorization": f"Bearer {token}"} if token else {}
     request_headers |= {"cookie": cookie} if cookie else {}
     try:
@@ -184,15 +186,20 @@ def _probe_health(host: str) -> dict[str, Any]:
                 redirect=False,
             )
     except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as error:
-        raise ConnectionError(f"it breaks off ({type(error).__name__})") from error
+        scheme_hint = ", perhaps it wants https://" if host.startswith("http://") else ""
+        raise ConnectionError(f"it breaks off ({type(error).__name__}){scheme_hint}") from error
     except (urllib3.exceptions.HTTPError, ValueError) as error:
+        remedies = (remedy for mark, remedy in _TLS_REMEDIES.items() if mark in str(error))
+        forward = (
+            "check the address, or forward the port: kubectl -n kubeflow port-forward svc/ml-pipeline 8888"
+        )
         raise UserError(
-            f"no Kubeflow Pipelines API answers at {host} ({error}); check the address, or forward the port: "
-            "kubectl -n kubeflow port-forward svc/ml-pipeline 8888"
+            f"no Kubeflow Pipelines API answers at {host} ({error}); {next(remedies, forward)}"
         ) from error
-    # 3xx: the cluster's gateway sends browsers to a login page.
-    if response.status in {301, 302, 303, 307, 308, 401, 403}:
-        raise UserError(_explain_refusal("connect", host, 401, None))
+    if 300 <= response.status < 400:
+        raise UserError(explain_redirect("connect", host, response.headers.get("location", "")))
+    if response.status in {401, 403}:
+        raise UserError(explain_refusal("connect", host, response.status, response.data))
     if response.status in PASSING_STATUS:
         raise ConnectionError(f"it answers HTTP {response.status}")
     try:
@@ -200,7 +207,10 @@ def _probe_health(host: str) -> dict[str, Any]:
     except ValueError:
         health_answer = None
     if not isinstance(health_answer, dict):
-        raise UserError(f"{host} answers, but not as a Kubeflow Pipelines 2 API (HTTP {response.status}).")
+        raise UserError(
+            f"{host} answers, but not as a Kubeflow Pipelines 2 API (HTTP {response.status}: "
+            f"{read_server_message(response.data)[:200]}); its API lies at .../pipeline of Kubeflow's address"
+        )
     return health_answer
 
 
@@ -213,24 +223,3 @@ def _require_new_backend(host: str, tag_name: str, oldest_backend: Version) -> N
             f"{host} runs Kubeflow Pipelines {tag_name}; the package needs {oldest} or newer. Packages for "
             "2.15 are compiled with `run_as_user: null` in a --policy; none is for an older one"
         )
-
-
-def _explain_refusal(action: str, host: str, status: int | None, body: str | bytes | None) -> str:
-    if status in {401, 403}:
-        return (
-            f"could not {action}: {host} refuses the credentials (HTTP {status}); set {TOKEN_VARIABLE} or "
-            f"{TOKEN_FILE_VARIABLE} to a token that may use this namespace, or, behind a login page, "
-            f"{COOKIE_FILE_VARIABLE} to a file with your session's cookie."
-        )
-    return f"could not {action}: {host} says HTTP {status}: {_read_server_message(body)}"
-
-
-def _read_server_message(body: str | bytes | None) -> str:
-    body_text = body.decode(errors="replace") if isinstance(body, bytes) else body or "no details"
-    try:
-        parsed_body = json.loads(body_text)
-    except ValueError:
-        return body_text[:500]
-    return (
-        str(parsed_body.get("message", body_text))[:500] if isinstance(parsed_body, dict) else body_text[:500]
-    )

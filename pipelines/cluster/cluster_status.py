@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from contracts.errors import UserError
-from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
+from pipelines.cluster.cluster_client import connect_to_cluster
 from pipelines.cluster.patience import Patience
 from pipelines.cluster.recurring_run import RecurringRuns
+from pipelines.cluster.refusals import explain_cluster_errors
 from pipelines.cluster.schedule_plan import is_enabled
 from pipelines.cluster.submit_run import CALLING, find_experiment, find_pipeline
 

@@ -7,6 +7,7 @@ from typing import Final
 from contracts.errors import UserError
 
 _MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_LONGEST_MONTHS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAYS: Final = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 _FIELDS: Final = (
     ("second", 0, 59, ()),
@@ -28,7 +29,8 @@ def require_cron(expression: str) -> None:
     fields = expression.split()
     if len(fields) != len(_FIELDS):
         raise UserError(
-            f"cron '{expression}' must have six fields, seconds first, for example '0 30 3 * * *' (03:30 UTC)"
+            f"cron '{expression}' must have six fields, seconds first, for example '0 30 3 * * *' (03:30 in "
+            "UTC, the only time zone)"
         )
     for text, (name, lowest, highest, names) in zip(fields, _FIELDS, strict=True):
         for part in text.split(","):
@@ -37,6 +39,36 @@ def require_cron(expression: str) -> None:
                     f"cron '{expression}': '{part}' is no {name}; allowed are *, and numbers or ranges from "
                     f"{lowest} to {highest}, each with a step as in */15"
                 )
+
+    if not re.fullmatch(r"\d+", fields[0]):
+        raise UserError(
+            f"cron '{expression}' starts runs within seconds of each other; name one second first, as in "
+            f"'0 {' '.join(fields[1:])}'"
+        )
+    # A day of the week that is named counts beside the day of the month, not in it.
+    if fields[5] in {"*", "?"} and not _has_a_day(*fields[3:5]):
+        raise UserError(f"cron '{expression}' never comes: no month that it names has such a day")
+
+
+def _has_a_day(days: str, months: str) -> bool:
+    first_days = [re.split(r"[-/]", part)[0] for part in days.split(",")]
+    if not all(day.isdigit() for day in first_days):
+        return True
+    return any(min(map(int, first_days)) <= _LONGEST_MONTHS[month - 1] for month in _list_months(months))
+
+
+def _list_months(months: str) -> set[int]:
+    """The months that a field means, which was found sound before."""
+    listed: set[int] = set()
+    for part in months.split(","):
+        span, _, step = part.partition("/")
+        ends = [1, 12]
+        if span not in {"*", "?"}:
+            ends = [_read_number(end, 1, tuple(_MONTHS)) or 1 for end in span.split("-")]
+        # One number with a step goes on to the end.
+        last_month = 12 if step and len(ends) == 1 else ends[-1]
+        listed.update(range(ends[0], last_month + 1, int(step or 1)))
+    return listed
 
 
 def _is_part(part: str, lowest: int, highest: int, names: tuple[str, ...]) -> bool:

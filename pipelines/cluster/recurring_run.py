@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
+from pipelines.cluster.cluster_client import connect_to_cluster
 from pipelines.cluster.cron_expression import require_cron
 from pipelines.cluster.patience import Patience
+from pipelines.cluster.refusals import explain_cluster_errors
 from pipelines.cluster.schedule_plan import (
     ScheduleChange,
     WantedSchedule,

@@ -16,6 +16,8 @@ from pipelines.compiled_package import check_arguments, read_package
 from pipelines.config import load_config
 from pipelines.run_arguments import build_cluster_arguments
 
+MADE_BY_A_FILE: Final = "made by `reaseq schedules apply`, owner "
+"""So the description of a schedule of any file begins; the owner follows."""
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,60}$"
 
 
@@ -52,7 +54,7 @@ class ScheduleFile(Config):
     owner: str = Field(pattern=_NAME)
     """Whose schedules these are. It stands in their descriptions: what bears it and is no longer in the file
     is deleted, and nothing else is."""
-    experiment: str = "reaseq"
+    experiment: str = Field(default="reaseq", min_length=1)
     """Experiment to run in."""
     schedules: tuple[ScheduleEntry, ...]
     """The schedules; none deletes all of this owner."""
@@ -60,7 +62,10 @@ class ScheduleFile(Config):
     @property
     def mark(self) -> str:
         """The description of a schedule that this file made."""
-        return f"made by `reaseq schedules apply`, owner {self.owner}"
+        return f"{MADE_BY_A_FILE}{self.owner}"
+
+
+_KEYS: Final = ", ".join(ScheduleFile.model_fields)
 
 
 class ReadSchedules(NamedTuple):
@@ -81,6 +86,8 @@ def read_schedule_file(path: Path, *, packages_folder: Path) -> ReadSchedules:
         UserError: it is not such a file; all faults are listed, with their lines.
     """
     tree, lines = read_yaml_file(path)
+    if not isinstance(tree or {}, dict):
+        raise UserError(_explain(path, [f"it holds a {type(tree).__name__}; it must have the keys {_KEYS}"]))
     try:
         schedule_file = ScheduleFile.model_validate(tree or {})
     except ValidationError as error:
@@ -135,6 +142,8 @@ def _list_faults(error: ValidationError, lines: Mapping[KeyPath, int]) -> Iterat
     for fault in error.errors(include_url=False, include_context=False):
         place = tuple(map(str, fault["loc"]))
         message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "string_pattern_mismatch":
+            message = f"'{fault['input']}' must be lowercase letters, digits and dashes, at most 61"
         if fault["type"] == "extra_forbidden":
             model = ScheduleEntry if len(place) > 1 else ScheduleFile
             message = f"unknown key; allowed: {', '.join(model.model_fields)}"

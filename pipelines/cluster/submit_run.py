@@ -1,14 +1,17 @@
 """Sends a compiled package to a Kubeflow Pipelines cluster and starts a run of it, exactly one."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from contracts.digests import digest_value
-from pipelines.cluster.cluster_client import connect_to_cluster, explain_cluster_errors
+from contracts.errors import UserError
+from pipelines.cluster.cluster_client import connect_to_cluster
 from pipelines.cluster.patience import Patience
+from pipelines.cluster.refusals import explain_cluster_errors
 from pipelines.cluster.step_progress import StepProgress
 from pipelines.compiled_package import CompiledPackage, check_arguments, read_package
 
@@ -100,9 +103,12 @@ def submit_pipeline(
             ),
             find=find_run,
         )
-        page_url = f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
-        run_state = str(run.state)
-        if wait:
+    page_url = f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
+    run_state = str(run.state)
+    if wait:
+        # Said first: whoever stops waiting must know where the run goes on.
+        print(f"run {page_url}", file=sys.stderr)
+        with explain_cluster_errors(f"follow the run {page_url}, which was submitted", host=host):
             run_state = _wait_for_end(client, run.run_id, poll_s=poll_s, waiting=waiting)
     return SubmittedRun(
         run_id=run.run_id,
@@ -165,7 +171,13 @@ def find_version(
 def find_or_create_experiment(client: Any, name: str, *, namespace: str | None, patience: Patience) -> str:
     """Finds the experiment, or makes it; returns its id."""
     # kfp's own create_experiment looks first, so it may be repeated.
-    return str(patience.read(lambda: client.create_experiment(name, namespace=namespace)).experiment_id)
+    experiment = patience.read(lambda: client.create_experiment(name, namespace=namespace))
+    if str(experiment.storage_state) == "ARCHIVED":
+        raise UserError(
+            f"experiment '{name}' is archived, and what runs in it with it; restore it in the UI, or choose "
+            "another by --experiment"
+        )
+    return str(experiment.experiment_id)
 
 
 def find_experiment(client: Any, name: str, *, namespace: str | None) -> Any | None:
@@ -188,14 +200,21 @@ def list_runs(client: Any, experiment_id: str, key: str, operation: int, value: 
 
 
 def iterate_pages(read_page: Callable[[str], Any], rows: str) -> Iterator[Any]:
-    """The rows of all pages of a list."""
-    page_token = ""
+    """The rows of all pages of a list.
+
+    Raises:
+        UserError: the pages lead in a circle.
+    """
+    page_token, earlier_tokens = "", set()
     while True:
         page = read_page(page_token)
         yield from getattr(page, rows) or ()
         page_token = page.next_page_token
         if not page_token:
             return
+        if page_token in earlier_tokens:
+            raise UserError(f"the cluster's list of {rows} has no end: page '{page_token}' came twice")
+        earlier_tokens.add(page_token)
 
 
 def _first(rows: list[Any] | None) -> Any:

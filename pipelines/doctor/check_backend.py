@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from contracts.errors import UserError
-from pipelines.cluster.cluster_client import Version, connect_to_cluster, explain_cluster_errors
+from pipelines.cluster.cluster_client import Version, connect_to_cluster
 from pipelines.cluster.patience import Patience
+from pipelines.cluster.refusals import explain_cluster_errors
 from pipelines.cluster.submit_run import find_experiment
 from pipelines.doctor.check import Check
 

@@ -7,7 +7,7 @@ import pytest
 from kfp import compiler, dsl
 from kfp_server import Cluster, serve_cluster
 
-from pipelines.cluster.cluster_client import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
+from pipelines.cluster.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 
 
 @dsl.component(base_image="reaseq:test", install_kfp_package=False)

@@ -127,6 +127,16 @@ def test_only_what_the_file_made_is_deleted(git: Git, cluster: Cluster) -> None:
     assert set(cluster.recurring_runs) == {theirs["recurring_run_id"], "by-hand"}
 
 
+def test_the_name_of_another_owner_is_not_taken_over(
+    git: Git, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git.write({"name": "night"}, owner="others")
+    git.run("apply")
+    git.write({"name": "night", "cron": "0 0 9 * * *"})
+    assert git.run("apply", exit_code=2) == []
+    assert describe(cluster) == {"night": ("0 0 3 * * *", "ENABLE")}
+
+
 def test_one_made_by_hand_under_a_name_of_the_file_becomes_its_own(git: Git, cluster: Cluster) -> None:
     git.write({"name": "a"})
     git.run("apply")

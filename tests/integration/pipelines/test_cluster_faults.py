@@ -11,7 +11,7 @@ import yaml
 from kfp_server import Cluster, Fault, serve_cluster
 
 from contracts.errors import UserError
-from pipelines.cluster import cluster_client
+from pipelines.cluster import cluster_client, credentials
 from pipelines.cluster.apply_schedules import apply_schedules
 from pipelines.cluster.patience import Patience
 from pipelines.cluster.recurring_run import schedule_pipeline
@@ -30,8 +30,8 @@ PATIENT = Patience(sleep=lambda _: None, clock=lambda: 0.0)
 
 @pytest.fixture(autouse=True)
 def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(cluster_client.TOKEN_VARIABLE, raising=False)
-    monkeypatch.delenv(cluster_client.TOKEN_FILE_VARIABLE, raising=False)
+    monkeypatch.delenv(credentials.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(credentials.TOKEN_FILE_VARIABLE, raising=False)
     # Long enough for a busy machine: a server that is only slow must not look like a silent one.
     monkeypatch.setattr(cluster_client, "_CALL_TIMEOUT_S", 1.0)
     monkeypatch.setattr(cluster_client, "_PROBE_TIMEOUT_S", 1.0)
@@ -162,8 +162,8 @@ def test_a_refusal_is_not_repeated(package: Path) -> None:
 @pytest.mark.parametrize(
     ("login", "variable", "prefix"),
     [
-        ("cookie", cluster_client.COOKIE_FILE_VARIABLE, "oauth2_proxy_kubeflow="),
-        ("token", cluster_client.TOKEN_FILE_VARIABLE, ""),
+        ("cookie", credentials.COOKIE_FILE_VARIABLE, "oauth2_proxy_kubeflow="),
+        ("token", credentials.TOKEN_FILE_VARIABLE, ""),
     ],
 )
 def test_a_login_that_is_renewed_while_waiting_ends_no_wait(

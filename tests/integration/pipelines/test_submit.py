@@ -6,7 +6,7 @@ import pytest
 from kfp_server import Cluster, serve_cluster
 
 from contracts.errors import UserError
-from pipelines.cluster.cluster_client import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
+from pipelines.cluster.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from pipelines.cluster.submit_run import SubmittedRun, submit_pipeline
 from reaseq.cli import main
 

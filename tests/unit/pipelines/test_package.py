@@ -25,6 +25,7 @@ SPEC: dict[str, Any] = {
                 "top": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3},
                 "rate": {"parameterType": "NUMBER_DOUBLE", "isOptional": True},
                 "deploy": {"parameterType": "BOOLEAN", "defaultValue": False},
+                "share": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.0},
             }
         }
     },
@@ -47,8 +48,10 @@ def test_the_version_follows_the_content(package: Path) -> None:
 
 
 def test_a_platform_spec_may_follow(package: Path) -> None:
-    package.write_text(package.read_text() + "---\nplatforms: {}\n")
-    assert set(read_package(package).parameters) == {"config", "top", "rate", "deploy"}
+    text = package.read_text()
+    for platform_spec in ("---\nplatforms: {}\n", "---\n"):
+        package.write_text(text + platform_spec)
+        assert set(read_package(package).parameters) == {"config", "top", "rate", "deploy", "share"}
 
 
 def test_what_is_no_package_is_refused(tmp_path: Path, package: Path) -> None:
@@ -61,6 +64,12 @@ def test_what_is_no_package_is_refused(tmp_path: Path, package: Path) -> None:
         ("a: [", "not valid YAML"),
         ("a: 1", "not a compiled pipeline"),
         ("", "not a compiled"),
+        ("pipelineInfo: {}\nroot: {}", r"not a compiled pipeline \(KeyError: 'name'\)"),
+        ("pipelineInfo: tiny\nroot: {}", "not a compiled"),
+        ("pipelineInfo: {name: tiny}\nroot: []", "not a compiled"),
+        ("pipelineInfo: {name: tiny}\nroot: {inputDefinitions: {parameters: []}}", "not a compiled"),
+        ("pipelineInfo: {name: tiny}\nroot: {}\n---\nplatforms: []", "not a compiled"),
+        ("pipelineInfo: {name: tiny}\nroot: {}\n---\n- a", "not a compiled"),
     ]:
         package.write_text(package_text)
         with pytest.raises(UserError, match=expected_message):
@@ -84,14 +93,18 @@ def test_good_arguments_pass(package: Path, arguments: dict[str, Any]) -> None:
 
 def test_all_wrong_arguments_are_told_at_once(package: Path) -> None:
     with pytest.raises(UserError) as caught:
-        check_arguments(read_package(package), {"top": "5", "rate": True, "deploy": 1, "spelt_wrong": 1})
+        check_arguments(
+            read_package(package),
+            {"top": "5", "rate": True, "deploy": 1, "spelt_wrong": 1, "share": float("nan")},
+        )
     for expected_problem in (
         "config: missing",
         "top: str given, NUMBER_INTEGER expected",
         "rate: bool given",
         "deploy: int given, BOOLEAN expected",
         "spelt_wrong: unknown",
-        "It takes: config, deploy, rate, top.",
+        "share: nan is no number that JSON can hold",
+        "It takes: config, deploy, rate, share, top.",
     ):
         assert expected_problem in str(caught.value)
 

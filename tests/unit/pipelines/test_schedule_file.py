@@ -54,7 +54,7 @@ def test_parameters_stand_above_the_configuration(tmp_path: Path) -> None:
         ("refresh_users", "refresh", r"line 3: night: pipeline 'refresh' is none of change_routes, "),
         ("cluster-local.yaml", "nowhere.yaml", r"night: no configuration file at '.*nowhere\.yaml'"),
         ("cluster-local.yaml", "shop.yaml", r"cannot work in a pod: .*online_store = sqlite"),
-        ("name: night", "name: Night Run", r"schedules\.0\.name: String should match pattern"),
+        ("name: night", "name: Night Run", r"name: 'Night Run' must be lowercase letters, digits"),
     ],
 )
 def test_faults(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -62,6 +62,12 @@ def test_faults(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError) as refused:
         read(SOUND.replace(old, new), tmp_path)
     assert re.search(message, str(refused.value)), refused.value
+
+
+@pytest.mark.parametrize("text", ["- a", "hello", "5"])
+def test_a_file_of_another_shape_is_told_its_keys(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="must have the keys owner, experiment, schedules"):
+        read(text, tmp_path)
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -74,7 +80,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cron", ["0 30 3 * * *", "0 */15 8-18 ? JAN-MAR MON,WED", "0 0 0 1 1 0", "*/5 0-59/2 * * * 1-5"]
+    "cron",
+    ["0 30 3 * * *", "0 */15 8-18 ? JAN-MAR MON,WED", "0 0 0 1 1 0", "5 0-59/2 * * * 1-5", "0 0 3 31 2 MON"],
 )
 def test_sound_cron_expressions(cron: str) -> None:
     require_cron(cron)
@@ -96,6 +103,16 @@ def test_sound_cron_expressions(cron: str) -> None:
         "@daily",
         "0 0 3 * * -1",
         "0 0 1-2-3 * * *",
+        "TZ=Europe/Berlin 0 0 3 * * *",
+        # They would start runs within seconds of each other.
+        "* 0 3 * * *",
+        "*/10 * * * * *",
+        "0,30 0 3 * * *",
+        # Days that never come.
+        "0 0 3 31 2 *",
+        "0 0 3 30-31 FEB ?",
+        "0 0 3 31 4,6,9,11 *",
+        "0 0 3 31 2-2/4 *",
     ],
 )
 def test_unsound_cron_expressions(cron: str) -> None:
