@@ -81,7 +81,7 @@ class VllmTeacherConfig(LocalModelConfig):
 
     kind: Literal["vllm"]
     max_model_len: int = Field(default=16_384, ge=256)
-    """Tokens of a request and its answer together."""
+    """Tokens of a request and its answer together; a model of fewer positions sets the limit itself."""
     concurrency: int = Field(default=512, ge=1)
     """Requests in the engine at once. It computes `max_num_seqs` of them together; some more should wait, so
     that it never idles."""

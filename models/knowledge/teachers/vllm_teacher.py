@@ -21,6 +21,7 @@ from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, TokenPrice
+from models.knowledge.teachers.transformers_teacher import explain_load_errors
 
 _MACHINE_ARGS = {"tensor_parallel_size", "gpu_memory_utilization"}
 """Arguments of the engine that suit the machine and leave the cached answers valid."""
@@ -80,7 +81,7 @@ def _load_vllm_engine(config: VllmTeacherConfig) -> Any:
     arguments: dict[str, Any] = {
         "model": config.model,
         "revision": config.revision,
-        "max_model_len": config.max_model_len,
+        "max_model_len": limit_positions(config),
         "gpu_memory_utilization": _GPU_MEMORY_UTILIZATION,
         "dtype": config.dtype,
         "seed": config.seed,
@@ -93,6 +94,21 @@ def _load_vllm_engine(config: VllmTeacherConfig) -> Any:
         return LLM(**(arguments | config.engine_args))
     except (OSError, ValueError, RuntimeError, TypeError, VLLMError) as error:
         raise UserError(f"teacher: vLLM cannot load '{config.model}': {error}") from error
+
+
+def limit_positions(config: VllmTeacherConfig) -> int:
+    """`max_model_len`, or what a model of fewer positions has: the engine refuses more."""
+    from transformers import AutoConfig
+
+    with explain_load_errors("teacher", config.model):
+        model_config = AutoConfig.from_pretrained(config.model, revision=config.revision)
+    text_config = model_config.get_text_config()
+    rope = getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None) or {}
+    num_positions = getattr(text_config, "max_position_embeddings", None)
+    # Scaled positions are the engine's to compute.
+    if num_positions is None or rope.get("rope_type", "default") != "default":
+        return config.max_model_len
+    return min(config.max_model_len, int(num_positions))
 
 
 def _run_vllm_engine(

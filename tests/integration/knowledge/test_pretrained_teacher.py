@@ -15,6 +15,7 @@ from models.knowledge.teachers.teacher import Teacher
 pytestmark = pytest.mark.integration
 
 MAX_TOKENS = 1500
+SLOW_S = 1800
 
 
 def assert_every_agent_is_answered(teacher: Teacher) -> None:
@@ -60,6 +61,13 @@ def test_by_vllm_in_process_every_agent_is_answered_in_its_schema(
 
 def test_by_a_vllm_server_every_agent_is_answered_in_its_schema(pretrained_server: str) -> None:
     config = OpenAITeacherConfig(
-        kind="openai", base_url=pretrained_server, model="pretrained", temperature=0, max_tokens=MAX_TOKENS
+        kind="openai",
+        base_url=pretrained_server,
+        model="pretrained",
+        temperature=0,
+        max_tokens=MAX_TOKENS,
+        # Two busy cores write a few tokens a second.
+        timeout_s=SLOW_S,
+        deadline_s=SLOW_S,
     )
     assert_every_agent_is_answered(build_teacher(config))
