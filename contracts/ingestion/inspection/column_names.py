@@ -4,6 +4,9 @@ import re
 import unicodedata
 from typing import Final
 
+_MONGO_WRAPPERS: Final = (".$numberLong", ".$numberInt", ".$oid", ".$date")
+"""MongoDB's export writes `{"$oid": "..."}` in the place of an id."""
+
 
 def shorten_name(name: str) -> str:
     """A column's name without case, accents, blanks and punctuation."""
@@ -12,6 +15,8 @@ def shorten_name(name: str) -> str:
 
 def list_short_names(name: str) -> tuple[str, ...]:
     """Short names of a column: of the field `a.b` of a structure also that of its last part."""
+    for wrapper in _MONGO_WRAPPERS:
+        name = name.removesuffix(wrapper)
     last_part = name.rpartition(".")[2]
     return tuple(dict.fromkeys((shorten_name(name), shorten_name(last_part))))
 

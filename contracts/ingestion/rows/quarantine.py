@@ -60,13 +60,17 @@ class Quarantine:
         """Adds lines of text files that are no rows."""
         self.add_rows(
             pl.Series([line.text for line in lines], dtype=pl.String),
-            pl.Series([[f"line {line.line}: {line.reason}"] for line in lines], dtype=pl.List(pl.String)),
+            pl.Series([[_tell_reason(line)] for line in lines], dtype=pl.List(pl.String)),
             pl.Series([line.file for line in lines], dtype=pl.String),
         )
 
     def list_files(self) -> list[Path]:
         """The files that hold the rows, in their order."""
         return sorted(self._folder.iterdir())
+
+
+def _tell_reason(line: BrokenLine) -> str:
+    return f"line {line.line}: {line.reason}" if line.line else line.reason
 
 
 def write_quarantine(path: Path, *quarantines: Quarantine) -> None:

@@ -19,10 +19,11 @@ QUERY_SCHEME: Final = "duckdb:"
 COMPRESSION_SUFFIXES: Final = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _FORMAT_OF_SUFFIX: Final[dict[str, SourceFormat]] = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".psv"), "csv"),
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".out"), "csv"),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
 }
+_FORMAT_MARKS: Final[dict[bytes, SourceFormat]] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
 _LEFTOVER_SUFFIXES: Final = (".crc", ".tmp", ".temp", ".bak", ".swp", ".part", ".crdownload", ".inprogress")
 _VERSION_KEYS: Final = (
     *("ETag", "etag", "md5Hash", "content_md5", "generation", "VersionId", "checksum"),
@@ -78,10 +79,13 @@ def list_source_files(uri: str) -> list[str]:
             for path in sorted(Path(uri).rglob("*"))
             if path.is_file() and _is_data(path.relative_to(uri).parts)
         ]
+    elif Path(uri).is_file():
+        # Brackets and stars may be part of a name.
+        file_paths = [uri]
     else:
         found_paths = sorted(glob.glob(uri, recursive=True))
         num_fixed = _count_fixed_parts(uri)
-        file_paths = [path for path in found_paths if Path(path).is_file() or path == uri]
+        file_paths = [path for path in found_paths if Path(path).is_file()]
         if glob.has_magic(uri):
             file_paths = [path for path in file_paths if _is_data(Path(path).parts[num_fixed:])]
     if not file_paths:
@@ -90,20 +94,32 @@ def list_source_files(uri: str) -> list[str]:
 
 
 def detect_format(path: str) -> SourceFormat:
-    """Tells a file's format from its name.
+    """Tells a file's format from its name, or from its first bytes where the name ends in nothing.
 
     Raises:
-        UserError: the name does not tell.
+        UserError: neither tells.
     """
     suffixes = [s.lower() for s in Path(path).suffixes if s.lower() not in COMPRESSION_SUFFIXES]
     if suffixes and suffixes[-1] in (".xlsx", ".xls", ".ods"):
         raise UserError(f"'{path}' is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
-    if not suffixes or suffixes[-1] not in _FORMAT_OF_SUFFIX:
+    if not suffixes:
+        return _detect_format_of_content(path)
+    if suffixes[-1] not in _FORMAT_OF_SUFFIX:
         raise UserError(
             f"cannot tell the format of '{path}' from its name; set `format` to parquet, csv, jsonl or arrow "
             "in the config, or give a glob that leaves the file out"
         )
     return _FORMAT_OF_SUFFIX[suffixes[-1]]
+
+
+def _detect_format_of_content(path: str) -> SourceFormat:
+    """Warehouses unload into files such as `0000_part_00`."""
+    with fsspec.open(path, "rb") as stream:
+        start = stream.read(64)
+    for mark, name in _FORMAT_MARKS.items():
+        if start.startswith(mark):
+            return name
+    return "jsonl" if start.lstrip().startswith((b"{", b"[")) else "csv"
 
 
 def digest_data(config: DataConfig) -> str:

@@ -42,7 +42,7 @@ class BrokenLine(NamedTuple):
 
     file: str
     line: int
-    """From 1."""
+    """From 1; 0 where it is not known."""
     text: str
     reason: str
 
@@ -127,7 +127,11 @@ class OpenedSource:
 
     def _read_arrow(self, path: str) -> Iterator[SourceBatch]:
         with fsspec.open(path, "rb") as stream:
-            for frame in pl.read_ipc(stream).iter_slices(BATCH_ROWS):
+            is_file = stream.read(6) == b"ARROW1"
+            stream.seek(0)
+            # Arrow's streaming format has no such mark, and often the same ending.
+            rows = pl.read_ipc(stream) if is_file else pl.read_ipc_stream(stream)
+            for frame in rows.iter_slices(BATCH_ROWS):
                 yield self._make_batch(frame, path)
 
     def _read_json(self, path: str) -> Iterator[SourceBatch]:
@@ -152,7 +156,7 @@ class OpenedSource:
         has_rows = False
         for batch in self._read_relation(rows, path):
             has_rows = True
-            yield batch
+            yield self._drop_headers(batch, read_header(file, dialect))
         rejected = connection.execute(
             "SELECT line, any_value(csv_line), any_value(error_message) FROM reject_errors GROUP BY line "
             "ORDER BY line"
@@ -168,6 +172,18 @@ class OpenedSource:
             BrokenLine(path, line, text or "", _explain_broken_line(message))
             for line, text, message in rejected
         ]
+
+    def _drop_headers(self, batch: SourceBatch, names: list[str]) -> SourceBatch:
+        """A batch without lines that are the header again, as in files that were put together."""
+        first_cells = [
+            pl.col(name).str.strip_chars('\ufeff" ').eq_missing(pl.lit(name)) for name in names[:3]
+        ]
+        is_header = batch.frame.select(pl.all_horizontal(first_cells)).to_series()
+        if len(names) < 2 or not is_header.any():
+            return batch
+        text = ", ".join(names)
+        self.broken_lines += [BrokenLine(batch.file, 0, text, "the header again")] * int(is_header.sum())
+        return batch._replace(frame=batch.frame.filter(~is_header))
 
     def _prepare(self, path: str) -> tuple[Path, Dialect]:
         """A text file as uncompressed UTF-8, and its dialect."""

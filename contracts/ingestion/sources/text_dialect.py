@@ -4,6 +4,7 @@ import bz2
 import codecs
 import csv
 import gzip
+import itertools
 import lzma
 import re
 import shutil
@@ -20,6 +21,7 @@ import pyarrow  # type: ignore[import-untyped]
 from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
+from contracts.ingestion.sources.text_encoding import detect_encoding, is_utf8, open_text
 
 _SEPARATORS: Final = (",", ";", "\t", "|", "\x01", "^")
 """The last but one is what Hive writes."""
@@ -28,21 +30,6 @@ _BEFORE_HEADER: Final = re.compile(
 )
 _BLOCK_BYTES: Final = 1 << 22
 _SAMPLE_BYTES: Final = 1 << 18
-_COMMON_CHARACTERS: Final = {
-    "gb18030": ("gb2312", range(0xB0, 0xD8)),
-    "big5": ("big5", range(0xA4, 0xC7)),
-    "shift_jis": ("shift_jis", range(0x81, 0x98)),
-    "euc_jp": ("shift_jis", range(0x81, 0x98)),
-    "cp949": ("euc_kr", range(0xB0, 0xC9)),
-}
-"""Encoding -> national set, and the first bytes of its everyday characters (level 1, kana, Hangul)."""
-_MIN_COMMON_SHARE: Final = 0.85
-_BYTE_ORDER_MARKS: Final = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 _PACKED_BEGINNINGS: Final = {
@@ -80,6 +67,9 @@ class Dialect(NamedTuple):
     separator: str
     has_quotes: bool
     """Whether quotation marks enclose cells, which may then hold separators and line breaks."""
+    quote: str = '"'
+    escape: str = '"'
+    """What stands before a mark that is part of a cell: another one, or what MySQL writes, a backslash."""
 
 
 def prepare_text_file(path: str, source: SourceConfig, scratch: Path) -> TextFile:
@@ -90,15 +80,15 @@ def prepare_text_file(path: str, source: SourceConfig, scratch: Path) -> TextFil
     """
     plain_path = _unpack(path, scratch)
     _refuse_other_formats(plain_path, path)
-    encoding, is_guessed = (source.encoding, False) if source.encoding else _detect_encoding(plain_path)
+    encoding, is_guessed = (source.encoding, False) if source.encoding else detect_encoding(plain_path)
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii"):
-        if source.encoding and not _is_utf8(plain_path):
+        if source.encoding and not is_utf8(plain_path):
             raise UserError(f"'{path}' is not {encoding}, as `encoding` says; set another, or leave it out")
         return TextFile(plain_path, "utf-8", False)
     recoded_path = scratch / f"{plain_path.name}.utf8"
     try:
         with (
-            plain_path.open(encoding=encoding, newline="") as text,
+            open_text(plain_path, encoding) as text,
             recoded_path.open("w", encoding="utf-8", newline="") as recoded,
         ):
             shutil.copyfileobj(text, recoded, _BLOCK_BYTES)
@@ -126,20 +116,24 @@ def detect_dialect(file: Path, source: SourceConfig, shown_path: str) -> Dialect
     separator = source.separator or _find_separator(header, shown_path)
     if source.quotes is not None:
         return Dialect(separator, source.quotes)
-    has_quoted_header = all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in header.split(separator))
-    return Dialect(separator, has_quoted_header or _encloses_cells(file, separator))
+    for quote in ('"', "'"):
+        cells = header.split(separator)
+        if all(len(cell) > 1 and cell[0] == cell[-1] == quote for cell in cells):
+            return _find_escape(file, Dialect(separator, True, quote, quote))
+    return _find_quotes(file, separator)
 
 
 def clean_lines(file: Path, scratch: Path) -> Path:
     """A delimited file that begins with its header and ends all lines alike: a copy where it has to be one.
 
-    Spreadsheets write `sep=;` before the header, tools write blank lines there. Files that were put together
-    on two systems end some lines with CR LF and some with LF, and old ones all with CR.
+    Spreadsheets write `sep=;` before the header, tools write blank lines and comments there. Files that were
+    put together on two systems end some lines with CR LF and some with LF, and old ones all with CR.
     """
     with file.open("rb") as stream:
         start = stream.read(_SAMPLE_BYTES)
         leading = _BEFORE_HEADER.match(start)
     num_leading = leading.end() if leading else 0
+    num_leading += _measure_comments(start[num_leading:])
     num_cr_lf, num_lf, num_cr = _count_line_ends(file)
     is_mixed = 0 < num_cr_lf < num_lf
     has_only_cr = num_cr > 0 and num_lf == 0
@@ -153,6 +147,19 @@ def clean_lines(file: Path, scratch: Path) -> Path:
                 block += stream.read(1)
             cleaned.write(block.replace(b"\r\n", b"\n").replace(b"\r", b"\n" if has_only_cr else b"\r"))
     return cleaned_path
+
+
+def _measure_comments(start: bytes) -> int:
+    """Bytes of the lines before the header that begin with #. The last one may be the header itself."""
+    lines = start.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
+    comments = list(itertools.takewhile(lambda line: line.startswith(b"#") or not line.strip(), lines))
+    if not comments or len(comments) == len(lines):
+        return 0
+    num_cells = [max(line.count(separator.encode()) for separator in _SEPARATORS) for line in lines]
+    if num_cells[len(comments) - 1] == num_cells[len(comments)] > 0:
+        comments.pop()
+    has_mark = start.startswith(codecs.BOM_UTF8) and comments
+    return sum(map(len, comments)) + (len(codecs.BOM_UTF8) if has_mark else 0)
 
 
 def _count_line_ends(file: Path) -> tuple[int, int, int]:
@@ -173,10 +180,10 @@ def format_read_csv(file: Path, dialect: Dialect) -> str:
 
     Broken lines are kept in the table `reject_errors`.
     """
-    quote = '"' if dialect.has_quotes else ""
+    quote, escape = (dialect.quote, dialect.escape) if dialect.has_quotes else ("", "")
     return (
-        f"read_csv({quote_sql(str(file))}, delim={quote_sql(dialect.separator)}, quote='{quote}', "
-        f"escape='{quote}', header=true, all_varchar=true, store_rejects=true, rejects_limit=0, "
+        f"read_csv({quote_sql(str(file))}, delim={quote_sql(dialect.separator)}, quote={quote_sql(quote)}, "
+        f"escape={quote_sql(escape)}, header=true, all_varchar=true, store_rejects=true, rejects_limit=0, "
         "strict_mode=true, hive_partitioning=false, max_line_size=16777216, auto_detect=false, "
         f"columns={_format_columns(file, dialect)})"
     )
@@ -197,7 +204,7 @@ def read_header(file: Path, dialect: Dialect) -> list[str]:
     """The column names of a delimited file; one that stands twice gets a number behind it."""
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
         if dialect.has_quotes:
-            cells = next(csv.reader(text, delimiter=dialect.separator))
+            cells = next(csv.reader(text, delimiter=dialect.separator, quotechar=dialect.quote))
         else:
             cells = text.readline().rstrip("\r\n").split(dialect.separator)
     names: list[str] = []
@@ -216,19 +223,40 @@ def _find_separator(header: str, shown_path: str) -> str:
     return "\t" if ".tsv" in shown_path else ","
 
 
-def _encloses_cells(file: Path, separator: str) -> bool:
+def _find_quotes(file: Path, separator: str) -> Dialect:
     """Whether quotation marks enclose cells, judged by which reading leaves fewer broken rows.
 
     A mark that encloses nothing (12" pan) swallows lines when it is taken for one that does, without an
     error: cells that hold line breaks then count as broken.
     """
-    if not _holds_quotation_mark(file):
-        return False
+    without_quotes = Dialect(separator, has_quotes=False)
+    if not _holds_bytes(file, b'"'):
+        return without_quotes
     num_marks, num_uneven = _count_uneven_lines(file, separator)
     if num_marks == 0:
-        return False
+        return without_quotes
+    dialect = _find_escape(file, Dialect(separator, has_quotes=True))
+    num_broken = _count_broken_rows(file, dialect)
+    if num_broken is not None and (num_broken < num_uneven or num_broken == num_uneven == 0):
+        return dialect
+    return without_quotes
+
+
+def _find_escape(file: Path, dialect: Dialect) -> Dialect:
+    """The dialect with a backslash before marks within cells, where that leaves fewer broken rows."""
+    if not _holds_bytes(file, b"\\" + dialect.quote.encode()):
+        return dialect
+    escaped = dialect._replace(escape="\\")
+    num_doubled, num_escaped = (_count_broken_rows(file, d) for d in (dialect, escaped))
+    if num_escaped is None or (num_doubled is not None and num_doubled <= num_escaped):
+        return dialect
+    return escaped
+
+
+def _count_broken_rows(file: Path, dialect: Dialect) -> int | None:
+    """Rows that a dialect breaks, and cells in which it finds line breaks; None where it reads nothing."""
     with open_duckdb() as connection:
-        query = format_read_csv(file, Dialect(separator, has_quotes=True))
+        query = format_read_csv(file, dialect)
         try:
             # All is fetched, since DuckDB lists broken lines only when a query has ended.
             [(num_swallowed,)] = connection.execute(
@@ -238,15 +266,14 @@ def _encloses_cells(file: Path, separator: str) -> bool:
                 "SELECT count(DISTINCT line) FROM reject_errors"
             ).fetchall()
         except duckdb.Error:
-            return False
-    num_broken = num_swallowed + num_rejected
-    return bool(num_broken < num_uneven or num_broken == num_uneven == 0)
+            return None
+    return int(num_swallowed + num_rejected)
 
 
-def _holds_quotation_mark(file: Path) -> bool:
-    """Most logs hold none, and this is quicker than to look at their lines."""
+def _holds_bytes(file: Path, wanted: bytes) -> bool:
+    """Most logs hold no quotation mark, and this is quicker than to look at their lines."""
     with file.open("rb") as text:
-        return any(b'"' in block for block in iter(lambda: text.read(_BLOCK_BYTES), b""))
+        return any(wanted in block for block in iter(lambda: text.read(_BLOCK_BYTES), b""))
 
 
 def _count_uneven_lines(file: Path, separator: str) -> tuple[int, int]:
@@ -332,74 +359,3 @@ def _refuse_other_formats(file: Path, shown_path: str) -> None:
         # Tags may be in capitals; a format's mark is exact, and `par1` may be the name of a column.
         if start.startswith(beginning) or start.lower().startswith(beginning):
             raise UserError(f"'{shown_path}' is {what}")
-
-
-def _detect_encoding(path: Path) -> tuple[str, bool]:
-    """A file's encoding, and whether it is a guess."""
-    with path.open("rb") as stream:
-        start = stream.read(_SAMPLE_BYTES)
-    for mark, encoding in _BYTE_ORDER_MARKS.items():
-        if start.startswith(mark):
-            return encoding, False
-    # Text of the West in UTF-16 has a zero byte beside each letter.
-    for first_byte, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if start[first_byte::2].count(0) > 0.4 * len(start):
-            return encoding, True
-    if _is_utf8(path):
-        return "utf-8", False
-    sample = _sample_foreign_lines(path)
-    eastern = _guess_eastern_encoding(sample)
-    if eastern and _decodes(path, eastern):
-        return eastern, True
-    # Of the single-byte encodings statistics tell little; this one is what spreadsheets of the West write.
-    return "cp1252" if _decodes(path, "cp1252") else "latin-1", True
-
-
-def _guess_eastern_encoding(sample: bytes) -> str | None:
-    """The encoding of East Asia under which a text holds common characters; None where it is none of them.
-
-    Each of them decodes most texts of the others, but into characters that nobody writes.
-    """
-    shares = {}
-    for encoding, (national_set, first_bytes) in _COMMON_CHARACTERS.items():
-        text = sample.decode(encoding, errors="replace")
-        foreign = [character for character in text if not character.isascii()]
-        num_common = sum(_is_common(character, national_set, first_bytes) for character in foreign)
-        shares[encoding] = num_common / max(len(foreign), 1)
-    best = max(shares, key=lambda encoding: shares[encoding])
-    return best if shares[best] >= _MIN_COMMON_SHARE else None
-
-
-def _is_common(character: str, national_set: str, first_bytes: range) -> bool:
-    try:
-        return character.encode(national_set)[0] in first_bytes
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_utf8(path: Path) -> bool:
-    return _decodes(path, "utf-8")
-
-
-def _decodes(path: Path, encoding: str) -> bool:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    with path.open("rb") as stream:
-        try:
-            while block := stream.read(_BLOCK_BYTES):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return False
-    return True
-
-
-def _sample_foreign_lines(path: Path) -> bytes:
-    """The first lines that hold a byte beyond ASCII."""
-    sample = b""
-    with path.open("rb") as stream:
-        for line in stream:
-            if not line.isascii():
-                sample += line
-            if len(sample) > _SAMPLE_BYTES:
-                break
-    return sample

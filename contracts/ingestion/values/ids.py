@@ -94,7 +94,9 @@ def read_ids(texts: pl.Series, evidence: IdEvidence) -> pl.Series:
 
 def unquote(texts: pl.Series) -> pl.Series:
     """Texts without a pair of quotation marks around them and the blanks inside."""
-    return texts.str.replace(r'^"\s*([^"]*?)\s*"$', "$1").str.replace(r"^'\s*([^']*?)\s*'$", "$1")
+    inner = texts.str.replace(r'^"\s*([^"]*?)\s*"$', "$1").str.replace(r"^'\s*([^']*?)\s*'$", "$1")
+    # A lone one before digits is how spreadsheets mark text.
+    return inner.str.replace(r"^'(\d+)$", "$1")
 
 
 def _expand_scientific(column: pl.Expr) -> pl.Expr:

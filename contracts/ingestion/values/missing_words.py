@@ -13,6 +13,7 @@ MISSING_WORDS: Final = (
     "nil",
     "na",
     "n/a",
+    "n.a.",
     "#n/a",
     "<na>",
     "nat",
@@ -24,6 +25,9 @@ MISSING_WORDS: Final = (
     "(null)",
     "[null]",
     "(none)",
+    "(blank)",
+    '""',
+    "''",
     "#ref!",
     "#value!",
     "#name?",
@@ -44,6 +48,18 @@ GUEST_WORDS: Final = (
     "not logged in",
     "guest user",
     "anonymous user",
+    "visitor",
+    "gast",
+    "invité",
+    "invitado",
+    "ospite",
+    "гость",
+    "游客",
+    "访客",
+    "ゲスト",
+    "not provided",
+    "(not provided)",
+    "nobody",
     "[object object]",
     "00000000-0000-0000-0000-000000000000",
 )
@@ -54,7 +70,9 @@ NO_REQUEST_WORDS: Final = ("-1", "00000000-0000-0000-0000-000000000000")
 
 def drop_missing_words(column: pl.Expr, words: Sequence[str]) -> pl.Expr:
     """Text without surrounding blanks; null where nothing is left or a word stands for nothing."""
-    # U+FEFF and no-break spaces are not what `strip_chars` takes for blank.
-    stripped = column.str.strip_chars().str.strip_chars("\ufeff\u00a0\u200b \t")
+    # U+FEFF, no-break spaces and NUL are not what `strip_chars` takes for blank.
+    stripped = column.str.strip_chars().str.strip_chars("\ufeff\u00a0\u200b \t\x00")
+    # Spreadsheets keep texts that look like numbers as ="007".
+    stripped = stripped.str.replace(r'^="([^"]*)"$', "$1")
     is_missing = stripped.str.to_lowercase().is_in([word.lower() for word in words])
     return pl.when(~is_missing & (stripped != "")).then(stripped)

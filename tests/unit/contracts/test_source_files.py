@@ -79,14 +79,83 @@ def test_encodings_are_found_out(read, encoding):
     assert bool(opened.notes) is (encoding not in ("utf-8", "utf-8-sig", "utf-16"))
 
 
+@pytest.mark.parametrize(
+    ("encoding", "title"),
+    [
+        ("cp1251", "Белая чашка для чая и кофе"),
+        ("koi8_r", "Белая чашка для чая и кофе"),
+        ("cp1253", "Λευκό φλιτζάνι τσαγιού, μεγάλο"),
+        ("cp1255", "ספל לבן לתה ולקפה"),
+        ("cp1256", "كوب أبيض للشاي والقهوة"),
+    ],
+)
+def test_scripts_of_one_byte_a_letter_are_told_apart(read, encoding, title):
+    content = "item_id,title\n" + "".join(f"{n},{title}\n" for n in range(40))
+    rows, opened = read("items.csv", content.encode(encoding))
+    assert {row["title"] for row in rows} == {title}
+    assert "Set `encoding` if letters look wrong" in opened.notes[0]
+
+
+def test_lines_of_another_encoding_spoil_no_other_line(read):
+    content = b"item_id,title\n" + "1,Becher für Tee\n".encode() * 30
+    rows, opened = read(
+        "items.csv", content + "2,Glas für Saft\n".encode("latin-1") + "3,Schüssel".encode()[:-5]
+    )
+    assert [row["title"] for row in rows][-3:-1] == ["Becher für Tee", "Glas für Saft"]
+    assert "cp1252 where it is not" in opened.notes[0]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_needs_no_mark(read, encoding):
     assert read("items.csv", _csv(";").encode(encoding))[0] == ROWS
 
 
-@pytest.mark.parametrize("before", ["sep=;\r\n", '\ufeff"sep=;"\n', "\n\n", " \r\n"])
+@pytest.mark.parametrize(
+    "before", ["# made by, a tool, of\n#\n", "sep=;\r\n", '\ufeff"sep=;"\n', "\n\n", " \r\n"]
+)
 def test_what_stands_before_the_header_is_passed_over(read, before):
     assert read("items.csv", before + _csv(";"))[0] == ROWS
+
+
+def test_a_header_may_begin_like_a_comment(read):
+    rows, _ = read("items.csv", "# all items\n#item_id,title\n7,Mug\n")
+    assert rows == [{"#item_id": "7", "title": "Mug"}]
+
+
+def test_a_header_that_stands_again_is_no_row(read):
+    header = _csv(quoted=False).split("\n")[0]
+    rows, opened = read("items.csv", f"{_csv()}\ufeff{header}\n9,a,1\n")
+    assert len(rows) == 31
+    assert [line.reason for line in opened.broken_lines] == ["the header again"]
+
+
+def test_a_mark_within_a_cell_may_stand_behind_a_backslash(read):
+    lines = [f'"{n}","12\\" pan, \\"large\\"","{n}.5"' for n in range(9)]
+    rows, _ = read("items.csv", '"item_id","title","price"\n' + "\n".join(lines) + "\n")
+    assert {row["title"] for row in rows} == {'12" pan, "large"'}
+    rows, _ = read("items.csv", "item_id,title,price\n" + "\n".join(lines) + "\n")
+    assert {row["title"] for row in rows} == {'12" pan, "large"'}
+
+
+def test_single_marks_may_enclose_cells(read):
+    rows, _ = read("items.csv", "'item_id','title'\n'7','a lid, blue'\n'8',''\n")
+    assert [row["title"] for row in rows] == ["a lid, blue", None]
+
+
+@pytest.mark.parametrize("name", ["items.txt", "0000_part_00", "items [new]*.csv"])
+def test_a_name_needs_no_known_ending_and_no_plain_letters(read, name):
+    assert read(name, _csv())[0] == ROWS
+
+
+def test_a_file_without_an_ending_is_known_by_its_beginning(read):
+    rows = [{"item_id": row["item_id"], "title": row["title"]} for row in ROWS]
+    buffer = io.BytesIO()
+    pl.DataFrame(rows).write_parquet(buffer)
+    assert read("part-00000", buffer.getvalue())[0] == rows
+    assert read("unloaded", json.dumps(rows))[0] == rows
+    stream = io.BytesIO()
+    pl.DataFrame(rows).write_ipc_stream(stream)
+    assert read("items.arrow", stream.getvalue())[0] == rows
 
 
 def test_lines_may_end_in_any_way(read):
@@ -188,7 +257,7 @@ def test_json_keeps_the_digits_of_numbers(read, kind):
         ("items.arrow", b"no arrow"),
         ("items.csv", b""),
         ("items.xlsx", b"PK"),
-        ("items.dat", b"x"),
+        ("items.xyz", b"x"),
     ],
 )
 def test_an_unreadable_file_is_named(read, name, content):
