@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from transformers import LlamaConfig
 
 from benchmarks.knowledge.tiny_model import make_tiny_model
 from contracts.errors import UserError
@@ -33,6 +34,7 @@ from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model, identify_source_code
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
 from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse
+from models.knowledge.teachers.vllm_teacher import limit_positions
 
 PLAN = CategoryPlan(reasoning="r", product_kind="mug", focus=(), pitfalls=())
 
@@ -279,3 +281,16 @@ def test_what_cannot_be_loaded_is_said_plainly(tmp_path: Path, monkeypatch: pyte
     assert list(teacher.answer_batch([])) == []
     with pytest.raises(UserError, match=r"scripts/setup\.sh vllm"):
         list(teacher.answer_batch([planning()]))
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(16_384, 8192), (2048, 2048)])
+def test_a_model_of_few_positions_sets_the_limit_of_vllm(tmp_path: Path, wanted: int, expected: int) -> None:
+    LlamaConfig(max_position_embeddings=8192).save_pretrained(tmp_path)
+    config = VllmTeacherConfig(kind="vllm", model=str(tmp_path), max_model_len=wanted)
+    assert limit_positions(config) == expected
+
+
+def test_positions_that_a_model_scales_are_left_to_vllm(tmp_path: Path) -> None:
+    scaling = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0}
+    LlamaConfig(max_position_embeddings=8192, rope_parameters=scaling).save_pretrained(tmp_path)
+    assert limit_positions(VllmTeacherConfig(kind="vllm", model=str(tmp_path))) == 16_384
