@@ -1,6 +1,7 @@
 """The Kubernetes manifests are valid, complete and keep to our rules."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import tomllib
@@ -141,6 +142,38 @@ def test_claims_and_config_maps_that_pods_mount_exist(folder: str) -> None:
                 assert volume["configMap"]["name"] in names(folder, "ConfigMap")
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_pods_read_from_config_maps_rolls_them_when_it_changes(folder: str) -> None:
+    """A generated name ends with the digest of the content."""
+    assert all(re.search(r"-[a-z0-9]{10}$", name) for name in names(folder, "ConfigMap"))
+    for pod in pods(folder).values():
+        for variable in pod["containers"][0].get("env", []):
+            reference = variable.get("valueFrom", {}).get("configMapKeyRef")
+            assert reference is None or reference["name"] in names(folder, "ConfigMap")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_redis_has_room_for_the_copy_that_it_makes_while_it_rewrites_its_log(folder: str) -> None:
+    (redis,) = (m for m in build(folder) if (m["kind"], m["metadata"]["name"]) == ("StatefulSet", "redis"))
+    container = redis["spec"]["template"]["spec"]["containers"][0]
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    settings = container["args"][0]
+    assert "maxmemory $MAX_MEMORY\n" in settings
+    assert 'save ""\n' in settings, "snapshots beside the log would fork once more"
+    max_memory = _read_bytes(str(environment["MAX_MEMORY"]))
+    assert _read_bytes(container["resources"]["limits"]["memory"]) >= 2 * max_memory
+    (volume,) = redis["spec"]["volumeClaimTemplates"]
+    assert _read_bytes(volume["spec"]["resources"]["requests"]["storage"]) >= 3 * max_memory
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 600, "it reads its log before it answers"
+
+
+def _read_bytes(size: str) -> float:
+    """Of Kubernetes' and Redis' units, which mean the same here."""
+    number, unit = re.fullmatch(r"(\d+)([a-zA-Z]+)", size).groups()  # type: ignore[union-attr]
+    return float(number) * {"gi": 2**30, "gb": 2**30, "mi": 2**20, "mb": 2**20}[unit.lower()]
+
+
 @pytest.mark.parametrize("name", ["gateway", "triton"])
 def test_the_autoscaler_alone_decides_how_many_there_are(name: str) -> None:
     production = {(m["kind"], m["metadata"]["name"]): m for m in build("overlays/production")}
@@ -149,6 +182,11 @@ def test_the_autoscaler_alone_decides_how_many_there_are(name: str) -> None:
     assert "replicas" not in production["Deployment", name]["spec"]
     budget = production["PodDisruptionBudget", name]["spec"]
     assert autoscaler["minReplicas"] > budget["maxUnavailable"] == 1
+    # Before the first deployment no gateway is ready, and a drain would wait for ever.
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    (spread,) = production["Deployment", name]["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname", "one node's end must not take all of them"
+    assert spread["labelSelector"]["matchLabels"] == budget["selector"]["matchLabels"]
     labels = production["Deployment", name]["spec"]["template"]["metadata"]["labels"]
     assert budget["selector"]["matchLabels"].items() <= labels.items()
 

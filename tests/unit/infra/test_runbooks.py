@@ -1,4 +1,4 @@
-"""Each alert has a runbook, and kubectl, reaseq and promtool understand what it tells to type."""
+"""Each alert has a runbook, each loss a way back; kubectl, reaseq and promtool understand what to type."""
 
 import re
 import shlex
@@ -15,19 +15,27 @@ from reaseq.cli import main
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/how-to/answer-alerts.md").read_text()
+RECOVERY_PAGE = (ROOT / "docs/how-to/upgrade-and-recover.md").read_text()
+PAGES = PAGE + RECOVERY_PAGE
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
-CLUSTER = re.search(r'^export CLUSTER="(.*)"$', PAGE, flags=re.M)
-assert CLUSTER
+CLUSTERS = re.findall(r'^export CLUSTER="(.*)"$', PAGES, flags=re.M)
+APIS = re.findall(r'^export API="(.*)"$', PAGES, flags=re.M)
 VALUES = {
-    "$CLUSTER": CLUSTER[1].replace("https://kubeflow.example/pipeline", "http://127.0.0.1:1"),
+    "$CLUSTER": CLUSTERS[0],
+    "$API": APIS[0],
     "$NAMESPACE": "reaseq",
+    "https://kubeflow.example/pipeline": "http://127.0.0.1:1",
     "--config configs/": f"--config {ROOT}/configs/",
+    "configs/schedules.yaml": f"{ROOT}/configs/schedules.yaml",
+    "-k infra/": f"-k {ROOT}/infra/",
     "--package compiled/": f"--package {COMPILED_FOLDER}/",
+    "--packages compiled": f"--packages {COMPILED_FOLDER}",
 }
+"""What stands in a page -> what stands for it here, in this order."""
 
 
-def list_blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.M | re.S)
+def list_blocks(language: str, text: str = PAGES) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
 
 
 def list_commands(program: str) -> list[str]:
@@ -66,11 +74,34 @@ def test_blocks_are_shell() -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", list_commands("reaseq"))
+def test_packages_are_compiled_as_the_page_says(tmp_path: Path) -> None:
+    (command,) = (line for line in list_commands("reaseq") if line.startswith("reaseq compile"))
+    words = split_words(command.replace("--out compiled", f"--out {tmp_path}"))
+    assert main(words[1:]) == 0
+    assert (tmp_path / "train_and_deploy.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "command", [line for line in list_commands("reaseq") if not line.startswith("reaseq compile")]
+)
 def test_reaseq_gets_as_far_as_the_cluster(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong option, package or setting fails before."""
     assert main(split_words(command)[1:]) == 2
-    assert "no Kubeflow Pipelines API answers at http://127.0.0.1:1" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "no Kubeflow Pipelines API answers at http://127.0.0.1:1" in printed.out + printed.err
+
+
+def test_both_pages_name_the_cluster_alike() -> None:
+    by_hand, by_the_other = CLUSTERS
+    assert by_hand == by_the_other.replace("$API", APIS[0])
+
+
+def test_the_recovery_page_covers_what_point_by_point_may_be_lost() -> None:
+    for place in ("claim", "Redis", "Triton", "Pipelines"):
+        assert re.search(rf"^\*\*(The )?{place} is lost", RECOVERY_PAGE, flags=re.M), place
+    for title in ("Upgrade", "Go back", "Back up", "Recover"):
+        section = RECOVERY_PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        assert list_blocks("bash", section), title
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
