@@ -31,8 +31,14 @@ def divide_log(events_path: Path, config: SplitConfig, cutoff: datetime) -> Spli
             "to divide it"
         )
     validation_row = min(int(num_behaviors * (config.train + config.validation)), num_behaviors - 1)
+    train_row = int(num_behaviors * config.train)
+    if not 0 < train_row < validation_row:
+        raise UserError(
+            f"the log holds {num_behaviors} behaviors (clicks, carts and orders): too few for parts of "
+            f"{config.train:.0%} and {config.validation:.0%} before the test part. Ten are enough by default"
+        )
     first_time, train_end, validation_end = find_times(
-        events_path, [0, int(num_behaviors * config.train), validation_row], of_behaviors=True
+        events_path, [0, train_row, validation_row], of_behaviors=True
     )
     if not first_time < train_end < validation_end < cutoff:
         raise UserError(

@@ -17,10 +17,11 @@ from contracts.ingestion.rows.column_evidence import (
     SourceEvidence,
     collect_evidence,
     decide_readings,
+    describe_differing_files,
     share_item_ids,
 )
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
-from contracts.ingestion.rows.plausible_rows import quarantine_events, reject_implausible
+from contracts.ingestion.rows.plausible_rows import describe_users, quarantine_events, reject_implausible
 from contracts.ingestion.rows.quarantine import Quarantine, write_quarantine
 from contracts.ingestion.rows.requests import explain_next_item
 from contracts.ingestion.rows.settle_history import SettledHistory, settle_history
@@ -32,6 +33,7 @@ from contracts.ingestion.rows.sorted_events import (
 )
 from contracts.ingestion.rows.table_rows import ReadRows, read_table_rows
 from contracts.ingestion.rows.user_partitions import UserPartitions
+from contracts.ingestion.rows.whole_log import find_shifted_files
 from contracts.ingestion.sources.list_files import digest_data
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.time_evidence import NumberRange
@@ -184,8 +186,11 @@ def _read_log(
         quarantine=quarantine,
     )
     partitions.write_buffer()
-    reject_implausible(partitions, catalogue, config, read.rejections, quarantine, scratch)
-    history = settle_history(partitions, served_events, catalogue, config, quarantine, scratch)
+    statistics = reject_implausible(partitions, catalogue, config, read.rejections, quarantine, scratch)
+    shifted_notes = _note_shifted_files(partitions, len(tables.log.files.paths), statistics.num_rows, scratch)
+    history = settle_history(
+        partitions, served_events, catalogue, config, quarantine, scratch, statistics=statistics
+    )
     ignored = {f"type '{name}', ignored by the config": count for name, count in read.ignored.items()}
     summary = _summarize(
         read,
@@ -200,7 +205,14 @@ def _read_log(
             "kept_by_type": history.kept_by_type,
         }
     )
-    notes = [*tables.log.notes, *_note_times(tables.log_evidence, config.events), *history.notes]
+    notes = [
+        *tables.log.notes,
+        *describe_differing_files(tables.log_evidence, config.events, EVENTS),
+        *_note_times(tables.log_evidence, config.events),
+        *shifted_notes,
+        *describe_users(statistics, config),
+        *history.notes,
+    ]
     return _ReadLog(partitions, served_events, history, summary, notes)
 
 
@@ -310,6 +322,19 @@ def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str
             "data.events.day_first if that is wrong"
         )
     return notes
+
+
+def _note_shifted_files(log: UserPartitions, num_files: int, num_rows: int, scratch: Path) -> list[str]:
+    if num_files < 2 or not log.has_rows:
+        return []
+    found = find_shifted_files(log.files, num_rows, scratch)
+    if found is None:
+        return []
+    one, other, hours, num_events = found
+    return [
+        f"'{one}' and '{other}' hold the same events {hours:+g} hours apart ({num_events:,} of those looked "
+        "at), and they count twice: is one in local time? Leave one out, or write both in one zone"
+    ]
 
 
 def _summarize(

@@ -21,6 +21,7 @@ from contracts.ingestion.values.numbers import (
     NumberEvidence,
     collect_number_evidence,
     decide_decimal_mark,
+    refuse_other_marks,
 )
 from contracts.ingestion.values.time_evidence import (
     TimeEvidence,
@@ -36,6 +37,7 @@ from contracts.tables import EARLIEST_TIME
 _CURRENCY_NAME: Final = r"^(?i:currency|currency[_ ]?code|curr|waehrung|währung)$"
 _NO_PRICES: Final = frozenset(("1", "9", "99", "999", "9999"))
 """What tools write, with a minus, where no price is known."""
+_MOST_FILES_TOLD: Final = 5
 _QUANTITY_NAME: Final = r"^(?i:qty|quantity|units|menge|num_units|item_count)$"
 
 
@@ -51,6 +53,10 @@ class SourceEvidence(NamedTuple):
     times: Mapping[str, TimeEvidence]
     files_of_open_dates: tuple[str, ...] = ()
     """Files none of whose times tells whether 03/04/2025 is the third of April."""
+    numbers_of_files: Mapping[tuple[str, str], NumberEvidence] = {}
+    """Our column and file -> evidence."""
+    columns_of_files: Mapping[str, frozenset[str]] = {}
+    """File -> its columns."""
 
 
 class Readings(NamedTuple):
@@ -75,10 +81,13 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
     names: dict[str, None] = {}
     currencies: Counter[str] = Counter()
     times_of_files: dict[str, TimeEvidence] = {}
+    numbers_of_files: dict[tuple[str, str], NumberEvidence] = {}
+    columns_of_files: dict[str, frozenset[str]] = {}
     num_rows = 0
     for batch in opened.iterate_batches():
         num_rows += len(batch.frame)
         names |= dict.fromkeys(batch.frame.columns)
+        columns_of_files[batch.file] = frozenset(batch.frame.columns)
         _refuse_unmapped_returns(batch.frame, source)
         currencies.update(_count_currencies(batch.frame, source, table))
         for column in list_mapped_columns(batch.frame, source, table):
@@ -100,6 +109,8 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
                     take_amounts(read_clean_texts(cells, source)) if is_text else cells
                 )
                 numbers[column.ours] = numbers.get(column.ours, NumberEvidence()).add(number_evidence)
+                key = (column.ours, batch.file)
+                numbers_of_files[key] = numbers_of_files.get(key, NumberEvidence()).add(number_evidence)
             elif column.kind == "time":
                 refuse_inexact_times(cells, column.theirs)
                 is_text = not (cells.dtype.is_numeric() or cells.dtype.is_temporal())
@@ -117,7 +128,9 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
             "(`uri: duckdb:...`)"
         )
     open_files = tuple(file for file, of_file in times_of_files.items() if of_file.is_open)
-    return SourceEvidence(num_rows, tuple(names), ids, numbers, times, open_files)
+    return SourceEvidence(
+        num_rows, tuple(names), ids, numbers, times, open_files, numbers_of_files, columns_of_files
+    )
 
 
 def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
@@ -131,12 +144,16 @@ def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
     for name, column_evidence in evidence.times.items():
         if unit == "auto" or name != "timestamp":
             refuse_unclear_times(column_evidence, source.columns.get(name) or name)
+    decimal_marks = {
+        name: decide_decimal_mark(column_evidence, source.columns.get(name) or name, source.decimal)
+        for name, column_evidence in evidence.numbers.items()
+    }
+    if source.decimal == "auto":
+        for (name, file), of_file in evidence.numbers_of_files.items():
+            refuse_other_marks(of_file, decimal_marks[name], source.columns.get(name) or name, file)
     return Readings(
         evidence.ids,
-        {
-            name: decide_decimal_mark(column_evidence, source.columns.get(name) or name, source.decimal)
-            for name, column_evidence in evidence.numbers.items()
-        },
+        decimal_marks,
         {
             name: make_time_rules(
                 unit=unit if name == "timestamp" else "auto",
@@ -155,6 +172,23 @@ def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
             if len(column_evidence.negatives) == 1 and column_evidence.negatives <= _NO_PRICES
         },
     )
+
+
+def describe_differing_files(evidence: SourceEvidence, source: SourceConfig, table: Table) -> list[str]:
+    """Says which file lacks a column that other files have: its rows leave that column empty."""
+    notes = []
+    used = {source.columns.get(name, name) for name in (*table.schema, LINE_TOTAL)} - {None}
+    for file, columns in evidence.columns_of_files.items():
+        lacking = [name for name in evidence.columns if name in used and name not in columns]
+        if lacking:
+            others = frozenset().union(*(c for f, c in evidence.columns_of_files.items() if f != file))
+            own = [name for name in evidence.columns if name in columns and name not in others]
+            said = f"; columns of this file alone: {', '.join(own)}" if own else ""
+            notes.append(
+                f"'{file}' has no column {', '.join(lacking)}, which other files have: its rows leave it "
+                f"empty{said}"
+            )
+    return notes[:_MOST_FILES_TOLD]
 
 
 def share_item_ids(ours: Readings, theirs: Readings) -> tuple[Readings, Readings]:

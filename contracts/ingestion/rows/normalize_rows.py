@@ -125,7 +125,10 @@ def normalize_rows(
             ("quantity: an order of 0 units", is_order & (values["quantity"] == 0).fill_null(False))
         )
     every_row = pl.Series([True]).new_from_index(0, len(typed))
-    reasons += [(f"{name}: missing", every_row) for name in _list_absent(values, source, table)]
+    reasons += [
+        (f"{name}: missing, its file has no such column", every_row)
+        for name in _list_absent(values, source, table)
+    ]
     kept_columns = [*table.schema, *(name for name in values if name not in table.schema)]
     rows = typed.select(kept_columns).with_columns(pl.lit(batch.file).alias(FILE_COLUMN))
     return NormalizedRows(rows, collect_reasons(reasons, len(rows)), unreadable, ignored, unknown, frame)

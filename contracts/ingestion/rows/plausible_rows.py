@@ -1,18 +1,18 @@
 """Refuses what only the whole log shows to be wrong: clocks that were not set, guests, unlisted items."""
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from contracts.errors import UserError
+from contracts.events.bots import MIN_BEHAVIORS, MIN_USERS
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, ORDER_COLUMN, write_rows_as_json
 from contracts.ingestion.rows.quarantine import Quarantine
 from contracts.ingestion.rows.rejections import RejectionCount
+from contracts.ingestion.rows.unlisted_items import explain_unlisted
 from contracts.ingestion.rows.user_partitions import UserPartitions
 from contracts.ingestion.rows.whole_log import NO_ROWS, LogStatistics, count_log
 from contracts.table_schema import UTC_TIME
@@ -23,7 +23,10 @@ _LEAST_OUTLYING: Final = timedelta(days=400)
 """A time is far from all others only beyond this, and beyond five times the span of the middle 98 %."""
 _MIN_TIMES: Final = 20
 """Of fewer times none is far from the others."""
-_ZERO_GUEST: Final = "0"
+_ZERO_GUEST: Final = r"^0+$"
+_ODD_SHARE: Final = 0.25
+_TIMES_THE_MEAN: Final = 3
+"""Whoever holds more of a log than both is named."""
 _MIN_GUEST_SHARE: Final = 0.01
 _MANY_TIMES_THE_MEAN: Final = 10
 _QUARANTINED_AT_ONCE: Final = 100_000
@@ -37,7 +40,7 @@ def reject_implausible(
     rejections: RejectionCount,
     quarantine: Quarantine,
     scratch: Path,
-) -> None:
+) -> LogStatistics:
     """Takes implausible rows out of the partitions, and judges all that was lost of the log.
 
     Args:
@@ -47,6 +50,9 @@ def reject_implausible(
         rejections: what was lost so far.
         quarantine: where lost rows go.
         scratch: folder for what does not fit into memory.
+
+    Returns:
+        Counts of the log before.
 
     Raises:
         UserError: too much is lost.
@@ -59,7 +65,7 @@ def reject_implausible(
         rules["timestamp: far from all others"] = _mark_outlying_times(statistics)
     if _has_zero_guest(statistics):
         reason = "user_id: 0 holds so much of the log that it stands for guests"
-        rules[reason] = pl.col("user_id") == _ZERO_GUEST
+        rules[reason] = pl.col("user_id").str.contains(_ZERO_GUEST)
     rules["item_id: not in the catalogue"] = ~pl.col("item_id").is_in(catalogue["item_id"].implode())
     unlisted: Counter[str] = Counter()
     if is_ordered:
@@ -81,8 +87,32 @@ def reject_implausible(
         if len(kept) < len(events):
             log.replace_file(path, kept)
     if unlisted.total() > 0.5 * max(rejections.num_rows, 1) and config.max_lost_share < 1:
-        _explain_unlisted(unlisted, catalogue, rejections.num_rows)
+        explain_unlisted(unlisted, catalogue, rejections.num_rows)
     rejections.judge(config, quarantine.first_row)
+    return statistics
+
+
+def describe_users(statistics: LogStatistics, config: DataConfig) -> list[str]:
+    """Says what is odd about the users of a log, a sentence each."""
+    notes = []
+    share = statistics.num_of_busiest_user / max(statistics.num_behaviors, 1)
+    is_small = statistics.num_users < MIN_USERS or statistics.num_behaviors < MIN_BEHAVIORS
+    is_odd = share > max(_ODD_SHARE, _TIMES_THE_MEAN / max(statistics.num_users, 1))
+    if statistics.num_users == 1:
+        notes.append(f"all events are of one user, '{statistics.busiest_user}'")
+    elif is_odd and statistics.num_behaviors >= _MIN_TIMES and (is_small or config.bots.max_share is None):
+        notes.append(
+            f"one of {statistics.num_users:,} users, '{statistics.busiest_user}', holds {share:.0%} of all "
+            "behaviors; so few users do not tell what is usual. Is it a guest, a test or a script? Then name "
+            "it in data.events.guests"
+        )
+    if statistics.num_user_variants:
+        notes.append(
+            f"{statistics.num_user_variants:,} user ids are those of other users but for upper and lower "
+            "case or the form of accents; they are kept apart. If they are one, write them alike by a query: "
+            "`lower(nfc_normalize(user_id)) as user_id`"
+        )
+    return notes
 
 
 def quarantine_events(rows: pl.DataFrame, reason: str, quarantine: Quarantine) -> None:
@@ -118,27 +148,3 @@ def _has_zero_guest(statistics: LogStatistics) -> bool:
     return statistics.num_of_user_zero > max(
         _MANY_TIMES_THE_MEAN * mean, _MIN_GUEST_SHARE * statistics.num_rows
     )
-
-
-def _explain_unlisted(unlisted: Counter[str], catalogue: pl.DataFrame, num_rows: int) -> None:
-    """Says why most events name no item of the catalogue, where the ids themselves tell.
-
-    Raises:
-        UserError: the ids would be those of the catalogue but for how they are written.
-    """
-    theirs = pl.DataFrame({"id": list(unlisted), "num_rows": list(unlisted.values())})
-    ours = catalogue["item_id"]
-    repairs: dict[str, Callable[[pl.Expr], pl.Expr]] = {
-        "leading zeros": lambda ids: ids.str.strip_chars_start("0"),
-        "upper and lower case": lambda ids: ids.str.to_lowercase(),
-        "what stands around the digits": lambda ids: ids.str.extract(r"(\d+)"),
-    }
-    for difference, repair in repairs.items():
-        our_ids = ours.to_frame("id").select(repair(pl.col("id"))).to_series().drop_nulls()
-        is_found = repair(pl.col("id")).is_in(our_ids.implode())
-        if theirs.filter(is_found)["num_rows"].sum() > unlisted.total() / 2:
-            raise UserError(
-                f"{unlisted.total():,} of {num_rows:,} events name no item of the catalogue, "
-                f"but would without {difference}: the log holds '{theirs['id'][0]}', the catalogue "
-                f"'{ours[0]}'. Write the ids of both alike"
-            )

@@ -12,6 +12,7 @@ from contracts.events.bots import find_bots
 from contracts.events.order_prices import fill_order_prices
 from contracts.events.order_returns import RETURN_TYPES, mark_returns
 from contracts.ingestion.config import DataConfig
+from contracts.ingestion.rows.order_doubts import OrderDoubts
 from contracts.ingestion.rows.plausible_rows import quarantine_events
 from contracts.ingestion.rows.quarantine import Quarantine
 from contracts.ingestion.rows.repeated_rows import merge_repeated_events
@@ -20,6 +21,7 @@ from contracts.ingestion.rows.revenue import check_unit_prices, divide_line_tota
 from contracts.ingestion.rows.user_partitions import ROWS_A_PARTITION, UserPartitions
 from contracts.ingestion.rows.whole_log import (
     NO_REQUESTS,
+    LogStatistics,
     RequestStatistics,
     find_dominant_users,
     study_requests,
@@ -28,6 +30,9 @@ from contracts.tables import EVENTS
 
 _BOT_REASON: Final = "user_id: a bot"
 _ADDED_LINES: Final = "units of repeated order lines added up"
+_MIN_ROWS: Final = 20
+"""Of fewer rows none may happen to stand first."""
+_COUNTED_FROM_ONE: Final = "positions count from 1 in this log; they are kept as counted from 0"
 _SAME_EVENTS: Final = "the same event again"
 
 
@@ -54,6 +59,8 @@ def settle_history(
     config: DataConfig,
     quarantine: Quarantine,
     scratch: Path,
+    *,
+    statistics: LogStatistics,
 ) -> SettledHistory:
     """Gives the rows of a log their meaning, and adds what was served; the partitions then hold EVENTS.
 
@@ -65,6 +72,7 @@ def settle_history(
         config: the user's data.
         quarantine: where the rows of bots go.
         scratch: folder for what does not fit into memory.
+        statistics: counts of the log.
 
     Raises:
         UserError: prices are totals.
@@ -79,13 +87,17 @@ def settle_history(
             counts["bot_rows"] += len(rows)
         requests = study_requests(log.files, scratch)
     counts["request_ids_of_several_users"] = len(requests.shared_ids)
+    doubts = OrderDoubts()
+    counts_from_one = statistics.first_position == 1 and statistics.num_rows >= _MIN_ROWS
     kept_by_type: Counter[str] = Counter()
     last_times: list[datetime] = []
     for number in range(log.num_partitions):
         rows = log.read_rows(number)
         events = EVENTS.create_empty()
         if len(rows):
-            settled = _settle_users(rows, catalogue, config, requests, counts)
+            if counts_from_one:
+                rows = rows.with_columns(pl.col("position") - 1)
+            settled = _settle_users(rows, catalogue, config, requests, counts, doubts)
             is_bot = pl.col("user_id").is_in(find_bots(settled, config.bots).implode())
             bot_rows = settled.filter(is_bot)
             if len(bot_rows):
@@ -105,7 +117,11 @@ def settle_history(
         _describe_left_out(counts),
         dict(kept_by_type.most_common()),
         counts,
-        _describe_settling(counts, sorted(bots)),
+        (
+            *([_COUNTED_FROM_ONE] if counts_from_one else []),
+            *_describe_settling(counts, sorted(bots)),
+            *doubts.describe(),
+        ),
         max(last_times, default=None),
     )
 
@@ -116,8 +132,12 @@ def _settle_users(
     config: DataConfig,
     requests: RequestStatistics,
     counts: Counter[str],
+    doubts: OrderDoubts,
 ) -> pl.DataFrame:
-    """All rows of some users, settled: EVENTS' columns and FILE_COLUMN. Adds to `counts` what was found."""
+    """All rows of some users, settled: EVENTS' columns and FILE_COLUMN.
+
+    `counts` and `doubts` take what was found.
+    """
     events = divide_line_totals(rows)
     is_return = events["event_type"].is_in(RETURN_TYPES)
     merged = merge_repeated_events(events.filter(~is_return))
@@ -126,6 +146,7 @@ def _settle_users(
     marked = mark_returns(orders, events.filter(is_return))
     others = merged.rows.filter(pl.col("event_type") != "order")
     settled = pl.concat([others, _keep_told_returns(marked.orders, orders).select(others.columns)])
+    doubts.add_orders(orders, num_added=merged.num_added)
     counts.update(
         {
             _ADDED_LINES: merged.num_added,
@@ -149,7 +170,8 @@ def _keep_told_returns(marked_orders: pl.DataFrame, orders: pl.DataFrame) -> pl.
         pl.min_horizontal("told", pl.col("quantity").fill_null(1))
     )
     with_told = marked_orders.with_columns(told=orders["returned"])
-    return with_told.with_columns(returned=pl.max_horizontal("returned", units_told)).drop("told")
+    returned = pl.max_horizontal("returned", units_told).cast(pl.Int32)
+    return with_told.with_columns(returned=returned).drop("told")
 
 
 def _find_last_time(events: pl.DataFrame, served_events: pl.DataFrame) -> list[datetime]:

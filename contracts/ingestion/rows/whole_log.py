@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from math import ceil
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,13 +21,67 @@ _MAX_THREADS: Final = 4
 """Each needs a part of the memory."""
 
 
+_COUNT_USERS: Final = """
+SELECT
+    sum(num_rows),
+    count(*),
+    sum(num_rows) FILTER (regexp_full_match(user_id, '0+')),
+    sum(num_behaviors),
+    max(num_behaviors),
+    count(*) FILTER (has_letters) - count(DISTINCT lower(nfc_normalize(user_id))) FILTER (has_letters),
+    arg_max(user_id, num_behaviors),
+    min(first_position)
+FROM (
+    SELECT
+        user_id,
+        regexp_matches(user_id, '[^0-9.-]') AS has_letters,
+        count(*) AS num_rows,
+        count(*) FILTER (NOT list_contains($1, event_type)) AS num_behaviors,
+        min(position) FILTER (event_type = 'impression') AS first_position
+    FROM log GROUP BY user_id
+)
+"""
+_FIND_SHIFT: Final = """
+WITH sample AS (
+    SELECT user_id, item_id, event_type, timestamp, __file AS file FROM log
+    WHERE hash(user_id) % $1 = 0
+    QUALIFY count(*) OVER (PARTITION BY user_id, item_id, event_type) <= 20
+),
+sizes AS (SELECT file, count(*) AS num_rows FROM sample GROUP BY file),
+shifts AS (
+    SELECT
+        one.file AS one_file, other.file AS other_file, epoch(other.timestamp - one.timestamp) AS seconds,
+        count(*) AS num_rows
+    FROM sample AS one JOIN sample AS other USING (user_id, item_id, event_type)
+    WHERE one.file < other.file AND abs(epoch(other.timestamp - one.timestamp)) <= 50400
+    GROUP BY ALL
+)
+SELECT one_file, other_file, seconds / 3600, shifts.num_rows
+FROM shifts JOIN sizes AS one ON one.file = one_file JOIN sizes AS other ON other.file = other_file
+WHERE seconds <> 0 AND seconds % 900 = 0 AND shifts.num_rows >= 20
+    AND shifts.num_rows >= 0.2 * least(one.num_rows, other.num_rows)
+ORDER BY shifts.num_rows DESC, one_file, other_file LIMIT 1
+"""
+"""No zone is more than fourteen hours from UTC, and all differ by quarters of an hour."""
+_SAMPLED_ROWS: Final = 200_000
+
+
 class LogStatistics(NamedTuple):
     """Counts of all rows of a log."""
 
     num_rows: int
     num_users: int
     num_of_user_zero: int
-    """Rows of the user id 0."""
+    """Rows of user ids that are nothing but zeros."""
+    num_behaviors: int
+    busiest_user: str
+    """Whoever has most behaviors."""
+    num_of_busiest_user: int
+    """Their behaviors."""
+    num_user_variants: int
+    """Users whose ids are those of others but for case and Unicode's two forms of accents."""
+    first_position: int | None
+    """The least position of an impression; None where none says it."""
     rows_a_day: dict[date, int]
     """UTC day -> rows, in the order of the days."""
 
@@ -46,7 +101,7 @@ class RequestStatistics(NamedTuple):
     """Request ids that several users have."""
 
 
-NO_ROWS: Final = LogStatistics(0, 0, 0, {})
+NO_ROWS: Final = LogStatistics(0, 0, 0, 0, "", 0, 0, None, {})
 NO_REQUESTS: Final = RequestStatistics(False, pl.Series("request_id", [], pl.String))
 
 
@@ -67,16 +122,37 @@ def open_log(files: str, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def count_log(files: str, scratch: Path) -> LogStatistics:
     """Counts the rows of a log (see `open_log`)."""
     with open_log(files, scratch) as connection:
-        (counts,) = connection.sql(
-            "SELECT sum(num_rows), count(*), sum(num_rows) FILTER (user_id = '0') "
-            "FROM (SELECT user_id, count(*) AS num_rows FROM log GROUP BY user_id)"
-        ).fetchall()
+        (counts,) = connection.execute(_COUNT_USERS, [["impression", *RETURN_TYPES]]).fetchall()
         days = connection.sql(
             "SELECT CAST(timestamp AS DATE) AS day, count(*) FROM log WHERE timestamp IS NOT NULL "
             "GROUP BY day ORDER BY day"
         ).fetchall()
-    num_rows, num_users, num_of_zero = (int(count or 0) for count in counts)
-    return LogStatistics(num_rows, num_users, num_of_zero, dict(days))
+    *numbers, busiest_user, first_position = counts
+    num_rows, num_users, num_of_zero, num_behaviors, num_of_busiest, num_variants = (
+        int(number or 0) for number in numbers
+    )
+    return LogStatistics(
+        num_rows,
+        num_users,
+        num_of_zero,
+        num_behaviors,
+        busiest_user or "",
+        num_of_busiest,
+        num_variants,
+        first_position,
+        dict(days),
+    )
+
+
+def find_shifted_files(files: str, num_rows: int, scratch: Path) -> tuple[str, str, float, int] | None:
+    """Two files of a log (see `open_log`) that hold the same events some hours apart.
+
+    Returns:
+        Both files, the hours, and the events that were found in a sample of users; None where there are none.
+    """
+    with open_log(files, scratch) as connection:
+        found = connection.execute(_FIND_SHIFT, [ceil(max(num_rows, 1) / _SAMPLED_ROWS)]).fetchall()
+    return found[0] if found else None
 
 
 def study_requests(files: str, scratch: Path) -> RequestStatistics:

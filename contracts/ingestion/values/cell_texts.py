@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
+from uuid import UUID
 
 import polars as pl
 
@@ -26,7 +27,7 @@ def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: 
     """Cells as text.
 
     Whole numbers that are stored as floats keep their `.0`: whether it belongs to an id only the whole column
-    can tell. Lists are joined; of lists of lists the first is taken. Binary is UTF-8, or else hexadecimal.
+    can tell. Lists are joined; of lists of lists the first is taken. Binary is UTF-8, a UUID or hexadecimal.
 
     Args:
         values: of any type.
@@ -44,7 +45,7 @@ def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: 
     if isinstance(dtype, pl.List | pl.Array):
         return _join_lists(values, separator, column_name)
     if dtype == pl.Binary:
-        return pl.Series(values.name, [_decode(cell) for cell in values], pl.String)
+        return _decode_cells(values)
     if dtype.is_float():
         # NaN is how floats say that there is no value.
         return values.fill_nan(None).cast(pl.Float64).cast(pl.String)
@@ -123,6 +124,16 @@ def _join_lists(values: pl.Series, separator: str, column_name: str) -> pl.Serie
     parts = lists.cast(pl.List(pl.String)).list.drop_nulls()
     # An empty list says nothing.
     return parts.list.join(separator).set(parts.list.len() == 0, None)
+
+
+def _decode_cells(values: pl.Series) -> pl.Series:
+    decoded = pl.Series(values.name, [_decode(cell) for cell in values], pl.String)
+    lengths = values.drop_nulls().bin.size()
+    # Databases keep a UUID in sixteen bytes. Texts of that length are UTF-8, all of them.
+    is_utf8 = decoded.drop_nulls().str.len_bytes() == lengths
+    if len(lengths) and (lengths == 16).all() and not is_utf8.all():
+        return pl.Series(values.name, [cell and str(UUID(bytes=cell)) for cell in values], pl.String)
+    return decoded
 
 
 def _decode(cell: bytes | None) -> str | None:

@@ -46,6 +46,9 @@ _FORMS: Final = {
     "point_decimal": r"^(?:\d*\.(?:\d{1,2}|\d{4,})|0\.\d{3}|\d{4,}\.\d{3})$",
 }
 
+_MIN_OPEN: Final = 3
+"""Different amounts that either mark could explain: fewer may be chance."""
+
 
 class NumberEvidence(NamedTuple):
     """How the cells of a number column are written."""
@@ -121,6 +124,29 @@ def decide_decimal_mark(evidence: NumberEvidence, column_name: str, configured: 
             "shows which mark is the decimal one; set `decimal` of this source to '.' or ','"
         )
     return "."
+
+
+def refuse_other_marks(evidence: NumberEvidence, decimal_mark: str, column_name: str, file: str) -> None:
+    """Refuses a file whose numbers may all be a thousand times what the other files' mark makes of them.
+
+    Args:
+        evidence: of the file alone.
+        decimal_mark: what all files together say.
+        column_name: for the message.
+        file: for the message.
+
+    Raises:
+        UserError: no cell of the file shows which mark is the decimal one.
+    """
+    counts = dict(evidence.form_counts)
+    num_open = counts.pop("point_three" if decimal_mark == "." else "comma_three", 0)
+    if decimal_mark != "mixed" and num_open >= _MIN_OPEN and not counts:
+        example = evidence.example or "1,299"
+        raise UserError(
+            f"column '{column_name}' of '{file}': '{example}' may be a thousand times more. No cell of this "
+            "file shows which mark is the decimal one, and other files are written in another way. Set "
+            f"`decimal: '{decimal_mark}'` if that is the mark here, too; or write the file like the others"
+        )
 
 
 def read_numbers(texts: pl.Series, decimal_mark: str) -> pl.Series:

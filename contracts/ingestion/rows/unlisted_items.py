@@ -1,0 +1,46 @@
+"""Why events name no item of the catalogue, where the ids of both tell."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import polars as pl
+
+from contracts.errors import UserError
+
+_REPAIRS: Final[dict[str, Callable[[pl.Expr], pl.Expr]]] = {
+    "leading zeros": lambda ids: ids.str.strip_chars_start("0"),
+    "upper and lower case": lambda ids: ids.str.to_lowercase(),
+    "Unicode's two forms of accents": lambda ids: ids.str.normalize("NFC"),
+    "blanks, punctuation and case": lambda ids: ids.str.replace_all(r"[\W_]", "").str.to_lowercase(),
+    "what stands around the digits": lambda ids: ids.str.extract(r"(\d+)"),
+}
+"""What ids may differ in, the least difference first."""
+_SEVERAL_IDS: Final = r"^[\[(]?\s*[\"']?([^;,|\"']+?)[\"']?\s*[;,|]"
+
+
+def explain_unlisted(unlisted: Counter[str], catalogue: pl.DataFrame, num_rows: int) -> None:
+    """Says why most events name no item of the catalogue, where the ids themselves tell.
+
+    Raises:
+        UserError: the ids would be those of the catalogue but for how they are written.
+    """
+    theirs = pl.DataFrame({"id": list(unlisted), "num_rows": list(unlisted.values())})
+    ours = catalogue.select(pl.col("item_id").alias("ours"))
+    said = f"{unlisted.total():,} of {num_rows:,} events name no item of the catalogue"
+    several = theirs.with_columns(repaired=pl.col("id").str.extract(_SEVERAL_IDS, 1))
+    joined = several.join(ours, left_on="repaired", right_on="ours")
+    if joined["num_rows"].sum() > unlisted.total() / 2:
+        raise UserError(
+            f"{said}: a cell holds several ids, such as '{joined['id'][0][:80]}'. A log has a row for each; "
+            "a query makes them: `unnest(string_split(item_id, ';')) as item_id`"
+        )
+    for difference, repair in _REPAIRS.items():
+        our_forms = ours.with_columns(repaired=repair(pl.col("ours"))).drop_nulls().unique("repaired")
+        repaired = theirs.with_columns(repaired=repair(pl.col("id")))
+        joined = repaired.join(our_forms, on="repaired", maintain_order="left")
+        if joined["num_rows"].sum() > unlisted.total() / 2:
+            raise UserError(
+                f"{said}, but would without {difference}: the log holds '{joined['id'][0]}', the catalogue "
+                f"'{joined['ours'][0]}'. Write the ids of both alike"
+            )
