@@ -38,6 +38,12 @@ def check_backend(
         host=host,
         ask=may_list,
     )
+    yield _ask_right(
+        f"token lists schedules in {where}",
+        lambda: client.list_recurring_runs(page_size=1, namespace=namespace),
+        host=host,
+        ask=may_list.replace("list runs.", "list jobs."),
+    )
     yield _check_creation(client, host, namespace, experiment, where)
 
 

@@ -1,4 +1,4 @@
-"""Are the claims, secrets and config maps there that steps mount and read?"""
+"""Does the namespace admit steps, and are the claims, secrets and config maps there that they need?"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,6 +7,7 @@ from pipelines.doctor.check import Check
 from pipelines.doctor.kubernetes_api import CannotAskError, KubernetesApi
 from pipelines.doctor.package_needs import NamespaceNeeds
 
+_ENFORCED_LEVEL: Final = "pod-security.kubernetes.io/enforce"
 _SHORT_NAMES: Final = {"secret": "secret", "config map": "configmap"}
 
 
@@ -21,10 +22,29 @@ def check_namespace(
         api: the Kubernetes API; None where nobody could ask it.
         no_api: why not.
     """
+    yield _check_pod_security(namespace, api, no_api)
     for claim in sorted(needs.claims):
         yield from _check_claim(claim, namespace, api, no_api)
     for (kind, name), keys in sorted(needs.keys.items()):
         yield _check_keys(kind, name, keys, (kind, name) in needs.optional, namespace, api, no_api)
+
+
+def _check_pod_security(namespace: str, api: KubernetesApi | None, no_api: str) -> Check:
+    subject, ask = f"namespace {namespace}", f"kubectl get namespace {namespace} --show-labels"
+    if api is None:
+        return Check(subject, "could not ask", no_api, ask)
+    try:
+        labels = api.read_labels()
+    except CannotAskError as error:
+        return Check(subject, "could not ask", str(error), ask)
+    if labels is None:
+        return Check(subject, "missing", "the cluster has none", f"kubectl create namespace {namespace}")
+    level = labels.get(_ENFORCED_LEVEL, "privileged")
+    if level == "restricted":
+        # Kubeflow adds containers of its own to a step's pod.
+        remedy = f"kubectl label --overwrite namespace {namespace} {_ENFORCED_LEVEL}=baseline"
+        return Check(subject, "missing", "it enforces `restricted`, which pods of steps do not meet", remedy)
+    return Check(subject, "ok", f"admits pods of steps (it enforces `{level}`)")
 
 
 def _check_claim(name: str, namespace: str, api: KubernetesApi | None, no_api: str) -> Iterator[Check]:

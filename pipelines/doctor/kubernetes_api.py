@@ -38,6 +38,11 @@ class KubernetesApi:
         self._storage = client.StorageV1Api(api_client)
         self._discovery = client.DiscoveryV1Api(api_client)
 
+    def read_labels(self) -> dict[str, str] | None:
+        """Labels of the namespace; None where there is no such namespace."""
+        namespace = self._ask(self._core.read_namespace, self.namespace)
+        return None if namespace is None else dict(namespace.metadata.labels or {})
+
     def read_claim(self, name: str) -> Any | None:
         """A persistent volume claim; None where there is none."""
         return self._ask(self._core.read_namespaced_persistent_volume_claim, name, self.namespace)

@@ -26,6 +26,10 @@ class Namespace:
     """Kinds that the user may not read: `secrets`."""
     requests: list[str] = field(default_factory=list)
 
+    def label(self, labels: dict[str, str]) -> None:
+        """Makes the namespace itself, with these labels."""
+        self.objects[f"/api/v1/namespaces/{self.name}"] = {"metadata": {"name": self.name, "labels": labels}}
+
     def add_claim(
         self, name: str, phase: str = "Bound", storage_class: str = "nfs", mode: str = "ReadWriteMany"
     ) -> None:

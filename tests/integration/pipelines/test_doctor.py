@@ -44,6 +44,7 @@ def _compile_at_once(fresh_packages: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def namespace() -> Namespace:
     """All that configs/cluster.yaml needs."""
     whole = Namespace()
+    whole.label({"pod-security.kubernetes.io/enforce": "baseline"})
     whole.add_claim("reaseq-state")
     whole.add_secret("reaseq-pipelines", REASEQ_REDIS=f"redis:6379,password={PASSWORD}")
     for service, num_ready in {"triton": 1, "redis": 1, "gateway": 0}.items():
@@ -100,7 +101,12 @@ def test_a_whole_cluster_lacks_nothing_and_is_left_as_it_was(
 
 
 @pytest.mark.parametrize(
-    ("request_", "subject"), [("GET /runs", "token lists"), ("POST /runs", "token creates")]
+    ("request_", "subject"),
+    [
+        ("GET /runs", "token lists runs"),
+        ("GET /recurringruns", "token lists schedules"),
+        ("POST /runs", "token creates"),
+    ],
 )
 def test_a_right_that_the_token_lacks(ask: Doctor, cluster: Cluster, request_: str, subject: str) -> None:
     cluster.forbidden = frozenset({request_})
@@ -138,6 +144,15 @@ def test_what_the_namespace_lacks(
     line = find(ask(exit_code=2), subject)
     assert line.startswith("missing")
     assert remedy in line
+
+
+def test_a_namespace_that_refuses_pods_of_steps(ask: Doctor, namespace: Namespace) -> None:
+    assert "enforces `baseline`" in find(ask(exit_code=0), "namespace me")
+    namespace.label({"pod-security.kubernetes.io/enforce": "restricted"})
+    line = find(ask(exit_code=2), "namespace me")
+    assert "kubectl label --overwrite namespace me pod-security.kubernetes.io/enforce=baseline" in line
+    del namespace.objects["/api/v1/namespaces/me"]
+    assert "kubectl create namespace me" in find(ask(exit_code=2), "namespace me")
 
 
 def test_a_key_that_the_secret_lacks(ask: Doctor, namespace: Namespace) -> None:
