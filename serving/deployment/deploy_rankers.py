@@ -24,6 +24,7 @@ from serving.deployment.routes import (
     Arm,
     ExperimentPlan,
     Routes,
+    find_routes_file,
     read_previous_routes,
     read_revision,
     read_routes,
@@ -31,7 +32,7 @@ from serving.deployment.routes import (
 )
 from serving.experiments.champion import read_champion_name
 from serving.gateway.deployed_ranker import install_ranker, name_feature_service
-from serving.triton.model_repository import delete_models, publish_model
+from serving.triton.model_repository import delete_models, list_models_since, publish_model
 from serving.triton.triton_client import TritonControl, list_servers
 from serving.triton.triton_server import start_triton
 
@@ -222,9 +223,13 @@ def retire_unused_models(control: TritonControl, config: ServingConfig) -> None:
     """Unloads all but the current models and the previous ones, which a rollback needs at once; then deletes
     them from the repository.
 
-    A Triton that starts loads what lies there: each former model would cost it time and memory for ever.
+    A Triton that starts loads what lies there: each former model would cost it time and memory for ever. A
+    model that was published after the routes were written stays: another run is about to route it.
     """
-    models_in_use = read_routes(config.state).model_names
+    routes = read_routes(config.state)
+    models_in_use = routes.model_names | list_models_since(
+        config.model_repository, find_routes_file(config.state, routes.revision)
+    )
     # The first deployment has nothing before it.
     with suppress(UserError):
         models_in_use |= read_previous_routes(config.state).model_names

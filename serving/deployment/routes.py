@@ -143,6 +143,11 @@ def read_revision(state: Path) -> int:
     return read_routes(state).revision if (state / ROUTES_FILE).is_file() else 0
 
 
+def find_routes_file(state: Path, revision: int) -> Path:
+    """The file of a revision: it is written once, so its time is that of the routes."""
+    return state / _HISTORY_FOLDER / f"{revision:06d}.json"
+
+
 def write_routes(
     state: Path,
     plan: ExperimentPlan,
@@ -174,7 +179,7 @@ def write_routes(
             experiment_id=experiment_id,
         )
         is_written = create_text(
-            _revision_path(state, new_routes.revision), new_routes.model_dump_json(indent=1)
+            find_routes_file(state, new_routes.revision), new_routes.model_dump_json(indent=1)
         )
         # Also for a writer that died between its two files.
         _copy_newest(state)
@@ -191,7 +196,7 @@ def _copy_newest(state: Path) -> None:
     """Brings `routes.json` up to the history. Whoever copies last looks once more, so no older one stays."""
     copied = 0
     while (newest := max(_list_revisions(state))) != copied:
-        write_text(state / ROUTES_FILE, _revision_path(state, newest).read_text(encoding="utf-8"))
+        write_text(state / ROUTES_FILE, find_routes_file(state, newest).read_text(encoding="utf-8"))
         copied = newest
 
 
@@ -205,7 +210,7 @@ def read_previous_routes(state: Path) -> Routes:
     """
     current_routes = read_routes(state)
     for revision in sorted(_list_revisions(state), reverse=True):
-        earlier = Routes.model_validate_json(_revision_path(state, revision).read_text(encoding="utf-8"))
+        earlier = Routes.model_validate_json(find_routes_file(state, revision).read_text(encoding="utf-8"))
         is_earlier = revision < current_routes.revision and earlier.experiment_id is None
         if is_earlier and earlier.as_plan != current_routes.as_plan:
             return earlier
@@ -214,7 +219,3 @@ def read_previous_routes(state: Path) -> Routes:
 
 def _list_revisions(state: Path) -> list[int]:
     return [int(path.stem) for path in (state / _HISTORY_FOLDER).glob("*.json") if path.stem.isdigit()]
-
-
-def _revision_path(state: Path, revision: int) -> Path:
-    return state / _HISTORY_FOLDER / f"{revision:06d}.json"

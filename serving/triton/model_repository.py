@@ -53,6 +53,19 @@ def publish_model(ranker: Path, repository: Path, config: TritonConfig) -> Ranke
     return spec
 
 
+def list_models_since(repository: Path, moment_file: Path) -> set[str]:
+    """Names of the rankers that were published after a file was written.
+
+    Times of two files on one claim compare; those of two pods' clocks may not.
+    """
+    moment_ns = moment_file.stat().st_mtime_ns
+    return {
+        folder.name
+        for folder in repository.glob("*")
+        if _RANKER_NAME.fullmatch(folder.name) and folder.stat().st_mtime_ns >= moment_ns
+    }
+
+
 def delete_models(repository: Path, config: TritonConfig, *, keep: Set[str]) -> list[str]:
     """Deletes the rankers that are not to be kept, here and where `config.repository` says.
 

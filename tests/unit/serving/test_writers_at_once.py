@@ -1,5 +1,6 @@
 """Two processes write the same state at once, as two pods on a shared claim: no update is lost."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,13 +10,15 @@ import pytest
 
 from contracts.artifacts import create_text
 from contracts.errors import UserError
+from serving.config import ServingConfig
+from serving.deployment.deploy_rankers import retire_unused_models
 from serving.deployment.deployment_records import (
     DeployedArtifacts,
     DeploymentRecord,
     record_deployment,
     record_refresh,
 )
-from serving.deployment.routes import Arm, ExperimentPlan, read_routes, write_routes
+from serving.deployment.routes import Arm, ExperimentPlan, find_routes_file, read_routes, write_routes
 
 NUM_UPDATES = 40
 REFRESH = """
@@ -132,3 +135,41 @@ def test_exactly_one_of_many_creates_a_file(tmp_path: Path) -> None:
     (winner,) = (number for is_written, number in results if is_written)
     assert path.read_text() == str(winner)
     assert list(tmp_path.iterdir()) == [path]
+
+
+class LoadedModels:
+    """What of Triton the retirement of models needs."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = set(names)
+
+    def list_loaded_models(self) -> set[str]:
+        return set(self.names)
+
+    def unload_model(self, name: str) -> None:
+        self.names.remove(name)
+
+
+def publish_at(repository: Path, name: str, second: int) -> None:
+    (repository / name).mkdir(parents=True)
+    os.utime(repository / name, (second, second))
+
+
+def test_a_model_that_another_run_is_about_to_route_is_not_deleted(tmp_path: Path) -> None:
+    config = ServingConfig().in_folders(tmp_path)
+    repository, names = config.model_repository, [f"ranker_0000000{number}" for number in range(4)]
+    publish_at(repository, names[0], 100)
+    for second, name in ((300, names[1]), (500, names[2])):
+        arms = {"all": Arm(model=name, share=1.0)}
+        routes = write_routes(tmp_path, ExperimentPlan(experiment="e", salt="1", arms=arms), note="deploy")
+        os.utime(find_routes_file(tmp_path, routes.revision), (second, second))
+        publish_at(repository, name, second - 50)
+    publish_at(repository, names[3], 501)
+    triton = LoadedModels(*names)
+    retire_unused_models(triton, config)  # type: ignore[arg-type]
+    assert {path.name for path in repository.iterdir()} == triton.names == set(names[1:])
+
+    # Its run gave up; the next routes let it go, with what is neither routed nor the previous.
+    os.utime(find_routes_file(tmp_path, 2), (600, 600))
+    retire_unused_models(triton, config)  # type: ignore[arg-type]
+    assert {path.name for path in repository.iterdir()} == triton.names == set(names[1:3])
