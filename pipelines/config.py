@@ -1,6 +1,5 @@
 """The run configuration. One YAML file describes a run, and all errors in it are reported at once."""
 
-import reprlib
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -18,6 +17,7 @@ from models.behavior.config import BehaviorConfig
 from models.knowledge.config import EmbeddingConfig, KnowledgeConfig, StudentConfig
 from models.ranker.config import EvaluationConfig, ListConfig, RankerConfig
 from monitoring.config import MonitoringConfig
+from pipelines.config_faults import describe_fault
 from serving.config import ServedLogConfig, ServingConfig
 from simulation.config import SimulationConfig, TrafficConfig
 
@@ -191,16 +191,5 @@ def _explain_faults(faults: list[ConfigFault], path: Path | None, lines: Mapping
     origins = [str(path)] * any(fault.override is None for fault in faults)
     origins += dict.fromkeys(f"--set {fault.override}" for fault in faults if fault.override is not None)
     texts = [f"{len(faults)} error(s) in {', '.join(origins)}:"]
-    for detail, override in faults:
-        place = tuple(map(str, detail["loc"]))
-        message = detail["msg"].removeprefix("Value error, ")
-        notes = [] if isinstance(detail["input"], dict) else [f"given: {reprlib.repr(detail['input'])}"]
-        if detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
-            message += "; write it in quotes"
-        if override is not None:
-            notes.append(f"by --set {override}")
-        elif place in lines:
-            notes.append(f"line {lines[place]}")
-        note = f" ({', '.join(notes)})" if notes else ""
-        texts.append(f"  {'.'.join(place) or '(top level)'}: {message}{note}")
+    texts += [f"  {describe_fault(detail, lines, override=override)}" for detail, override in faults]
     return "\n".join([*texts, "`reaseq config` prints every key with its default."])

@@ -4,17 +4,33 @@
 its pods (nodes, tolerations, secrets), another size, and other values for single steps.
 """
 
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from contracts.config import Config
 from contracts.config_text import read_yaml_file
 from contracts.errors import UserError
+from pipelines.config_faults import describe_fault
 
 _OBJECT_NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_VARIABLE: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_UNITS: Final = {"": 1.0, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _QUANTITY: Final = r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$"
+
+
+def read_quantity(quantity: str) -> float:
+    """One of Kubernetes' quantities as a number."""
+    number = quantity.rstrip("mKiMGT")
+    return float(number) * _UNITS[quantity.removeprefix(number)]
+
+
+def scale_quantity(quantity: str, factor: float) -> str:
+    """Multiplies one of Kubernetes' quantities; its unit stays."""
+    number = quantity.rstrip("mKiMGT")
+    return f"{float(number) * factor:g}{quantity.removeprefix(number)}"
 
 
 class StepPolicy(Config):
@@ -34,6 +50,17 @@ class StepPolicy(Config):
     """Before the first retry; each further pause is twice as long, at most ten minutes."""
     shared_memory: str | None = Field(default=None, pattern=_QUANTITY)
     """Size of `/dev/shm`: PyTorch's processes talk through it, and a pod has 64 MiB by default."""
+
+    @model_validator(mode="after")
+    def _require_room_below_the_limit(self) -> "StepPolicy":
+        # Kubernetes would refuse the pod, hours after the run began; what lies in /dev/shm is memory, too.
+        for name in ("memory", "shared_memory"):
+            quantity = getattr(self, name)
+            if quantity and read_quantity(quantity) > read_quantity(self.memory_limit):
+                raise ValueError(
+                    f"{name} {quantity} is above memory_limit {self.memory_limit}; raise the limit"
+                )
+        return self
 
 
 _LOOK = StepPolicy(cpu="100m", memory="512Mi", memory_limit="1Gi", timeout_s=1800)
@@ -111,7 +138,7 @@ class EnvironmentSource(Config):
 
     name: str = Field(pattern=_OBJECT_NAME)
     """Its name; the values stay in the cluster."""
-    keys: dict[str, str] = Field(min_length=1)
+    keys: dict[str, Annotated[str, Field(pattern=_VARIABLE)]] = Field(min_length=1)
     """Key in it -> environment variable."""
     optional: bool = False
     """Start without it where it is missing."""
@@ -157,7 +184,22 @@ class PodPolicy(Config):
         if unknown := sorted(named - set(STEP_POLICIES)):
             raise ValueError(f"unknown step(s) {', '.join(unknown)}; allowed: {', '.join(STEP_POLICIES)}")
         for step in self.steps:
-            self.get_step_policy(step)
+            try:
+                self.get_step_policy(step)
+            except ValidationError as error:
+                faults = error.errors(include_url=False, include_context=False)
+                texts = (f"steps.{step}.{describe_fault(fault, {})}" for fault in faults)
+                raise ValueError("; ".join(texts).replace(".(top level)", "")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _require_distinct_variables(self) -> "PodPolicy":
+        for one, other in combinations((*self.secrets, *self.config_maps), 2):
+            share_a_step = one.steps is None or other.steps is None or set(one.steps) & set(other.steps)
+            shared = set(one.keys.values()) & set(other.keys.values())
+            if share_a_step and shared:
+                listed = ", ".join(sorted(shared))
+                raise ValueError(f"{listed} comes from '{one.name}' and from '{other.name}'; keep one")
         return self
 
     def get_step_policy(self, step: str) -> StepPolicy:
@@ -171,24 +213,18 @@ class PodPolicy(Config):
         return StepPolicy.model_validate(sized | self.steps.get(step, {}))
 
 
-def scale_quantity(quantity: str, factor: float) -> str:
-    """Multiplies one of Kubernetes' quantities; its unit stays."""
-    number = quantity.rstrip("mKiMGT")
-    return f"{float(number) * factor:g}{quantity.removeprefix(number)}"
-
-
 def read_pod_policy(path: Path) -> PodPolicy:
     """Reads a policy file.
 
     Raises:
         UserError: it is missing, not YAML, or says what no policy has.
     """
-    tree, _ = read_yaml_file(path)
+    tree, lines = read_yaml_file(path)
     try:
         return PodPolicy.model_validate(tree or {})
     except ValidationError as error:
         faults = (
-            f"  {'.'.join(map(str, fault['loc'])) or '(top level)'}: {fault['msg']}"
-            for fault in error.errors(include_url=False)
+            f"  {describe_fault(fault, lines)}"
+            for fault in error.errors(include_url=False, include_context=False)
         )
         raise UserError("\n".join([f"'{path}' is not a policy of steps:", *faults])) from error

@@ -147,7 +147,15 @@ def test_a_package_knows_the_oldest_backend(
     ("text", "message"),
     [
         ("steps: {train-rankers: {cpu: '1'}}", "unknown step.*train-rankers.*train-ranker"),
-        ("steps: {train-ranker: {memory_limit: lots}}", "memory_limit"),
+        ("steps: {train-ranker: {memory_limit: lots}}", r"steps.train-ranker.memory_limit: .*given: 'lots'"),
+        ("steps: {ingest: {memory_limit: 1Mi}}", "steps.ingest: memory 4Gi is above memory_limit 1Mi"),
+        ("steps: {train-ranker: {shared_memory: 1Ti}}", "shared_memory 1Ti is above memory_limit 16Gi"),
+        ("secrets: [{name: s, keys: {a: no variable}}]", r"secrets.0.keys.a: .*given: 'no variable', line 1"),
+        (
+            "secrets: [{name: s, keys: {a: T}, steps: [ingest]}]\nconfig_maps: [{name: c, keys: {b: T}}]",
+            "T comes from 's' and from 'c'; keep one",
+        ),
+        ("node_selector: {gpu: true}", r"node_selector.gpu: .*write it in quotes \(given: True, line 1"),
         ("steps: {train-ranker: {gpus: 1}}", "gpus"),
         ("secrets: [{name: s, keys: {}}]", "secrets.0.keys"),
         ("run_as_user: 0", "run_as_user"),
@@ -159,6 +167,13 @@ def test_a_wrong_policy_is_refused_by_name(tmp_path: Path, text: str, message: s
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_pod_policy(path)
+
+
+def test_two_steps_may_see_different_values_under_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    one = "{name: a, keys: {k: T}, steps: [ingest]}"
+    path.write_text(f"secrets: [{one}, {one.replace('ingest', 'decide')}]")
+    assert len(read_pod_policy(path).secrets) == 2
 
 
 @pytest.mark.parametrize(
