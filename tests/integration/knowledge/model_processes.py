@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 # Without a GPU: no compilation, and whole prompts at once (seeded sampling of parts crashes vLLM on the CPU).
 ENGINE = {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": 16_384}
-_STARTUP_S = 300
+_STARTUP_S = 900
 
 
 def environment() -> dict[str, str]:
