@@ -1,5 +1,6 @@
 """A file of schedules in git and a cluster: what differs is told, and mended without harm to runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,68 @@ def test_one_made_by_hand_under_a_name_of_the_file_becomes_its_own(git: Git, clu
     assert git.run("apply") == [["replace", "a"]]
     git.write()
     assert git.run("apply") == [["delete", "a"]]
+
+
+def _pause(cluster: Cluster) -> None:
+    for run in cluster.recurring_runs.values():
+        run["mode"] = "DISABLE"
+
+
+def _delete(cluster: Cluster) -> None:
+    cluster.recurring_runs.clear()
+
+
+def _double(cluster: Cluster) -> None:
+    (run,) = cluster.recurring_runs.values()
+    cluster.recurring_runs["twin"] = {**run, "recurring_run_id": "twin"}
+
+
+def _rename_pipeline(cluster: Cluster) -> None:
+    for pipeline in cluster.pipelines.values():
+        pipeline["display_name"] = "renamed"
+
+
+def _delete_pipeline(cluster: Cluster) -> None:
+    cluster.pipelines.clear()
+    cluster.versions.clear()
+
+
+def _clear_experiment(cluster: Cluster) -> None:
+    cluster.experiments.clear()
+    cluster.recurring_runs.clear()
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "action"),
+    [
+        (_pause, "enable"),
+        (_delete, "make"),
+        (_double, "tidy"),
+        (_rename_pipeline, "replace"),
+        (_delete_pipeline, "replace"),
+        (_clear_experiment, "make"),
+    ],
+)
+def test_what_was_done_by_hand_is_told_and_mended(
+    git: Git, cluster: Cluster, by_hand: Callable[[Cluster], None], action: str
+) -> None:
+    git.write({"name": "night"})
+    git.run("apply")
+    by_hand(cluster)
+    assert git.run("diff", exit_code=1) == [[action, "night"]]
+    assert git.run("apply") == [[action, "night"]]
+    assert describe(cluster) == {"night": ("0 0 3 * * *", "ENABLE")}
+    assert len(cluster.recurring_runs) == 1
+    (run,) = cluster.recurring_runs.values()
+    assert run["pipeline_version_reference"]["pipeline_version_id"] in cluster.versions
+    assert git.run("diff") == [["keep", "night"]]
+
+
+def test_an_empty_file_of_an_owner_leaves_none_of_theirs(git: Git, cluster: Cluster) -> None:
+    git.write({"name": "a"}, {"name": "b"})
+    git.run("apply")
+    git.write()
+    assert git.run("diff", exit_code=1) == [["delete", "a"], ["delete", "b"]]
+    git.run("apply")
+    assert not cluster.recurring_runs
+    assert git.run("diff") == []

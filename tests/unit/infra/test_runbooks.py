@@ -23,6 +23,8 @@ ALERTS = PAGES["answer-alerts"]
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", ALERTS, flags=re.M | re.S))
 PLACES = {
     ".venv/bin/reaseq": "reaseq",
+    # Somebody may serve on the usual port of this machine.
+    "reaseq rank": "reaseq rank --url http://127.0.0.1:1",
     "https://kubeflow.example/pipeline": "http://127.0.0.1:1",
     "http://127.0.0.1:3000": "http://127.0.0.1:1",
     " configs/": f" {ROOT}/configs/",
