@@ -1,6 +1,7 @@
 """`reaseq submit`: sends a pipeline to Kubeflow, once or on a schedule."""
 
 import argparse
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     add_config_options(parser)
     add_cluster_options(parser)
-    parser.add_argument(
-        "--pipeline", default="train_and_deploy", help="which one (default: train_and_deploy)"
-    )
+    parser.add_argument("--pipeline", help="which one (default: that of --package, else train_and_deploy)")
     parser.add_argument(
         "--package", type=Path, help="compiled package (default: the one compiled with this version)"
     )
@@ -60,7 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def describe_route_change(
     action: str, *, arm: str = "", ranker: str = "", share: float = 0.0
 ) -> dict[str, bool | str | float]:
-    """The words of `change_routes`; a ranker with an address is fetched by the pipeline."""
+    """The words of `change_routes`; a ranker with an address is fetched by the pipeline.
+
+    Raises:
+        UserError: the step would refuse them, after minutes.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"share {share:g} must lie between 0, nobody, and 1, all of the arm's users")
+    if action in {"canary", "promote", "retire"} and not arm.strip():
+        raise UserError(f"{action} needs an arm; `reaseq status` tells which there are")
+    if re.search(r"\s", ranker):
+        raise UserError(f"ranker '{ranker}' is neither a name nor an address: it holds a blank")
     is_address = "://" in ranker
     return {
         "action": action,
@@ -77,30 +86,55 @@ def run_verb(arguments: argparse.Namespace) -> int:
     route_change = describe_route_change(
         arguments.action, arm=arguments.arm, ranker=arguments.ranker, share=arguments.share
     )
-    return submit_choices(arguments, switches | route_change)
+    given = {
+        "act": "--act" if arguments.act else "",
+        "deploy": "" if arguments.deploy else "--no-deploy",
+        "action": "" if arguments.action == "show" else "--action",
+        "ranker": "--ranker" if arguments.ranker else "",
+        "share": "--share" if arguments.share else "",
+    }
+    return submit_choices(arguments, switches | route_change, given=given)
 
 
-def submit_choices(arguments: argparse.Namespace, choices: Mapping[str, bool | str | float]) -> int:
-    """Submits or schedules a run with these switches and words, and prints its page."""
+def submit_choices(
+    arguments: argparse.Namespace,
+    choices: Mapping[str, bool | str | float],
+    *,
+    given: Mapping[str, str] | None = None,
+) -> int:
+    """Submits or schedules a run with these switches and words, and prints its page.
+
+    Args:
+        arguments: cluster, configuration, pipeline and package.
+        choices: values of the pipeline's parameters.
+        given: parameter -> the option by which somebody asked for it; an empty one counts for nothing.
+    """
     from pipelines.cluster.cluster_settings import require_cluster_settings
     from pipelines.cluster.recurring_run import schedule_pipeline
     from pipelines.cluster.submit_run import submit_pipeline
-    from pipelines.compiled_package import COMPILED_FOLDER
+    from pipelines.compiled_package import COMPILED_FOLDER, read_package
     from pipelines.run_arguments import build_cluster_arguments
 
     if arguments.schedule and arguments.wait:
         raise UserError("--wait makes no sense with --schedule; leave one out")
     run_config = load_run_config(arguments)
-    package_path = arguments.package or COMPILED_FOLDER / f"{arguments.pipeline}.yaml"
+    pipeline = arguments.pipeline or "train_and_deploy"
+    package_path = arguments.package or COMPILED_FOLDER / f"{pipeline}.yaml"
+    package = read_package(package_path)
+    # Else it would run under the other's name, and its versions would lie among those of the other.
+    if arguments.pipeline and package.name != pipeline.replace("_", "-"):
+        raise UserError(f"{package_path} holds '{package.name}', not '{pipeline}'; leave --pipeline out")
+    unused = [option for name, option in (given or {}).items() if option and name not in package.parameters]
+    if unused:
+        raise UserError(f"{', '.join(unused)} means nothing to '{package.name}'; leave it out")
     run_parameters = build_cluster_arguments(package_path, run_config, choices=choices)
     require_cluster_settings(run_config, run_parameters)
-    pipeline_name = arguments.pipeline.replace("_", "-")
-    run_name = f"{run_config.name}-{pipeline_name}"
+    run_name = f"{run_config.name}-{package.name}"
     destination: dict[str, Any] = {
         "host": arguments.host,
         "namespace": arguments.namespace,
         "experiment": arguments.experiment,
-        "pipeline_name": pipeline_name,
+        "pipeline_name": package.name,
     }
     if arguments.schedule:
         schedule = schedule_pipeline(

@@ -8,6 +8,7 @@ from kfp_server import Cluster, serve_cluster
 from contracts.errors import UserError
 from pipelines.cluster.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from pipelines.cluster.submit_run import SubmittedRun, submit_pipeline
+from pipelines.compiled_package import COMPILED_FOLDER
 from reaseq.cli import main
 
 pytestmark = pytest.mark.integration
@@ -196,3 +197,43 @@ def test_unreachable_and_foreign_hosts_are_told_apart(package: Path, host: str) 
         pass
     with pytest.raises(UserError, match=r"no Kubeflow Pipelines API answers.*port-forward"):
         send_package(package, closed_host)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--pipeline", "monitor", "--package", str(COMPILED_FOLDER / "simulate_shop.yaml")],
+            "simulate_shop.yaml holds 'simulate-shop', not 'monitor'; leave --pipeline out",
+        ),
+        (["--pipeline", "simulate_shop", "--act"], "--act means nothing to 'simulate-shop'"),
+        (["--pipeline", "monitor", "--no-deploy"], "--no-deploy means nothing to 'monitor'"),
+        (["--pipeline", "monitor", "--ranker", "r"], "--ranker means nothing to 'monitor'"),
+        (
+            ["--pipeline", "change_routes", "--action", "canary", "--share", "7"],
+            "share 7 must lie between 0, nobody, and 1",
+        ),
+        (["--pipeline", "change_routes", "--action", "canary", "--share", "nan"], "share nan must lie"),
+        (["--pipeline", "change_routes", "--action", "retire", "--arm", " "], "retire needs an arm"),
+        (
+            ["--pipeline", "change_routes", "--action", "canary", "--ranker", "a\nb"],
+            "neither a name nor an address",
+        ),
+        (["--pipeline", "../elsewhere"], "not found; `reaseq compile` writes"),
+    ],
+)
+def test_words_that_a_step_would_refuse_reach_no_cluster(
+    host: str, cluster: Cluster, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = COMPILED_FOLDER.parents[1] / "configs/cluster-local.yaml"
+    assert main(["submit", "--host", host, "--config", str(config), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not cluster.requests
+
+
+def test_a_package_alone_says_which_pipeline_it_is(host: str, cluster: Cluster) -> None:
+    words = ["submit", "--host", host, "--package", str(COMPILED_FOLDER / "simulate_shop.yaml")]
+    assert main(words) == 0
+    assert [pipeline["display_name"] for pipeline in cluster.pipelines.values()] == ["simulate-shop"]
+    (run,) = cluster.runs.values()
+    assert "simulate-shop" in run["display_name"]
