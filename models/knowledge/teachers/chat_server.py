@@ -169,6 +169,9 @@ class ChatServer:
         except (APIError, ValueError) as error:  # the request cannot be put into words
             return ChatAnswer(error=f"the request could not be sent: {error}"), {}
         self.num_answered += 1
+        if response.request.method != "POST":  # a redirect that forgets the question, as 301 does
+            fault = f"the server redirects to {response.url}: set teacher.base_url to where it is"
+            return ChatAnswer(error=fault, status=response.history[0].status_code), {}
         expected_keys = chat.schema.get("required", ())
         answer = read_chat_completion(
             response.content, status=response.status_code, expected_keys=expected_keys

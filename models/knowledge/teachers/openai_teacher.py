@@ -18,11 +18,13 @@ from models.knowledge.teachers.teacher import TeacherRequest, TeacherResponse, T
 
 _MAX_REFUSED_IN_A_ROW: Final = 20
 """Requests without an answer, none with one between them: then the server is looked at, not the products."""
-_HOPELESS_AT_FIRST: Final = (401, 404)
-"""What is told of the key or the model, not of a product, where nothing was answered yet."""
+_HOPELESS_AT_FIRST: Final = (401, 402, 404)
+"""What is told of the account or the model, not of a product, where nothing was answered yet."""
+_OF_THE_ACCOUNT: Final = (401, 402)
+"""What no product is at fault for: a key that ended, or credit that ran out."""
 _WITHOUT_USAGE: Final = (
-    "The teacher's server gave an answer without its usage. Tokens and money of such answers count as 0, so",
-    "a budget of tokens or money does not see them; budget.max_requests and max_hours do.",
+    "The teacher's server gave an answer without its usage, or a part of it. What it does not tell counts as",
+    "0, and a budget of tokens or money does not see it; budget.max_requests and max_hours do.",
 )
 _REMEDY = (
     "Set teacher.structured_output to what the server knows: response_format (the standard), "
@@ -68,11 +70,16 @@ class OpenAICompatibleTeacher:
         pending_tasks: set[asyncio.Task[TeacherResponse]] = set()
         with asyncio.Runner() as runner:  # cancels what is in flight when nobody wants the rest
             client = self._server.make_client()
-            while done_tasks := runner.run(self._await_next_answers(client, request_queue, pending_tasks)):
-                # What was answered is handed on before a fault of another request ends the run.
-                for task in sorted(done_tasks, key=lambda task: task.exception() is not None):
-                    yield task.result()
-            runner.run(client.close())
+            try:
+                while done_tasks := runner.run(
+                    self._await_next_answers(client, request_queue, pending_tasks)
+                ):
+                    # What was answered is handed on before a fault of another request ends the run.
+                    for task in sorted(done_tasks, key=lambda task: task.exception() is not None):
+                        yield task.result()
+            finally:
+                # Within the loop: connections that outlive it complain on the screen.
+                runner.run(_give_up(client, pending_tasks))
 
     async def _await_next_answers(
         self,
@@ -121,7 +128,7 @@ class OpenAICompatibleTeacher:
     def _note_answer(self, answer: ChatAnswer) -> None:
         self._num_answered += 1
         self._num_refused_in_a_row = 0
-        if answer.tokens_in == answer.tokens_out == 0 and not self._is_usage_told:
+        if not (answer.tokens_in and answer.tokens_out) and not self._is_usage_told:
             self._is_usage_told = True
             report_summary(_WITHOUT_USAGE)
 
@@ -134,9 +141,16 @@ class OpenAICompatibleTeacher:
         if status in _HOPELESS_AT_FIRST and not self._num_answered:
             raise self._server.explain_refusal(error, status)
         self._num_refused_in_a_row += 1
-        if self._num_refused_in_a_row < _MAX_REFUSED_IN_A_ROW:
+        if self._num_refused_in_a_row < _MAX_REFUSED_IN_A_ROW and status not in _OF_THE_ACCOUNT:
             return
         self._num_refused_in_a_row = 0
         # Products that stand side by side may all be refused, knives say: then a harmless chat is answered.
         if not self._num_answered or not await self._server.is_answering(client):
             raise self._server.explain_refusal(error, status)
+
+
+async def _give_up(client: AsyncOpenAI, pending_tasks: set[asyncio.Task[TeacherResponse]]) -> None:
+    for task in pending_tasks:
+        task.cancel()
+    await asyncio.gather(*pending_tasks, return_exceptions=True)
+    await client.close()

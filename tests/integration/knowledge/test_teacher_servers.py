@@ -55,6 +55,22 @@ ANSWERED = {
     "strange usage": {**complete(ANSWER), "usage": {"prompt_tokens": "many", "completion_tokens": -1}},
     "no finish reason": complete(ANSWER, None),
     "only the choice": {"choices": [{"message": {"content": ANSWER}}]},
+    "parts within parts": complete([[{"type": "text", "content": [{"type": "TEXT", "text": ANSWER}]}]]),
+    "a part of JSON": complete([{"type": "output_json", "parsed": PLAN}]),
+    "parsed by the gateway": complete(None, parsed=PLAN),
+    "a call of a tool": complete(None, "tool_calls", tool_calls=[{"function": {"arguments": ANSWER}}]),
+    "a call of a function": complete(None, "function_call", function_call={"arguments": PLAN}),
+    "details of the thoughts": complete("", reasoning_details=[{"type": "reasoning.text", "text": ANSWER}]),
+    "thinking": complete("", thinking=ANSWER),
+    "a draft in the thoughts": complete(f"<Think>{ANSWER.replace('jar', 'lid')}</Think >{ANSWER}"),
+    "encoded twice": complete(json.dumps(ANSWER)),
+    "wrapped": complete(json.dumps({"answer": PLAN})),
+    "a line break in a string": complete(ANSWER.replace("Jars ", "Jars\n")),
+    "half an emoji": complete(ANSWER.replace("Jars ", "Jars \\ud83d ")),
+    "a message of text": {"choices": [{"message": ANSWER, "finish_reason": "stop"}]},
+    "a completed text": {"choices": [{"text": ANSWER, "finish_reason": "stop"}]},
+    "an error that says all is well": {**complete(ANSWER), "error": {"code": 0, "message": ""}},
+    "a wrapped completion": {"success": True, "result": complete(ANSWER)},
 }
 
 
@@ -88,7 +104,15 @@ def test_a_server_that_tells_no_usage_is_told_of_once(capsys: pytest.CaptureFixt
     with serve(lambda body, count: (200, Body(ANSWERED["empty usage"]))) as server:
         responses = ask_plans(OpenAICompatibleTeacher(config(server)), "Jars", "Lids")
     assert [(response.tokens_in, response.tokens_out) for response in responses] == [(0, 0)] * 2
-    assert capsys.readouterr().err.count("does not see them") == 1
+    assert capsys.readouterr().err.count("does not see it") == 1
+
+
+def stream(*pieces: str) -> bytes:
+    """A streamed completion, whose last event has the usage."""
+    events: list[dict[str, Any]] = [{"choices": [{"delta": {"content": piece}}]} for piece in pieces]
+    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    events.append({"choices": [], "usage": complete()["usage"]})
+    return b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events) + b"data: [DONE]\n\n"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +122,12 @@ def test_a_server_that_tells_no_usage_is_told_of_once(capsys: pytest.CaptureFixt
         (json.dumps(complete(ANSWER)).encode(), {"Content-Type": "text/html; charset=latin-1"}),
         (b"\n \n" + json.dumps(complete(ANSWER)).encode(), {"Content-Type": "text/plain"}),
         (gzip.compress(json.dumps(complete(ANSWER)).encode(), mtime=0), {"Content-Encoding": "gzip"}),
+        (b": PROCESSING\n\n" + json.dumps(complete(ANSWER)).encode(), {}),
+        (json.dumps(complete(ANSWER)).encode() + b"\n<!-- proxy -->", {}),
+        (json.dumps(complete(ANSWER)).encode().replace(b"Jars", b"J\xe4rs"), {}),
+        (stream(ANSWER[:9], ANSWER[9:]), {"Content-Type": "text/event-stream"}),
     ],
-    ids=["byte order mark", "wrong type", "kept alive", "gzip"],
+    ids=["byte order mark", "wrong type", "kept alive", "gzip", "comments", "a tail", "not UTF-8", "stream"],
 )
 def test_the_body_counts_and_not_its_labels(content: bytes, headers: dict[str, str]) -> None:
     response = ask_plan(lambda body, count: (200, Body(content, headers)))
@@ -109,7 +137,7 @@ def test_the_body_counts_and_not_its_labels(content: bytes, headers: dict[str, s
 
 WITHOUT_ANSWER = {
     "message null": ({"choices": [{"finish_reason": "error", "message": None}]}, "finish_reason error"),
-    "no message": ({"choices": [{"text": ANSWER}]}, "without message"),
+    "no message": ({"choices": [{"index": 0}]}, "without message"),
     "no choices": ({"choices": []}, "no choices"),
     "choices null": ({"choices": None}, "no choices"),
     "strange choices": ({"choices": [7]}, "no choices"),
@@ -372,3 +400,58 @@ def test_a_key_that_no_header_can_hold_is_named_and_not_shown(
     with serve(obedient) as server, pytest.raises(UserError, match="TEACHER_KEY") as error:
         OpenAICompatibleTeacher(config(server, api_key_env="TEACHER_KEY"))
     assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": "10", "completion_tokens": "5"}, (10, 5)),
+        ({"total_tokens": 15}, (0, 15)),
+        ({"prompt_tokens": 10, "total_tokens": 15}, (10, 5)),
+        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, (0, 0)),
+    ],
+)
+def test_usage_is_counted_as_it_is_told(usage: dict[str, Any], tokens: tuple[int, int]) -> None:
+    response = ask_plan(lambda body, count: (200, Body({**complete(ANSWER), "usage": usage})))
+    assert (response.tokens_in, response.tokens_out) == tokens
+
+
+def test_a_draft_alone_is_no_answer() -> None:
+    content = f"<think>{ANSWER}</think>"
+    response = ask_plan(lambda body, count: (200, Body(complete(content))))
+    assert parse_teacher_answer(PLANNER, response).answer is None
+
+
+@pytest.mark.parametrize("content", ["{" * 1_000_000, '{"' * 300_000, '{"reasoning": ' * 50_000])
+def test_an_answer_in_a_loop_is_read_in_no_time(content: str) -> None:
+    response = ask_plan(lambda body, count: (200, Body(complete(content))), timeout_s=60)
+    assert not response.error
+    assert parse_teacher_answer(PLANNER, response).answer is None
+
+
+def test_credit_that_runs_out_ends_the_run_at_once() -> None:
+    def run_out(body: dict[str, Any], count: int) -> tuple[int, Any]:
+        return (200, Body(complete(ANSWER))) if count < 2 else (402, "no credit left")
+
+    with serve(run_out) as server:
+        teacher = OpenAICompatibleTeacher(config(server, concurrency=1))
+        answers = teacher.answer_batch(
+            [
+                TeacherRequest("planner", CategoryBrief(category=str(name)), PLANNER.answer_type, "1")
+                for name in range(9)
+            ]
+        )
+        next(answers)
+        next(answers)
+        server.trial = lambda body, count: (402, "no credit left")
+        with pytest.raises(UserError, match="no credit"):
+            list(answers)
+    assert server.counts["planner"] == 3
+
+
+def test_a_redirect_that_forgets_the_question_is_named() -> None:
+    content = Body(b"", {"Location": "/elsewhere"})
+    with serve(lambda body, count: (301, content)) as server:
+        server.trial = lambda body, count: (301, content)
+        with pytest.raises(UserError, match=r"redirects to .*elsewhere: set teacher\.base_url"):
+            ask_plans(OpenAICompatibleTeacher(config(server)), "Jars")

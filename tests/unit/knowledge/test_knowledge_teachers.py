@@ -90,7 +90,7 @@ def test_a_repair_gets_the_recorded_answer_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("not json", "line 1: line"),
+        ("not json", "line 1: Invalid JSON"),
         ({"agent": "planner"}, "line 1: answer: Field required"),
         ({"agent": "planer", "answer": "x"}, "'planer' unknown; known: planner, demand_analyst"),
         ({"agent": "planner", "answer": "x", "item_id": "7"}, "item_id"),

@@ -211,3 +211,50 @@ def test_the_same_ids_in_another_catalogue_are_another_teacher(tmp_path: Path, w
         for items in (CATALOGUE, swapped)
     ]
     assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n \n", "it is empty"),
+        (b'[{"item_id": "a"}]\n', "should be an object"),
+        (b'{\n "item_id": "a"\n}\n', "line 1: Invalid JSON"),
+        (b'{"id": "a", "kind": "mug"}\n', "its keys are id, kind"),
+        ('{"item_id": "a"}\n'.encode("utf-16"), "in UTF-8"),
+    ],
+)
+def test_a_file_of_another_form_is_told_with_a_remedy(
+    content: bytes, words: str, tmp_path: Path, write_dataset: Any
+) -> None:
+    path = tmp_path / "k.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"one JSON object a line") as error:
+        distill(write_dataset, path)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"item_id": 17.0, "kind": "mug"},
+        {"item_id": "17.0", "kind": "mug"},
+        {"item_id": " 17 ", "kind": "mug", "version": "1"},
+        {"item_id": "17", "kind": "mug", "title": "red  MUG", "demands": None, "confidence": None},
+    ],
+)
+def test_ids_and_titles_are_compared_by_what_they_mean(
+    line: dict[str, Any], tmp_path: Path, write_dataset: Any
+) -> None:
+    catalogue = [{"item_id": "17", "title": "Red mug", "category": "Mugs"}]
+    path = write_lines(tmp_path / "k.jsonl", line | {"features": ["red"]})
+    out = distill(write_dataset, path, catalogue)
+    assert read_table(out / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["ok"]
+
+
+@pytest.mark.parametrize("kind", [None, "", "N/A", "Unknown", "-"])
+def test_a_kind_that_says_nothing_is_unknown(kind: str | None, tmp_path: Path, write_dataset: Any) -> None:
+    catalogue = [{"item_id": "17", "title": "Red mug", "category": "Mugs"}]
+    out = distill(
+        write_dataset, write_lines(tmp_path / "k.jsonl", {"item_id": "17", "kind": kind}), catalogue
+    )
+    assert read_table(out / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["unknown"]

@@ -17,6 +17,7 @@ A file without one line that fits the catalogue is refused.
 
 import gzip
 import json
+import re
 import sqlite3
 import zlib
 from collections import Counter
@@ -24,15 +25,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from contracts.digests import digest_value
 from contracts.errors import UserError
+from contracts.ingestion.values.missing_words import MISSING_WORDS
 from models.knowledge.distillation.product_text import Product, escape_control_chars, fold_words, read_product
 from models.knowledge.knowledge_schema import MAX_CLAIMS, ShortText
 
 FORMAT_VERSION: Final = 1
 UNKNOWN_KIND: Final = "unknown"
+_WHOLE_NUMBER: Final = re.compile(r"(\d+)\.0+")
+_MAX_EXAMPLE_CHARS: Final = 200
 RECORDED_EVIDENCE: Final = "recorded, without a reason"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _TABLES: Final = """
@@ -65,15 +69,34 @@ class ItemKnowledge(BaseModel):
     lifecycle: TextList = ()
     confidence: float = Field(default=0.7, ge=0, le=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, fields: object) -> object:
+        """Takes a null, an empty kind or title for what is not given."""
+        if not isinstance(fields, dict):
+            return fields
+        given_fields = {name: value for name, value in fields.items() if value is not None}
+        for name in ("kind", "title"):
+            if isinstance(given_fields.get(name), str) and not given_fields[name].strip():
+                del given_fields[name]
+        if given_fields.get("version") == str(FORMAT_VERSION):
+            given_fields["version"] = FORMAT_VERSION
+        return given_fields
+
+    @field_validator("item_id")
+    @classmethod
+    def _clean_item_id(cls, item_id: str) -> str:
+        return _clean_id(item_id)
+
     @field_validator("lifecycle", mode="before")
     @classmethod
     def _accept_one_claim(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else ([] if value is None else value)
+        return [value] if isinstance(value, str) else value
 
     @property
     def is_known(self) -> bool:
         """Says whether the model knew the item."""
-        return self.kind is not None and self.kind.casefold() != UNKNOWN_KIND
+        return self.kind is not None and self.kind.casefold() not in (UNKNOWN_KIND, *MISSING_WORDS)
 
 
 class JoinReport(NamedTuple):
@@ -149,7 +172,7 @@ class KnowledgeLines:
 
     def _note_fault(self, name: str, example: str) -> None:
         self._counts[name] += 1
-        self._examples.setdefault(name, escape_control_chars(example))
+        self._examples.setdefault(name, escape_control_chars(example[:_MAX_EXAMPLE_CHARS]))
 
     def join_catalogue(self, items: Iterable[tuple[str, Product]]) -> JoinReport:
         """Finds each item's answer by its id. From here on products are known by their text.
@@ -158,11 +181,12 @@ class KnowledgeLines:
             UserError: no line is about an item of the catalogue.
         """
         num_alike = 0
-        for item_id, product in items:
+        for catalogue_id, product in items:
+            item_id = _clean_id(catalogue_id)
             if (knowledge := self._find_line(item_id)) is None:
                 self._note_fault("items_without_line", f"item {item_id}")
                 continue
-            if knowledge.title is not None and _clean_title(knowledge.title) != product.title:
+            if knowledge.title is not None and not _is_same_title(knowledge.title, product.title):
                 self._note_fault("other_title", f"item {item_id}: '{knowledge.title}' for '{product.title}'")
                 self._note_fault("items_without_line", f"item {item_id}")
                 self._connection.execute("UPDATE answers SET is_joined = 1 WHERE item_id = ?", (item_id,))
@@ -245,8 +269,17 @@ def _read_version(line: bytes) -> object:
     return fields.get("version") if isinstance(fields, dict) else None
 
 
-def _clean_title(title: str) -> str:
-    return read_product({"title": title, "brand": None, "category": None, "description": None}).title
+def _clean_id(item_id: str) -> str:
+    """An id that went through a table of numbers may have become 17841.0."""
+    item_id = item_id.strip()
+    number = _WHOLE_NUMBER.fullmatch(item_id)
+    return number[1] if number else item_id
+
+
+def _is_same_title(title: str, catalogue_title: str) -> bool:
+    """Whether titles differ in letters' case and spaces at most: models copy them by hand."""
+    cleaned_product = read_product({"title": title, "brand": None, "category": None, "description": None})
+    return fold_words(cleaned_product.title) == fold_words(catalogue_title)
 
 
 def _has_word_in_common(knowledge: ItemKnowledge, product: Product) -> bool:

@@ -10,7 +10,7 @@ from contracts.digests import digest_file, digest_folder, digest_value
 from contracts.errors import UserError
 from models.knowledge.cache.answer_cache import AnswerCache, open_recorded_answers
 from models.knowledge.config import ReplayTeacherConfig
-from models.knowledge.distillation.product_text import Product
+from models.knowledge.distillation.product_text import Product, escape_control_chars
 from models.knowledge.teachers.model_identity import identify_source_code
 from models.knowledge.teachers.replay.recorded_knowledge import KnowledgeLines, read_file_lines
 from models.knowledge.teachers.replay.recorded_team import answer_from_knowledge
@@ -18,6 +18,7 @@ from models.knowledge.teachers.replay.recordings import RecordedAnswers
 from models.knowledge.teachers.teacher import RECORDED_COUNT, TeacherRequest, TeacherResponse, TokenPrice
 
 _NOT_RECORDED = "no recorded answer to this input"
+_MAX_KEYS_TOLD = 8
 
 
 class ReplayTeacher:
@@ -98,7 +99,7 @@ def digest_recordings(path: Path) -> str:
 class _AnyLine(BaseModel):
     """What tells the two forms of recordings apart."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     agent: JsonValue = None
     item_id: JsonValue = None
@@ -111,11 +112,22 @@ def _read_recordings_file(path: Path) -> RecordedAnswers | KnowledgeLines:
     Raises:
         UserError: the file is not there or damaged, or holds neither.
     """
-    for _, line in read_file_lines(path):
+    first_fault = "it is empty"
+    for line_number, line in read_file_lines(path):
         try:
-            first_line = _AnyLine.model_validate_json(line)
-        except ValidationError:
-            continue
-        is_compact = first_line.agent is None and (first_line.item_id, first_line.version) != (None, None)
-        return KnowledgeLines(path) if is_compact else RecordedAnswers(path)
-    return RecordedAnswers(path)
+            any_line = _AnyLine.model_validate_json(line)
+        except ValidationError as error:
+            fault = error.errors()[0]["msg"]
+        else:
+            if any_line.agent is not None:
+                return RecordedAnswers(path)
+            if (any_line.item_id, any_line.version) != (None, None):
+                return KnowledgeLines(path)
+            told_keys = ", ".join(list(any_line.model_extra or {})[:_MAX_KEYS_TOLD]) or "none"
+            fault = f"it has neither item_id nor agent; its keys are {told_keys}"
+        first_fault = f"line {line_number}: {fault}" if first_fault == "it is empty" else first_fault
+    raise UserError(
+        f"teacher.recordings: {path} holds no recorded answers: {escape_control_chars(first_fault)}. Write "
+        "one JSON object a line, in UTF-8, with the key item_id (knowledge of an item) or agent (an agent's "
+        "answer); gzip is read, too."
+    )
