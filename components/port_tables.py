@@ -63,7 +63,7 @@ KIND_TABLES: Final[Mapping[str, tuple[TableFile, ...]]] = {
     "knowledge_shard": _KNOWLEDGE,
     "item_embeddings": (TableFile("item_embeddings.parquet", ITEM_EMBEDDINGS),),
     "inferred_behaviors": (TableFile("inferred_behaviors.parquet", INFERRED_BEHAVIORS),),
-    "inferred_behaviors_shard": (TableFile("pieces/*.parquet", INFERRED_BEHAVIORS, is_optional=True),),
+    "inferred_behaviors_shard": (TableFile("parts/*.parquet", INFERRED_BEHAVIORS, is_optional=True),),
     "features": (
         TableFile("user_behaviors.parquet", USER_BEHAVIOR_FEATURES),
         TableFile("inferred_behaviors.parquet", INFERRED_BEHAVIOR_FEATURES),
