@@ -1,9 +1,9 @@
 """What knowledge and a pretrained language model are worth to the behavior model.
 
 On `scientific`, where a large language model has described the items. One behavior model is trained in each
-space: of raw text, with the handbook's knowledge, with the large model's. One more starts from the lowest blocks
-of a small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from the same visible
-behaviors and are asked for the same hidden ones.
+space: of raw text, with the handbook's knowledge, with the large model's. One more starts from the lowest
+blocks of a small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from the
+same visible behaviors and are asked for the same hidden ones.
 """
 
 from collections.abc import Iterator
