@@ -71,7 +71,8 @@ def split_words(text: str) -> list[str]:
     """
     if text.isascii():
         return _ASCII_WORD.findall(text.casefold())
-    return _WORD.findall(normalize_letters(text).casefold())
+    # The Turkish capital keeps its dot as a mark when it is folded.
+    return _WORD.findall(normalize_letters(text).casefold().replace("i\u0307", "i"))
 
 
 def normalize_letters(text: str) -> str:

@@ -156,7 +156,8 @@ def _mean_of_claims(scores: Sequence[float]) -> float:
 def _read_word_sets(value: Any) -> WordSets:
     claims = [value] if isinstance(value, str) else value or ()
     texts = [claim if isinstance(claim, str) else claim["text"] for claim in claims]
-    return [frozenset(split_words(text)) for text in texts]
+    # A claim of nothing but emoji has no words, and is still the same as itself.
+    return [frozenset(split_words(text)) or frozenset((text,)) for text in texts]
 
 
 def _match_claims(first: WordSets, second: WordSets) -> float:

@@ -138,6 +138,14 @@ def test_agreement_is_measured_item_by_item(knowledge: Path, other: Path) -> Non
     assert not same.find_drift(min_agreement=0.99, max_coverage_change=0)
 
 
+def test_a_claim_without_words_agrees_with_itself(write_dataset: Any, tmp_path: Path) -> None:
+    items = [{"item_id": "a", "title": "Balloon 🎈", "category": None}]
+    lines = [{"item_id": "a", "kind": "🎈", "features": ["🎈"]}]
+    out = distill(write_dataset, tmp_path / "one", lines, items)
+    agreements = {one.facet: one.agreement for one in compare_knowledge(out, out).facets}
+    assert agreements["summary"] == agreements["attributes"] == 1
+
+
 def test_items_whose_text_has_changed_are_not_compared(
     knowledge: Path, write_dataset: Any, tmp_path: Path
 ) -> None:

@@ -71,6 +71,31 @@ def test_knowledge_of_items_goes_through_critic_and_rules(tmp_path: Path, write_
     assert "the catalogue does not say 9" in text
 
 
+@pytest.mark.parametrize(
+    ("title", "claim"),
+    [
+        ("سماعات \u0665\u066b\u0663", "5.3"),
+        ("Flasche 1,5 L", "1.5 L"),
+        ("Bottle 1.5 L", "1,5 L"),
+        ("Sack 1.000 g", "1000 g"),
+        ("Bolt 1½ inch", "1.5 inch"),
+        ("Bolt 1 1/2 inch", "1.5 inch"),
+        ("Lens 5·5", "5.5"),
+        ("杯 ５００毫升", "500毫升"),
+        ("Valve 2.4.1", "version 2.4.1"),
+        ("Thread 1/0", "1/0"),
+    ],
+)
+def test_a_figure_is_known_however_it_is_written(
+    title: str, claim: str, tmp_path: Path, write_dataset: Any
+) -> None:
+    line = {"item_id": "a", "kind": "thing", "features": [claim, "77 pieces"]}
+    catalogue = [{"item_id": "a", "title": title, "category": None}]
+    out = distill(write_dataset, write_lines(tmp_path / "k.jsonl", line), catalogue)
+    (claims,) = read_table(out / "knowledge.parquet", KNOWLEDGE)["attributes"].to_list()
+    assert [round(one["confidence"], 2) >= 0.7 for one in claims] == [True, False]
+
+
 def test_what_the_catalogue_says_word_for_word_is_quoted(tmp_path: Path, write_dataset: Any) -> None:
     line = STRAINER | {"features": ["tea strainer", "fine mesh", "strainers"]}
     out = distill(write_dataset, write_lines(tmp_path / "k.jsonl", BRACKET, *OTHERS[1:], line))

@@ -125,6 +125,12 @@ def test_a_quotation_counts_in_every_script(name: str, quotation: str) -> None:
         assert text.holds_quotation(unicodedata.normalize(form, quotation)), form
 
 
+def test_a_turkish_capital_is_its_small_letter() -> None:
+    text = QuotableText("İSTANBUL Çayı")
+    assert text.holds_quotation("istanbul çayı")
+    assert text.holds_quotation("İstanbul")
+
+
 @pytest.mark.parametrize(("name", "quotation"), NOT_QUOTED)
 def test_what_is_not_there_is_not_quoted(name: str, quotation: str) -> None:
     assert not QuotableText(read_title(name).text).holds_quotation(quotation)

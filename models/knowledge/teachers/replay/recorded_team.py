@@ -8,7 +8,7 @@ have are doubted.
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
@@ -32,8 +32,12 @@ from models.knowledge.writing_systems import normalize_letters
 
 _CONFIDENCE_QUOTED: Final = 0.9
 """At least, of a claim that the catalogue makes itself."""
-_FIGURE: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:/\d+)?")
-"""12,000 or 0.71 or 1/16."""
+_FIGURE: Final = re.compile(r"(?:\d+\s+)?\d+/\d+|\d+(?:[.,]\d+)*|\.\d+")
+"""12,000 or 0.71 or 1/16 or 1 1/2."""
+_GROUPED: Final = (re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?"), re.compile(r"\d{1,3}(?:\.\d{3})+(?:,\d+)?"))
+"""Thousands apart, as in English and as in most of Europe."""
+_SEPARATORS: Final = str.maketrans({"\N{FRACTION SLASH}": "/", "\u066b": ".", "\u066c": ",", "\u00b7": "."})
+"""Those of Arabic figures, and the raised point."""
 _MAX_OBJECTIONS: Final = 12
 """As many as the schema allows a critic."""
 
@@ -132,7 +136,8 @@ def _review_draft(draft: RecordDraft) -> CriticReview:
     record = draft.record
     folded_kind, objections = fold_words(record.summary), list[Objection]()
     complements = {fold_words(claim.text) for claim in record.complements}
-    known_values = {value for values in _read_figures(draft.product.text).values() for value in values}
+    known_figures = _read_figures(draft.product.text).values()
+    known_values = {value for figure in known_figures for value in (*figure.readings, *figure.parts)}
     for facet, number, claim in record.iterate_claims():
         problem, remedy = "", "drop"
         folded_claim = fold_words(claim.text)
@@ -155,24 +160,42 @@ def _review_draft(draft: RecordDraft) -> CriticReview:
     return CriticReview(reasoning=reasoning, objections=tuple(objections[:_MAX_OBJECTIONS]))
 
 
+class _Figure(NamedTuple):
+    readings: tuple[Fraction, ...]
+    """What it may mean as a whole: 1.000 is one or a thousand."""
+    parts: tuple[Fraction, ...] = ()
+    """What it may mean as several: `a/b` may be a ratio, `1,2` a list."""
+
+
 def _find_invented_figures(text: str, known_values: set[Fraction]) -> list[str]:
     """Figures of a text that are not among the known ones, however they are written."""
     return [
-        figure
-        for figure, values in _read_figures(text).items()
-        if values[0] not in known_values and not (values[1:] and known_values.issuperset(values[1:]))
+        written
+        for written, figure in _read_figures(text).items()
+        if known_values.isdisjoint(figure.readings)
+        and not (figure.parts and known_values.issuperset(figure.parts))
     ]
 
 
-def _read_figures(text: str) -> dict[str, list[Fraction]]:
-    """The value of each figure; of `a/b` also a and b, since it may mean both."""
-    plain_text = normalize_letters(text).replace("\N{FRACTION SLASH}", "/")
-    figures = {}
-    for figure in _FIGURE.findall(plain_text):
-        parts = [Fraction(part) for part in figure.replace(",", "").split("/")]
-        is_ratio = len(parts) > 1 and parts[1] != 0
-        figures[figure] = [parts[0] / parts[1], *parts] if is_ratio else parts[:1]
-    return figures
+def _read_figures(text: str) -> dict[str, _Figure]:
+    """Each figure as it is written, and what it may mean."""
+    plain_text = normalize_letters(text).translate(_SEPARATORS)
+    return {written: _read_figure(written) for written in _FIGURE.findall(plain_text)}
+
+
+def _read_figure(written: str) -> _Figure:
+    if "/" in written:
+        *whole, top, bottom = map(Fraction, written.replace("/", " ").split())
+        parts = (*whole, top, bottom)
+        return _Figure((sum(whole, top / bottom),), parts) if bottom else _Figure((), parts)
+    english, european = (pattern.fullmatch(written) is not None for pattern in _GROUPED)
+    readings = (
+        {Fraction(written.replace(",", ""))} if english or re.fullmatch(r"\d*\.?\d+", written) else set()
+    )
+    if european or re.fullmatch(r"\d+,\d+", written):
+        readings.add(Fraction(written.replace(".", "").replace(",", ".")))
+    parts = tuple(Fraction(part) for part in re.split("[.,]", written) if part)
+    return _Figure(tuple(readings), parts if "," in written or not readings else ())
 
 
 def _edit_record(draft: ReviewedDraft) -> EditedRecord:
