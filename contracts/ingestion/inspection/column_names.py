@@ -35,7 +35,8 @@ ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
         "itemid productid parentasin asin sku articleid stockcode product item article offerid "
         "movieid newsid pid iid gtin ean artikelnummer productcode itemcode itemsku productsku lineitemsku "
         "variantsku skucode skuid goodsid articlenumber itemnumber productnumber artikelnr artnr artikelid "
-        "produktid produktnummer material materialnummer idproduit idproducto idproduto idprodotto codigo "
+        "produktid produktnummer material materialnummer idproduit référence "
+        "réfproduit idproducto idproduto idprodotto codigo "
         "商品id 商品编号 商品コード 商品番号 상품id 상품코드 상품번호 артикул idтовара товар id"
     ),
     "title": _split(
@@ -48,7 +49,7 @@ ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "category": _split(
         "category categories categorypath productcategory maincategory categoryname categorycode "
         "cat genres department producttype producttypename taxonomy kategorie warengruppe "
-        "catégorie categoría 类目 分类 カテゴリ 카테고리 категория categoryid"
+        "googleproductcategory catégorie categoría 类目 分类 カテゴリ 카테고리 категория categoryid"
     ),
     "description": _split(
         "description longdescription productdescription itemdescription detaildesc desc details "
@@ -72,7 +73,8 @@ EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "timestamp": _split(
         "timestamp eventtimestamp eventtime datetime time ts tsms invoicedate orderdate "
         "purchasedate tdat unixtimestamp unixreviewtime createdat occurredat eventdatetime servertimestamp "
-        "collectortstamp derivedtstamp originaltimestamp clienteventtime placedat orderedat paidat "
+        "collectortstamp derivedtstamp originaltimestamp servertime "
+        "receivedat clienteventtime placedat orderedat paidat "
         "ordercreatedat purchasedat transactiondate transactiontime bestellzeit bestelldatum "
         "bestellzeitpunkt rechnungsdatum belegdatum fechahora fechapedido datahora datapedido datecommande "
         "下单时间 创建时间 日時 注文日時 주문일시 датазаказа date day datum zeitpunkt fecha data dt "

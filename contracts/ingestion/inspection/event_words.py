@@ -14,7 +14,7 @@ _EVENT_WORDS: Final = {
         "收藏 閲覧 조회 клик просмотр klick ansicht"
     ),
     "cart": (
-        "cart addcart addtocart tocart addedcart added basket addbasket addtobasket addedbasket atc 加购 "
+        "cart add addcart addtocart tocart addedcart added basket addbasket addtobasket addedbasket atc 加购 "
         "加入购物车 カート 장바구니 корзина"
     ),
     "order": (

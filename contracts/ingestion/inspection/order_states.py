@@ -86,6 +86,20 @@ def find_order_states(texts: Mapping[str, pl.Series]) -> dict[str, dict[str, str
     return {}
 
 
+def describe_unread_states(texts: Mapping[str, pl.Series], mapping: Mapping[str, str]) -> list[str]:
+    """Says that a column tells of orders that came to nothing, where another one says what users did."""
+    doubts = []
+    for name, states in find_order_states(texts).items():
+        if name not in mapping.values():
+            void = [word for word, state in states.items() if state == IGNORED]
+            num_rows = int(texts[name].is_in(void).sum())
+            doubts.append(
+                f"'{name}' says '{void[0]}' or the like in {num_rows:,} rows, and is not read: orders of "
+                "these rows count. Leave them out by a query (`uri: duckdb:...`)"
+            )
+    return doubts
+
+
 def is_order_total(name: str, mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) -> bool:
     """Whether a column holds the total of a whole order, which stands on each of its lines."""
     order = find_order_id(texts)

@@ -15,7 +15,7 @@ from contracts.ingestion.rows.column_mapping import list_mapped_columns, select_
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.cell_texts import CURRENCY_FIELDS, read_cells_as_text, take_amounts
 from contracts.ingestion.values.ids import IdEvidence, collect_id_evidence, refuse_inexact_ids
-from contracts.ingestion.values.missing_words import drop_missing_words
+from contracts.ingestion.values.missing_words import clean_texts
 from contracts.ingestion.values.numbers import (
     SAME_CURRENCY,
     NumberEvidence,
@@ -203,7 +203,7 @@ def share_item_ids(ours: Readings, theirs: Readings) -> tuple[Readings, Readings
 def read_clean_texts(cells: pl.Series, source: SourceConfig, *, separator: str = " ") -> pl.Series:
     """Cells as text, without the words that stand for nothing."""
     texts = read_cells_as_text(cells, separator=separator, column_name=cells.name)
-    return texts.to_frame("text").select(drop_missing_words(pl.col("text"), source.missing_words)).to_series()
+    return clean_texts(texts, source.missing_words)
 
 
 def _refuse_missing_columns(names: tuple[str, ...], source: SourceConfig, table: Table) -> None:

@@ -40,7 +40,7 @@ class OrderDoubts:
         self._num_free += int((paid["price"] == 0).sum())
         self._num_large += int((paid["units"] >= _MANY_UNITS).sum())
         self._revenue += float(paid["revenue"].sum())
-        first = paid.sort("revenue", descending=True, maintain_order=True).row(0, named=True)
+        first = paid.row(int(paid["revenue"].arg_max() or 0), named=True)
         if first["revenue"] > self._largest.revenue:
             said = f"user '{first['user_id']}', item '{first['item_id']}', {first['units']:,} units"
             self._largest = _LargestOrder(first["revenue"], f"{said} at {first['price']:g}")

@@ -10,8 +10,8 @@ from contracts.ingestion.config import LINE_TOTAL
 _MIN_ORDERS: Final = 20
 _MANY: Final = 0.2
 """Share of the orders that a file of another export may hold; no sale divides a price by 100 as often."""
-_MONEY_FACTORS: Final = (100.0, 0.01, 1000.0, 0.001)
-"""Euros and cents, and currencies of three decimals."""
+_MONEY_FACTORS: Final = (100.0, 0.01, 1000.0, 0.001, 1e6, 1e-6)
+"""Euros and cents, currencies of three decimals, and the millionths of advertising tools."""
 _NEAR: Final = 0.1
 """Relative distance within which two prices are one."""
 
@@ -84,7 +84,7 @@ def _refuse_other_units_of_money(events: pl.DataFrame, items: pl.DataFrame) -> N
             raise UserError(
                 f"{share:.0%} of the orders cost {factor:g} times what the catalogue says (item "
                 f"{example['item_id']}: {example['price']:g}, in the catalogue {example['listed_price']:g}). "
-                "One of the two seems to be in cents: divide it by a query (`uri: duckdb:...`)"
+                "One of the two seems to be in cents or the like: divide it by a query (`uri: duckdb:...`)"
             )
 
 

@@ -175,12 +175,10 @@ class OpenedSource:
 
     def _drop_headers(self, batch: SourceBatch, names: list[str]) -> SourceBatch:
         """A batch without lines that are the header again, as in files that were put together."""
-        first_cells = [
-            pl.col(name).str.strip_chars('\ufeff" ').eq_missing(pl.lit(name)) for name in names[:3]
-        ]
-        is_header = batch.frame.select(pl.all_horizontal(first_cells)).to_series()
+        is_header = batch.frame[:, 0].is_in([names[0], f"\ufeff{names[0]}"])
         if len(names) < 2 or not is_header.any():
             return batch
+        is_header = (is_header & (batch.frame[:, 1].str.strip_chars() == names[1])).fill_null(False)
         text = ", ".join(names)
         self.broken_lines += [BrokenLine(batch.file, 0, text, "the header again")] * int(is_header.sum())
         return batch._replace(frame=batch.frame.filter(~is_header))

@@ -8,11 +8,12 @@ from typing import Final, TextIO
 _BLOCK_BYTES: Final = 1 << 22
 _SAMPLE_BYTES: Final = 1 << 18
 _COMMON_CHARACTERS: Final = {
+    # All of Korean would pass for Chinese, but hardly any Chinese for Korean: it comes first.
+    "cp949": ("euc_kr", range(0xB0, 0xC9)),
     "gb18030": ("gb2312", range(0xB0, 0xD8)),
     "big5": ("big5", range(0xA4, 0xC7)),
     "shift_jis": ("shift_jis", range(0x81, 0x98)),
     "euc_jp": ("shift_jis", range(0x81, 0x98)),
-    "cp949": ("euc_kr", range(0xB0, 0xC9)),
 }
 """Encoding -> national set, and the first bytes of its everyday characters (level 1, kana, Hangul)."""
 _MIN_COMMON_SHARE: Final = 0.85
@@ -88,7 +89,8 @@ def _is_mostly_utf8(sample: bytes) -> bool:
 def _guess_alphabet(sample: bytes) -> str | None:
     """The encoding of a script of one byte a letter; None where it is that of Latin letters, or unclear."""
     words = [word for word in re.findall(rb"[A-Za-z\x80-\xff]{3,}", sample) if not word.isascii()]
-    letters = b"".join(words)
+    # What stands in each row, as a currency does, would drown the rest.
+    letters = b"".join(sorted(set(words)))
     if sum(letter > 0x7F for letter in letters) < _MIN_FOREIGN_SHARE * max(len(letters), 1):
         return None
     scores = {}
@@ -110,7 +112,8 @@ def _guess_eastern_encoding(sample: bytes) -> str | None:
     shares = {}
     for encoding, (national_set, first_bytes) in _COMMON_CHARACTERS.items():
         text = sample.decode(encoding, errors="replace")
-        foreign = [character for character in text if not character.isascii()]
+        # Signs such as a full-width currency tell nothing; what cannot be decoded does.
+        foreign = [c for c in text if not c.isascii() and (c.isalpha() or c == "\ufffd")]
         num_common = sum(_is_common(character, national_set, first_bytes) for character in foreign)
         shares[encoding] = num_common / max(len(foreign), 1)
     best = max(shares, key=lambda encoding: shares[encoding])

@@ -68,11 +68,16 @@ NO_REQUEST_WORDS: Final = ("-1", "00000000-0000-0000-0000-000000000000")
 """Request ids that trackers write where an event belongs to no request."""
 
 
-def drop_missing_words(column: pl.Expr, words: Sequence[str]) -> pl.Expr:
-    """Text without surrounding blanks; null where nothing is left or a word stands for nothing."""
+def clean_texts(texts: pl.Series, words: Sequence[str]) -> pl.Series:
+    """Texts without surrounding blanks; null where nothing is left or a word stands for nothing."""
+    if texts.str.starts_with("=").any():
+        # Spreadsheets keep texts that look like numbers as ="007".
+        texts = texts.str.replace(r'^="([^"]*)"$', "$1")
+    return texts.to_frame("text").select(_drop_missing_words(pl.col("text"), words)).to_series()
+
+
+def _drop_missing_words(column: pl.Expr, words: Sequence[str]) -> pl.Expr:
     # U+FEFF, no-break spaces and NUL are not what `strip_chars` takes for blank.
     stripped = column.str.strip_chars().str.strip_chars("\ufeff\u00a0\u200b \t\x00")
-    # Spreadsheets keep texts that look like numbers as ="007".
-    stripped = stripped.str.replace(r'^="([^"]*)"$', "$1")
     is_missing = stripped.str.to_lowercase().is_in([word.lower() for word in words])
     return pl.when(~is_missing & (stripped != "")).then(stripped)

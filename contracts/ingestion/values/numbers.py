@@ -13,7 +13,9 @@ from contracts.errors import UserError
 from contracts.ingestion.values.cell_texts import write_in_plain_characters
 
 DecimalMark = Literal["auto", ".", ","]
-_CURRENCY: Final = r"(?:\p{Sc}|[A-Za-z]{1,3}\p{Sc}|[A-Za-z]{2,3}\.?|zł|元|円|원|руб\.?|р\.)"
+_CURRENCY: Final = (
+    r"(?:\p{Sc}|[A-Za-z]{1,3}\p{Sc}|[A-Za-z]{2,3}\.?|[個个点件本枚개]|шт\.?|zł|元|円|원|руб\.?|р\.)"
+)
 _AMOUNT: Final = (
     rf"^(?P<open>\()?(?P<sign>[-+\u2212])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+\u2212])?\s*"
     rf"(?P<body>\d[\d.,'\u2019\s_]*|[.,]\d+)(?P<exponent>[eE][+-]?\d{{1,3}})?\s*"

@@ -51,6 +51,11 @@ _TEXT_FORMS: Final = {
         rf"^{_YEAR}(?P<month>\d{{2}})(?P<day>\d{{2}})[T ](?P<hour>\d{{2}}):?(?P<minute>\d{{2}})"
         rf"(?::?(?P<second>\d{{2}})(?:[.,](?P<fraction>\d{{1,9}}))?)?{_ZONE}"
     ),
+    # As DB2 writes it.
+    "dashed": (
+        rf"^{_YEAR}-(?P<month>\d{{2}})-{_DAY}-(?P<hour>\d{{2}})\.(?P<minute>\d{{2}})\.(?P<second>\d{{2}})"
+        rf"(?:\.(?P<fraction>\d{{1,9}}))?{_ZONE}"
+    ),
     "dotted": rf"^{_DAY}\.(?P<month>\d{{1,2}})\.{_ANY_YEAR}(?:,?[T ]+{_CLOCK})?{_ZONE}",
     "slashed": (
         rf"^(?P<first>\d{{1,2}})(?:/|-)(?P<other>\d{{1,2}})(?:/|-){_ANY_YEAR}(?:,?[T ]+{_CLOCK})?{_ZONE}"
@@ -64,6 +69,7 @@ _TEXT_FORMS: Final = {
 }
 SLASHED: Final = _TEXT_FORMS["slashed"]
 _PARTS: Final = ("year", "month", "day", "hour", "minute", "second", "fraction", "half", "zone")
+_PLAIN_TIME: Final = r"^[0-9./:TZ+-]+(?: [0-9.:Z+-]+)*$"
 _FOREIGN_CLOCK: Final = r"(\d{1,2}:\d{2}(?::\d{2})?)"
 
 
@@ -88,6 +94,13 @@ def clean_time_texts(texts: pl.Series) -> pl.Series:
     What other languages and tools put around the same digits becomes what the forms here know.
     """
     plain = texts.str.strip_chars("\"' \t\ufeff\u00a0\u201c\u201d\u201e")
+    is_odd = ~plain.str.contains(_PLAIN_TIME).fill_null(True)
+    return plain.scatter(is_odd.arg_true(), _clean_odd_texts(plain.filter(is_odd))) if is_odd.any() else plain
+
+
+def _clean_odd_texts(texts: pl.Series) -> pl.Series:
+    """Texts with letters or other signs in them: few logs hold any, and each search costs a look at all."""
+    plain = texts
     if not plain.str.contains(r"^[\x00-\x7f]*$").fill_null(True).all():
         plain = _write_in_common_signs(plain)
     plain = (

@@ -130,6 +130,8 @@ def _read_numeric_times(values: pl.Series, rules: TimeRules) -> pl.Series:
         moments = moments.fill_null(
             _keep_moments_between(_read_digits(written, num_digits, number_format, rules.zone), rules)
         )
+    if values.dtype.is_integer():
+        moments = moments.fill_null(_keep_moments_between(_read_seventeen_digits(values, rules.zone), rules))
     for origin_days in (_EXCEL_ORIGIN_DAYS, 0):
         days_us = ((numbers - origin_days) * _US_PER_DAY).round()
         # The fraction of a spreadsheet's day has rounded digits: only its seconds are exact.
@@ -148,6 +150,13 @@ def _read_digits(written: pl.Series, num_digits: int, number_format: str, zone: 
         texts, number_format = texts + "00", f"{number_format}%M"
     local = texts.str.to_datetime(number_format or "%Y%m%d%H%M", time_unit="us", strict=False)
     return place_in_zone(local, zone)
+
+
+def _read_seventeen_digits(values: pl.Series, zone: str) -> pl.Series:
+    """Numbers such as 20250301140507123: a float would lose their last digits."""
+    seconds, milliseconds = (values // 1000).cast(pl.String), values % 1000
+    moments = _read_digits(seconds, 14, "%Y%m%d%H%M%S", zone)
+    return moments + (milliseconds * 1000).cast(pl.Duration("us"))
 
 
 def _scale(values: pl.Series, numbers: pl.Series, unit: str) -> pl.Series:

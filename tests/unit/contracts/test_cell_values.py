@@ -8,7 +8,7 @@ import pytest
 from contracts.errors import UserError
 from contracts.ingestion.values.cell_texts import join_list_texts, read_cells_as_text
 from contracts.ingestion.values.ids import collect_id_evidence, read_ids, refuse_inexact_ids
-from contracts.ingestion.values.missing_words import MISSING_WORDS, drop_missing_words
+from contracts.ingestion.values.missing_words import MISSING_WORDS, clean_texts
 from contracts.ingestion.values.numbers import collect_number_evidence, decide_decimal_mark, read_numbers
 from contracts.ingestion.values.time_evidence import (
     collect_time_evidence,
@@ -118,6 +118,8 @@ def test_amounts_of_several_currencies_are_not_added_up():
         "/Date(1740789675000)/",
         '{"$date": "2025-03-01T00:41:15Z"}',
         '{"$date": {"$numberLong": "1740789675000"}}',
+        "2025-03-01-00.41.15.000000",
+        "20250301004115000",
         "45717,02864583333",
         "1,740,789,675,000",
         "1740789675",
@@ -185,11 +187,11 @@ def test_a_time_without_zone_is_of_the_given_one():
 
 @pytest.mark.parametrize("word", ["nan", " NULL ", "\\N", "None", "", "-", "<NA>", "\u00a0"])
 def test_words_for_nothing_are_missing(word):
-    frame = pl.DataFrame({"text": [word, "kept"]})
-    assert frame.select(drop_missing_words(pl.col("text"), MISSING_WORDS)).to_series().to_list() == [
-        None,
-        "kept",
-    ]
+    assert clean_texts(pl.Series([word, "kept"]), MISSING_WORDS).to_list() == [None, "kept"]
+
+
+def test_texts_that_a_spreadsheet_keeps_as_formulas_are_texts():
+    assert clean_texts(pl.Series(['="007"', "=A1", '=""']), MISSING_WORDS).to_list() == ["007", "=A1", None]
 
 
 def test_cells_of_any_type_are_texts():

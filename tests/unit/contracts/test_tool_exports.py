@@ -156,6 +156,32 @@ def test_a_total_on_all_lines_of_an_order_is_not_that_of_a_line(inspect):
     assert set(events["price"]) == {10.5, 11.5, 12.5}, "the catalogue's"
 
 
+def test_times_are_preferred_to_days(inspect):
+    rows = [_state(order, "") for order in ORDERS]
+    days = [row | {"day": row["created_at"][:10]} for row in rows]
+    _check_orders(inspect([{name: row[name] for name in ("day", *rows[0])} for row in days])[1])
+    odd = [{("logged" if name == "created_at" else name): row[name] for name in row} for row in days]
+    inspection, _ = inspect(odd)
+    assert inspection.data["events"]["columns"]["timestamp"] == "day"
+    assert "'day' holds days alone, 'logged' times" in inspection.tables[1].doubts[0]
+
+
+def test_another_column_of_users_is_pointed_at(inspect):
+    rows = [_state(order, "") for order in ORDERS]
+    rows = [
+        row | {"customer_id": row["customer_id"] if n % 5 else None, "anonymous_id": f"a{n % 9}"}
+        for n, row in enumerate(rows)
+    ]
+    inspection, _ = inspect(rows)
+    assert "coalesce(customer_id, anonymous_id)" in inspection.tables[1].doubts[0]
+
+
+def test_states_beside_types_of_events_are_pointed_at(inspect):
+    rows = [_state(order, ("completed", "refunded")[order["number"] % 2]) for order in ORDERS]
+    inspection, _ = inspect([row | {"event": "purchase"} for row in rows])
+    assert "'status' says 'refunded' or the like in 30 rows" in inspection.tables[1].doubts[0]
+
+
 def test_a_quantity_that_is_none_is_pointed_at(inspect):
     inspection, _ = inspect([_state(order, "") | {"qty": "a few"} for order in ORDERS])
     assert "'qty' is named like quantity, but holds 'a few'" in inspection.tables[1].doubts[0]
