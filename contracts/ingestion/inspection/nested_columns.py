@@ -1,5 +1,6 @@
 """Columns that hold structures: their fields as columns, and what to do where cells are lists of rows."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from contracts.ingestion.rows.column_mapping import select_json_field
 from contracts.ingestion.values.cell_texts import is_money
 
 _MAX_FIELDS: Final = 100
+"""Of one column: each costs a look at the whole sample."""
 _MAX_DEPTH: Final = 3
 _LOOKED_AT: Final = 200
 _MOST_CELLS: Final = 0.8
@@ -24,8 +26,10 @@ def expand_structures(sample: pl.DataFrame) -> pl.DataFrame:
 
     Structures are those of Parquet, and JSON objects that stand as text. Amounts with a currency stay.
     """
-    columns = [column for name in sample.columns for column in _list_fields(sample[name], _MAX_DEPTH)]
-    return pl.DataFrame(columns[: len(sample.columns) + _MAX_FIELDS])
+    fields_of_columns = (_list_fields(sample[name], _MAX_DEPTH) for name in sample.columns)
+    return pl.DataFrame(
+        [cells for fields in fields_of_columns for cells in itertools.islice(fields, _MAX_FIELDS)]
+    )
 
 
 def find_lists(sample: pl.DataFrame) -> str:

@@ -11,8 +11,8 @@ import polars as pl
 
 from contracts.errors import UserError
 from contracts.ingestion.config import LINE_TOTAL, EventSourceConfig, SourceConfig
-from contracts.ingestion.rows.column_mapping import list_mapped_columns, select_json_field
-from contracts.ingestion.sources.source_batches import OpenedSource
+from contracts.ingestion.rows.column_mapping import MappedColumn, list_mapped_columns, select_json_field
+from contracts.ingestion.sources.source_batches import OpenedSource, SourceBatch
 from contracts.ingestion.values.cell_texts import CURRENCY_FIELDS, read_cells_as_text, take_amounts
 from contracts.ingestion.values.ids import IdEvidence, collect_id_evidence, refuse_inexact_ids
 from contracts.ingestion.values.missing_words import clean_texts
@@ -90,7 +90,7 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
         columns_of_files[batch.file] = frozenset(batch.frame.columns)
         _refuse_unmapped_returns(batch.frame, source)
         currencies.update(_count_currencies(batch.frame, source, table))
-        for column in list_mapped_columns(batch.frame, source, table):
+        for column in _list_columns_of_file(batch, source, table):
             cells = column.select_from(batch.frame)
             if column.kind in ("id", "number") and not cells.dtype.is_nested():
                 # What stands often says no more than what stands once.
@@ -131,6 +131,15 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
     return SourceEvidence(
         num_rows, tuple(names), ids, numbers, times, open_files, numbers_of_files, columns_of_files
     )
+
+
+def _list_columns_of_file(batch: SourceBatch, source: SourceConfig, table: Table) -> list[MappedColumn]:
+    try:
+        return list_mapped_columns(batch.frame, source, table)
+    except UserError as error:
+        if batch.file == source.uri:
+            raise
+        raise UserError(f"file '{batch.file}': {error}") from error
 
 
 def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
@@ -230,9 +239,10 @@ def _refuse_objects(cells: pl.Series, name: str) -> None:
         return
     objects = cells.filter(cells.str.contains(r'^\{\s*"[^"]+"\s*:').fill_null(False))
     if len(objects):
+        field = objects.str.extract(r'^\{\s*"([^"]+)"')[0]
         raise UserError(
             f"column '{name}' holds objects where ids are wanted, for example {objects[0][:80]}; name "
-            f"the field that is meant, as in `{name}.id`"
+            f"the field that is meant, as in `{name}.{field}`"
         )
 
 

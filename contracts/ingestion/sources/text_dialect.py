@@ -227,7 +227,7 @@ def _find_quotes(file: Path, separator: str) -> Dialect:
     """Whether quotation marks enclose cells, judged by which reading leaves fewer broken rows.
 
     A mark that encloses nothing (12" pan) swallows lines when it is taken for one that does, without an
-    error: cells that hold line breaks then count as broken.
+    error: cells that hold whole lines count as broken.
     """
     without_quotes = Dialect(separator, has_quotes=False)
     if not _holds_bytes(file, b'"'):
@@ -254,13 +254,13 @@ def _find_escape(file: Path, dialect: Dialect) -> Dialect:
 
 
 def _count_broken_rows(file: Path, dialect: Dialect) -> int | None:
-    """Rows that a dialect breaks, and cells in which it finds line breaks; None where it reads nothing."""
+    """Rows that a dialect breaks, and rows in which it swallows others; None where it reads nothing."""
     with open_duckdb() as connection:
         query = format_read_csv(file, dialect)
         try:
             # All is fetched, since DuckDB lists broken lines only when a query has ended.
             [(num_swallowed,)] = connection.execute(
-                f"SELECT count(*) FROM {query} AS cells WHERE contains(cells::VARCHAR, chr(10))"
+                f"SELECT count(*) FROM {query} WHERE {_match_swallowed_lines(file, dialect)}"
             ).fetchall()
             [(num_rejected,)] = connection.execute(
                 "SELECT count(DISTINCT line) FROM reject_errors"
@@ -268,6 +268,19 @@ def _count_broken_rows(file: Path, dialect: Dialect) -> int | None:
         except duckdb.Error:
             return None
     return int(num_swallowed + num_rejected)
+
+
+def _match_swallowed_lines(file: Path, dialect: Dialect) -> str:
+    """An SQL condition: a cell holds a line break, and as many separators as a line. Texts of several lines
+    seldom do; from a mark to the next one below it there are as many."""
+    names = read_header(file, dialect)
+    separator = quote_sql(dialect.separator)
+    conditions = []
+    for name in names:
+        cell = '"' + name.replace('"', '""') + '"'
+        num_separators = f"length({cell}) - length(replace({cell}, {separator}, ''))"
+        conditions.append(f"(contains({cell}, chr(10)) AND {num_separators} >= {len(names) - 1})")
+    return " OR ".join(conditions)
 
 
 def _holds_bytes(file: Path, wanted: bytes) -> bool:

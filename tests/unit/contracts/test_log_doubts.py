@@ -60,6 +60,16 @@ def test_a_column_that_one_file_names_otherwise_is_told(ingest):
     assert "columns of this file alone: pieces" in notes
 
 
+def test_a_file_that_lacks_a_named_column_is_named(ingest):
+    log = _make_log()
+    with pytest.raises(UserError, match=r"file '.*1\.parquet': .*names column\(s\) customer"):
+        ingest(
+            log[:100].rename({"user_id": "customer"}),
+            log[100:],
+            events_options={"columns": {"user_id": "customer"}},
+        )
+
+
 def test_thousands_of_one_file_are_refused(ingest):
     written = pl.Series(["1,299.50", "850.00", "2,100.00"]).gather(pl.Series([0, 1, 2] * 40))
     first = _make_log(120, event_type="order").with_columns(price=written)

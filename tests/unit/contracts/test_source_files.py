@@ -66,6 +66,9 @@ def test_a_mark_that_encloses_nothing_swallows_no_line(read, name):
 def test_cells_may_hold_line_breaks(read):
     rows, _ = read("items.csv", 'item_id,title\n1,"a\nb"\n2,"c, ""d"""\n')
     assert [row["title"] for row in rows] == ["a\nb", 'c, "d"']
+    lines = [f'{n},"Mug {n}\nline ""two"", more",{n}.5' for n in range(20)]
+    rows, _ = read("items.csv", "item_id,title,price\n" + "\n".join(lines) + "\n")
+    assert rows[7]["title"] == 'Mug 7\nline "two", more'
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "gb18030", "shift_jis"])
