@@ -1,6 +1,5 @@
 """Columns that hold structures: their fields as columns, and what to do where cells are lists of rows."""
 
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -8,12 +7,23 @@ from typing import Final
 
 import polars as pl
 
-from contracts.ingestion.inspection.column_names import EVENT_NAMES, ITEM_NAMES, list_short_names
+from contracts.ingestion.inspection.column_names import (
+    EVENT_NAMES,
+    FLAG_NAMES,
+    ITEM_NAMES,
+    ORDER_ID_NAMES,
+    ORDER_NAMES,
+    ORDER_STATE_NAMES,
+    PURCHASE_NAMES,
+    list_short_names,
+)
 from contracts.ingestion.rows.column_mapping import select_json_field
 from contracts.ingestion.values.cell_texts import is_money
 
-_MAX_FIELDS: Final = 100
-"""Of one column: each costs a look at the whole sample."""
+_KNOWN_NAMES: Final = {
+    *(name for names in (*EVENT_NAMES.values(), *ITEM_NAMES.values()) for name in names),
+    *(*ORDER_ID_NAMES, *ORDER_STATE_NAMES, *ORDER_NAMES, *PURCHASE_NAMES, *FLAG_NAMES),
+}
 _MAX_DEPTH: Final = 3
 _LOOKED_AT: Final = 200
 _MOST_CELLS: Final = 0.8
@@ -26,10 +36,7 @@ def expand_structures(sample: pl.DataFrame) -> pl.DataFrame:
 
     Structures are those of Parquet, and JSON objects that stand as text. Amounts with a currency stay.
     """
-    fields_of_columns = (_list_fields(sample[name], _MAX_DEPTH) for name in sample.columns)
-    return pl.DataFrame(
-        [cells for fields in fields_of_columns for cells in itertools.islice(fields, _MAX_FIELDS)]
-    )
+    return pl.DataFrame([c for name in sample.columns for c in _list_fields(sample[name], _MAX_DEPTH)])
 
 
 def find_lists(sample: pl.DataFrame) -> str:
@@ -92,34 +99,49 @@ def _names_any(sample: pl.DataFrame, known: tuple[str, ...]) -> bool:
     return any(set(list_short_names(name)) & set(known) for name in sample.columns)
 
 
-def _list_fields(cells: pl.Series, depth: int) -> Iterator[pl.Series]:
-    """The fields of a structure, or the column itself."""
-    fields = _find_fields(cells) if depth else []
-    if not fields or is_money(fields):
-        yield cells
-        return
-    for field in fields:
+def _list_fields(cells: pl.Series, depth: int) -> list[pl.Series]:
+    """The fields of a structure that are named like ones of ours, or the column itself where none is.
+
+    Each costs a look at the whole sample, and structures may have hundreds.
+    """
+    fields = _find_fields(cells) if depth else {}
+    if not fields or is_money(list(fields)):
+        return [cells]
+    found = []
+    for field, is_structure in fields.items():
+        if not (is_structure or set(list_short_names(f"{cells.name}.{field}")) & _KNOWN_NAMES):
+            continue
         values = (
             cells.struct.field(field)
             if isinstance(cells.dtype, pl.Struct)
             else select_json_field(cells, field)
-        )
-        yield from _list_fields(values.alias(f"{cells.name}.{field}"), depth - 1)
+        ).alias(f"{cells.name}.{field}")
+        inner = _list_fields(values, depth - 1)
+        is_known = bool(set(list_short_names(values.name)) & _KNOWN_NAMES)
+        found += inner if is_known or inner[0].name != values.name else []
+    return found or [cells]
 
 
-def _find_fields(cells: pl.Series) -> list[str]:
+def _find_fields(cells: pl.Series) -> dict[str, bool]:
+    """Field of a structure -> whether it holds one itself; empty where a column holds none."""
     if isinstance(cells.dtype, pl.Struct):
-        return [name for name in cells.struct.fields if "." not in name]
-    if cells.dtype != pl.String:
-        return []
-    filled = cells.drop_nulls().head(_LOOKED_AT)
-    if int(filled.str.contains(r'^\s*\{\s*"').sum()) < max(_MOST_CELLS * len(filled), 1):
-        return []
-    names: dict[str, None] = {}
-    for cell in filled:
+        kinds = {field.name: isinstance(field.dtype, pl.Struct) for field in cells.dtype.fields}
+    elif cells.dtype == pl.String:
+        kinds = _find_json_fields(cells.drop_nulls().head(_LOOKED_AT))
+    else:
+        return {}
+    return {name: is_structure for name, is_structure in kinds.items() if "." not in name and "'" not in name}
+
+
+def _find_json_fields(cells: pl.Series) -> dict[str, bool]:
+    if int(cells.str.contains(r'^\s*\{\s*"').sum()) < max(_MOST_CELLS * len(cells), 1):
+        return {}
+    kinds: dict[str, bool] = {}
+    for cell in cells:
         try:
             content = json.loads(cell)
         except ValueError:
             continue
-        names |= dict.fromkeys(content if isinstance(content, dict) else ())
-    return [name for name in names if "." not in name and "'" not in name]
+        for name, value in content.items() if isinstance(content, dict) else ():
+            kinds[name] = kinds.get(name, False) or isinstance(value, dict)
+    return kinds

@@ -4,7 +4,7 @@ A first pass over all rows collects it, so that no reading depends on where a fi
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -89,8 +89,9 @@ def collect_evidence(opened: OpenedSource, source: SourceConfig, table: Table) -
         names |= dict.fromkeys(batch.frame.columns)
         columns_of_files[batch.file] = frozenset(batch.frame.columns)
         _refuse_unmapped_returns(batch.frame, source)
-        currencies.update(_count_currencies(batch.frame, source, table))
-        for column in _list_columns_of_file(batch, source, table):
+        mapped_columns = _list_columns_of_file(batch, source, table)
+        currencies.update(_count_currencies(batch.frame, source, mapped_columns))
+        for column in mapped_columns:
             cells = column.select_from(batch.frame)
             if column.kind in ("id", "number") and not cells.dtype.is_nested():
                 # What stands often says no more than what stands once.
@@ -246,9 +247,11 @@ def _refuse_objects(cells: pl.Series, name: str) -> None:
         )
 
 
-def _count_currencies(frame: pl.DataFrame, source: SourceConfig, table: Table) -> dict[str, int]:
+def _count_currencies(
+    frame: pl.DataFrame, source: SourceConfig, mapped_columns: Sequence[MappedColumn]
+) -> dict[str, int]:
     """Currency -> rows with a price in it, as a column beside the price or a field of it says."""
-    priced = [c for c in list_mapped_columns(frame, source, table) if c.ours in ("price", LINE_TOTAL)]
+    priced = [c for c in mapped_columns if c.ours in ("price", LINE_TOTAL)]
     if not priced:
         return {}
     cells = [frame[name] for name in frame.select(pl.selectors.matches(_CURRENCY_NAME)).columns]

@@ -86,7 +86,7 @@ def collect_number_evidence(values: pl.Series) -> NumberEvidence:
     return NumberEvidence(
         {name: count for name, count in form_counts.items() if count},
         dict(parts["currency"].drop_nulls().value_counts().iter_rows()),
-        open_cells[0] if len(open_cells) else "",
+        str(open_cells.min()) if len(open_cells) else "",
         _list_amounts(body.filter(parts["is_negative"])),
     )
 

@@ -228,7 +228,6 @@ def test_amounts_that_name_different_currencies_are_refused(catalogue, tmp_path)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("k1,lamp-3,1740000000\nk2,lamp-4,1740000100\n17,9,3\n", "names users and items"),
         ("1001,3,1740000000\n1002,4,1740000100\n", "seems to be a row, not a header"),
         ("Orders of May,,\nuser,sku,ts\nk1,lamp-3,1740000000\n", "does not seem to be its header"),
         ("+-----+\n| user | sku |\n+-----+\n", "does not seem to be its header"),
