@@ -142,6 +142,32 @@ def test_claims_and_config_maps_that_pods_mount_exist(folder: str) -> None:
                 assert volume["configMap"]["name"] in names(folder, "ConfigMap")
 
 
+@pytest.mark.parametrize("folder", ["overlays/production", "overlays/kubeflow-profile"])
+def test_a_claim_is_mounted_by_as_many_nodes_as_its_mode_lets(folder: str) -> None:
+    modes = {
+        m["metadata"]["name"]: m["spec"]["accessModes"]
+        for m in build(folder)
+        if m["kind"] == "PersistentVolumeClaim"
+    }
+    for deployment in (m for m in build(folder) if m["kind"] == "Deployment"):
+        volumes = deployment["spec"]["template"]["spec"]["volumes"]
+        for claim in (
+            v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v
+        ):
+            if modes[claim] != ["ReadWriteMany"]:
+                # A second pod on another node, if only during a roll-out, would wait for the volume for ever.
+                assert deployment["spec"]["replicas"] == 1
+                assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_selectors_hold_nothing_that_an_upgrade_may_change(folder: str) -> None:
+    """Kubernetes refuses to change one: the workload would have to be deleted."""
+    for workload in (m for m in build(folder) if m["kind"] in {"Deployment", "StatefulSet"}):
+        name = workload["metadata"]["name"]
+        assert workload["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": name}
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_pods_read_from_config_maps_rolls_them_when_it_changes(folder: str) -> None:
     """A generated name ends with the digest of the content."""
