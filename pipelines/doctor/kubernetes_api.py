@@ -91,10 +91,14 @@ class KubernetesApi:
         from kubernetes.client.exceptions import ApiException
 
         try:
-            return read(*arguments, _request_timeout=_TIMEOUT_S, **options)
+            answer = read(*arguments, _request_timeout=_TIMEOUT_S, **options)
         except ApiException as error:
             if error.status == _NOT_FOUND:
                 return None
             raise CannotAskError(f"the Kubernetes API says HTTP {error.status}") from error
         except Exception as error:  # of connections, certificates, plugins that fetch tokens
             raise CannotAskError(f"the Kubernetes API does not answer ({type(error).__name__})") from error
+        # A proxy's page is read as an object without anything in it.
+        if answer is None or (answer.metadata is None and not hasattr(answer, "items")):
+            raise CannotAskError("something else than the Kubernetes API answers; look at your kubeconfig")
+        return answer

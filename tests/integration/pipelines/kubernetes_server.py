@@ -24,6 +24,8 @@ class Namespace:
     objects: dict[str, Json] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     """Kinds that the user may not read: `secrets`."""
+    page: bytes | None = None
+    """What a proxy answers in the API's place."""
     requests: list[str] = field(default_factory=list)
 
     def label(self, labels: dict[str, str]) -> None:
@@ -83,6 +85,8 @@ def serve_kubernetes(namespace: Namespace, folder: Path) -> Iterator[Path]:
             elif body is None:
                 status, body = 404, {"kind": "Status", "code": 404}
             payload = json.dumps(body).encode()
+            if namespace.page is not None:
+                status, payload = 200, namespace.page
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))

@@ -183,6 +183,18 @@ def test_what_may_not_be_read_is_told_with_the_command_that_does(ask: Doctor, na
     assert "nc -zw5 triton 8001" in find(checks, "Triton")
 
 
+@pytest.mark.parametrize("page", [b"<html>log in</html>", b"null", b"[]", b"{}"])
+def test_what_answers_for_the_kubernetes_api_is_not_taken_for_it(
+    ask: Doctor, namespace: Namespace, page: bytes
+) -> None:
+    namespace.page = page
+    checks = ask(exit_code=0)
+    for subject in ("namespace me", "claim reaseq-state", "secret reaseq-pipelines", "Triton"):
+        line = find(checks, subject)
+        assert line.startswith("could not ask")
+        assert "look at your kubeconfig" in line
+
+
 def test_no_kubeconfig(ask: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
