@@ -75,9 +75,9 @@ class RejectionCount:
         if "event_type" in rows.columns:
             day = pl.col("timestamp").dt.date().cast(pl.String)
             classes |= {"event_type": pl.col("event_type"), "arm": pl.col("arm"), "day": day}
-        described = rows.select(is_lost.alias("is_lost"), **classes)
+        described = rows.select(is_lost.alias("is_lost"), _name_causes(reasons), **classes)
         self._class_counts += [
-            described.group_by(pl.col(name).alias("value"))
+            described.group_by(pl.col(name).alias("value"), "causes")
             .agg(
                 num_rows=pl.lit(0, pl.UInt32) if are_counted else pl.len(),
                 num_lost=pl.col("is_lost").sum(),
@@ -101,14 +101,15 @@ class RejectionCount:
             self.reason_counts[line.reason] = self.reason_counts.get(line.reason, 0) + 1
         self._class_counts.append(
             pl.DataFrame({"value": [line.file for line in lines]})
-            .group_by("value")
+            .with_columns(causes=pl.lit([""]))
+            .group_by("value", "causes")
             .agg(num_rows=pl.len(), num_lost=pl.len())
             .with_columns(pl.lit("file").alias("class"))
         )
 
     def list_lost_by_type(self) -> dict[str, int]:
         """Event type -> lost rows."""
-        counts = self._sum_classes().filter((pl.col("class") == "event_type") & (pl.col("num_lost") > 0))
+        counts = self._sum_classes(()).filter((pl.col("class") == "event_type") & (pl.col("num_lost") > 0))
         counts = counts.drop_nulls("value")
         return dict(counts.select("value", "num_lost").iter_rows())
 
@@ -119,16 +120,23 @@ class RejectionCount:
             UserError: of the table, a column, a class of rows or the cells of a column.
         """
         hint = f" First such row: {first_row[:200]}" if first_row else ""
-        for classified in self._sum_classes().iter_rows(named=True):
+        limits = config.max_rejected_shares
+        named_columns = {name.partition(".")[2] for name in limits if name.startswith(f"{self.table_name}.")}
+        for classified in self._sum_classes(sorted(named_columns)).iter_rows(named=True):
             least = _MIN_CLASS_ROWS[classified["class"]]
             if classified["value"] is None or classified["num_rows"] < least:
                 continue
-            if classified["num_lost"] > config.max_lost_share * classified["num_rows"]:
-                raise UserError(
+            # Losses with a limit of their own count here only where nothing is left.
+            is_lost_whole = classified["num_lost"] == classified["num_rows"] and config.max_lost_share < 1
+            if is_lost_whole or classified["num_unlimited"] > config.max_lost_share * classified["num_rows"]:
+                reason = self._find_main_reason()
+                raise TooMuchLostError(
                     f"table '{self.table_name}': {classified['num_lost']:,} of {classified['num_rows']:,} "
                     f"{_CLASS_NAMES[classified['class']]} '{classified['value']}' are lost. "
                     f"Reasons: {self._list_reasons()}.{hint} Mend them, or let such losses pass with "
-                    "data.max_lost_share = 1"
+                    "data.max_lost_share = 1",
+                    reason=reason,
+                    share=self.reason_counts[reason] / self.num_rows,
                 )
         columns = [(name, "", cells) for name, cells in self.unreadable.items()]
         columns += [
@@ -144,7 +152,6 @@ class RejectionCount:
                     f"'{name}'{where} cannot be read, for example '{cells.example}'. Map another column, or "
                     f"leave it out with `columns: {{{name}: null}}`"
                 )
-        limits = config.max_rejected_shares
         for reason, count in self.reason_counts.items():
             column = f"{self.table_name}.{reason.partition(':')[0]}"
             if column in limits and count > limits[column] * self.num_rows:
@@ -152,13 +159,12 @@ class RejectionCount:
                     f"table '{self.table_name}': {count:,} of {self.num_rows:,} rows break the contract with "
                     f"'{reason}', more than data.max_rejected_shares allows ({limits[column]:g}).{hint}"
                 )
-        named_columns = {name.partition(".")[2] for name in limits if name.startswith(f"{self.table_name}.")}
         limit = limits.get(self.table_name, config.max_rejected_share)
         num_excused = sum(
             count for reason, count in self.reason_counts.items() if reason.partition(":")[0] in named_columns
         )
         if self.num_rejected - num_excused > limit * self.num_rows:
-            reason = max(self.reason_counts, key=lambda name: self.reason_counts[name])
+            reason = self._find_main_reason()
             column, colon, _ = reason.partition(":")
             limited = f"{self.table_name}.{column}" if colon else self.table_name
             key = f"max_rejected_shares: {{{limited}: ...}}"
@@ -170,18 +176,40 @@ class RejectionCount:
                 share=self.reason_counts[reason] / self.num_rows,
             )
 
-    def _sum_classes(self) -> pl.DataFrame:
-        schema = {"value": pl.String, "num_rows": pl.Int64, "num_lost": pl.Int64, "class": pl.String}
+    def _sum_classes(self, limited_columns: Sequence[str]) -> pl.DataFrame:
+        """Rows of each class: all, lost, and lost for faults of other columns than those with a limit."""
+        schema = pl.Schema(
+            {
+                "value": pl.String(),
+                "causes": pl.List(pl.String()),
+                "num_rows": pl.Int64(),
+                "num_lost": pl.Int64(),
+                "class": pl.String(),
+            }
+        )
         frames = [
             counts.select(pl.col(name).cast(t) for name, t in schema.items()) for counts in self._class_counts
         ]
+        has_other_cause = pl.col("causes").list.set_difference(list(limited_columns)).list.len() > 0
         return (
             pl.concat([pl.DataFrame(schema=schema), *frames])
             .group_by("class", "value")
-            .agg(pl.col("num_rows", "num_lost").sum())
+            .agg(
+                pl.col("num_rows", "num_lost").sum(),
+                num_unlimited=pl.col("num_lost").filter(has_other_cause).sum(),
+            )
             .sort(pl.col("class").replace_strict(_CLASS_ORDER), -pl.col("num_lost"), "value")
         )
+
+    def _find_main_reason(self) -> str:
+        return max(self.reason_counts, key=lambda name: self.reason_counts[name])
 
     def _list_reasons(self) -> str:
         largest = sorted(self.reason_counts.items(), key=lambda item: -item[1])[:5]
         return "; ".join(f"{count:,} x {reason}" for reason, count in largest)
+
+
+def _name_causes(reasons: pl.Series) -> pl.Series:
+    """The columns that each row is lost for, sorted; empty for a kept one."""
+    columns = reasons.list.eval(pl.element().str.split(":").list.first())
+    return columns.list.unique().list.sort().alias("causes")

@@ -171,3 +171,21 @@ def test_days_of_a_spreadsheet_are_told(ingest):
 def test_a_log_too_small_to_be_divided_says_so(ingest):
     with pytest.raises(UserError, match=r"the log holds 4 behaviors .* too few"):
         ingest(_make_log(4))
+
+
+def test_clicks_of_guests_may_be_most_where_their_limit_says_so(ingest):
+    number = pl.int_range(pl.len())
+    log = _make_log(600, event_type="click").with_columns(
+        user_id=pl.when(number % 10 < 7).then(pl.lit("guest")).otherwise("user_id"),
+    )
+    orders = _make_log(400, event_type="order")
+    with pytest.raises(UserError, match="420 of 600 events of type 'click' are lost"):
+        ingest(log, orders)
+    events, _ = ingest(log, orders, max_rejected_shares={"events.user_id": 0.5})
+    assert len(events) == 580
+
+
+def test_a_type_of_which_guests_leave_nothing_is_refused_whatever_their_limit(ingest):
+    logs = _make_log(600), _make_log(60, event_type="cart", user_id=pl.lit("guest"))
+    with pytest.raises(UserError, match="60 of 60 events of type 'cart' are lost"):
+        ingest(*logs, max_rejected_shares={"events.user_id": 0.5})
