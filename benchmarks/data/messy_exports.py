@@ -1,6 +1,7 @@
 """How often a messy export goes wrong in silence: generated ones, and the small public cases.
 
-Ten thousand exports take two cores an hour, and as many damaged ones another; REASEQ_FUZZ_EXPORTS takes fewer.
+Ten thousand exports take two cores an hour, and as many damaged ones another. REASEQ_FUZZ_EXPORTS takes
+fewer.
 """
 
 import os
