@@ -1,5 +1,18 @@
-"""The one error a user can mend: the command line prints it plainly and exits with code 2."""
+"""Errors that a user can mend: the command line prints them plainly and exits with code 2.
+
+All stand here: what a step raises in another process is known by this module's name.
+"""
 
 
 class UserError(ValueError):
     """Something the user gave is wrong. The message names the value, what is allowed and what to do."""
+
+
+class TooMuchLostError(UserError):
+    """More rows of a table break its contract than the config lets pass."""
+
+    def __init__(self, message: str, *, reason: str, share: float) -> None:
+        """Holds the most frequent reason, and its share of all rows."""
+        super().__init__(message)
+        self.reason = reason
+        self.share = share

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from contracts.errors import UserError
+from contracts.errors import TooMuchLostError, UserError
 from contracts.ingestion.config import DataConfig, SourceConfig
 from contracts.ingestion.ingest import ingest_dataset
 from contracts.ingestion.ingest_summary import IngestSummary, read_summary
@@ -20,7 +20,6 @@ from contracts.ingestion.inspection.guess_tables import (
     tell_is_log,
 )
 from contracts.ingestion.inspection.nested_columns import expand_structures, explain_missing_log
-from contracts.ingestion.rows.rejections import TooMuchLostError
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.cell_texts import read_cells_as_text
 

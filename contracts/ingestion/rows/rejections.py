@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from contracts.errors import UserError
+from contracts.errors import TooMuchLostError, UserError
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, NormalizedRows, UnreadableCells
 from contracts.ingestion.sources.source_batches import BrokenLine
@@ -23,16 +23,6 @@ _CLASS_NAMES: Final = {
     "file": "rows of the file",
     "arm": "events of the arm",
 }
-
-
-class TooMuchLostError(UserError):
-    """More rows of a table break its contract than the config lets pass."""
-
-    def __init__(self, message: str, *, reason: str, share: float) -> None:
-        """Holds the most frequent reason, and its share of all rows."""
-        super().__init__(message)
-        self.reason = reason
-        self.share = share
 
 
 class RejectionCount:
