@@ -17,7 +17,7 @@ from benchmarks.behavior.hidden_behaviors import measure_lists
 from benchmarks.behavior.quality import bootstrap_ratio, name_metric
 from benchmarks.behavior.task_inputs import make_bench
 from benchmarks.shared.measured_process import run_on_all_cores
-from benchmarks.shared.public_data import load_benchmark_config
+from benchmarks.shared.public_data import PublicDataMissingError, load_benchmark_config
 from benchmarks.shared.results import REPOSITORY, Row, make_row
 from contracts.array_types import IntArray
 from pipelines.config import RunConfig
@@ -48,15 +48,12 @@ def measure_knowledge_worth(*, quick: bool) -> Iterator[Row]:
     """Rows of each model, and of the pairs in `OVER`; `quick`: one seed, and no pretrained model."""
     models = ["text_space", "handbook_space", "llm_space"]
     trials = [Trial(model, seed) for model in models for seed in (SEEDS[:1] if quick else SEEDS)]
-    if (_PRETRAINED / "model.safetensors").is_file() and not quick:
-        trials.append(Trial("llm_space_pretrained", 0))
-    else:
-        print("without the pretrained start: see scripts/make_smollm.sh", flush=True)
-    for trial in trials:  # what trials share is written once, before processes read it
-        configure_trial(trial)
-    make_bench(configure_trial(trials[0]))
-    lists = dict(zip(trials, run_on_all_cores(_run_trial, trials), strict=True))
+    # Task and checkpoint are written once, before processes share them.
     task = make_bench(configure_trial(trials[0])).task
+    if not quick:
+        trials.append(Trial("llm_space_pretrained", 0))
+        shorten_checkpoint(_PRETRAINED, _locate_checkpoint(configure_trial(trials[-1])))
+    lists = dict(zip(trials, run_on_all_cores(_run_trial, trials), strict=True))
     scores = {trial: measure_lists(task, trial_lists) for trial, trial_lists in lists.items()}
     is_test = ~task.is_validation
     for model in dict.fromkeys(trial.model for trial in trials):
@@ -90,27 +87,33 @@ def configure_trial(trial: Trial) -> RunConfig:
     embedding = source.embedding.model_copy(update={"knowledge": trial.model != "text_space"})
     behavior = config.behavior.model_copy(update={"seed": trial.seed})
     if "pretrained" in trial.model:
-        checkpoint = shorten_checkpoint(_PRETRAINED, config.home / "bench_behavior" / "lowest_blocks")
-        network = behavior.network.model_copy(update={"pretrained": str(checkpoint)})
+        network = behavior.network.model_copy(update={"pretrained": str(_locate_checkpoint(config))})
         behavior = behavior.model_copy(update={"network": network})
     return config.model_copy(
         update={"knowledge": source.knowledge, "embedding": embedding, "behavior": behavior}
     )
 
 
-def shorten_checkpoint(model: Path, out: Path) -> Path:
-    """Writes the lowest blocks of a causal language model as a checkpoint of their own; once."""
-    if not (out / "model.safetensors").is_file():
-        from transformers import AutoModelForCausalLM
+def shorten_checkpoint(model: Path, out: Path) -> None:
+    """Writes the lowest blocks of a causal language model as a checkpoint of their own; once.
 
-        causal_model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
-        del causal_model.model.layers[NUM_BLOCKS:]
-        causal_model.config.num_hidden_layers = NUM_BLOCKS
-        # Kept per layer by some families; a longer list than layers is refused.
-        if getattr(causal_model.config, "layer_types", None):
-            causal_model.config.layer_types = causal_model.config.layer_types[:NUM_BLOCKS]
-        causal_model.save_pretrained(out)
-    return out
+    Raises:
+        PublicDataMissingError: the model was not made.
+    """
+    if (out / "model.safetensors").is_file():
+        return
+    if not (model / "model.safetensors").is_file():
+        raise PublicDataMissingError("there is no pretrained model: run scripts/make_smollm.sh")
+    from transformers import AutoModelForCausalLM
+
+    causal_model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
+    del causal_model.model.layers[NUM_BLOCKS:]
+    causal_model.config.num_hidden_layers = NUM_BLOCKS
+    causal_model.save_pretrained(out)
+
+
+def _locate_checkpoint(config: RunConfig) -> Path:
+    return config.home / "bench_behavior" / "lowest_blocks"
 
 
 def _run_trial(trial: Trial) -> IntArray:

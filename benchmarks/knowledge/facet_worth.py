@@ -10,14 +10,14 @@ from typing import Final
 import polars as pl
 
 from benchmarks.knowledge.quality import embed_catalogue, prepare_inputs
-from benchmarks.ranker.trials import RankerInputs, Trial, make_trial_rows, run_trial_once
+from benchmarks.knowledge.recorded_worth import run_trial_in_space
+from benchmarks.ranker.trials import Trial, make_trial_rows
 from benchmarks.shared.measured_process import run_on_all_cores
 from benchmarks.shared.public_data import load_benchmark_config
 from benchmarks.shared.results import Row
 from contracts.artifacts import create_artifact, read_table, write_table
 from contracts.tables import FACETS, KNOWLEDGE
 from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE
-from models.ranker.config import RankerFeatures
 
 _DATASET: Final = "scientific"
 _SEEDS: Final = range(1, 4)
@@ -54,9 +54,5 @@ def _make_space(part: str, folder: Path) -> None:
 
 
 def _run_trial(trial: Trial, folder: Path) -> dict[str, float]:
-    inputs = RankerInputs(
-        folder / "training_set",
-        folder / "dataset",
-        folder / ("space_text" if trial.ranker == _RAW_TEXT else f"space_{trial.ranker}"),
-    )
-    return run_trial_once(trial, RankerFeatures(inferred=False), inputs)
+    space = "text" if trial.ranker == _RAW_TEXT else trial.ranker
+    return run_trial_in_space(trial, folder, folder / f"space_{space}")

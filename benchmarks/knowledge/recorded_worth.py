@@ -48,8 +48,11 @@ def measure_recorded_worth() -> list[Row]:
 
 
 def run_space_trial(trial: Trial, folder: Path) -> dict[str, float]:
-    """Trains and measures one ranker on what `prepare_inputs` made."""
-    inputs = RankerInputs(
-        folder / "training_set", folder / "dataset", folder / f"space_{SPACES[trial.ranker]}"
-    )
+    """Trains and measures one ranker in one of the spaces of `SPACES`."""
+    return run_trial_in_space(trial, folder, folder / f"space_{SPACES[trial.ranker]}")
+
+
+def run_trial_in_space(trial: Trial, folder: Path, space: Path) -> dict[str, float]:
+    """Trains and measures one ranker on what `prepare_inputs` made, in a space."""
+    inputs = RankerInputs(folder / "training_set", folder / "dataset", space)
     return run_trial_once(trial, RankerFeatures(inferred=False), inputs)

@@ -16,6 +16,8 @@ from contracts.ingestion.sources.source_batches import BrokenLine
 _MIN_CLASS_ROWS: Final = {"event_type": 2, "day": 20, "file": 10, "arm": 20}
 """Of fewer rows the loss of most says nothing."""
 _MIN_FILLED_CELLS: Final = 5
+_AND: Final = "+"
+"""Between the columns that a row is lost for."""
 _CLASS_ORDER: Final = {"event_type": 0, "arm": 1, "file": 2, "day": 3}
 _CLASS_NAMES: Final = {
     "event_type": "events of type",
@@ -91,7 +93,7 @@ class RejectionCount:
             self.reason_counts[line.reason] = self.reason_counts.get(line.reason, 0) + 1
         self._class_counts.append(
             pl.DataFrame({"value": [line.file for line in lines]})
-            .with_columns(causes=pl.lit([""]))
+            .with_columns(causes=pl.lit("line"))
             .group_by("value", "causes")
             .agg(num_rows=pl.len(), num_lost=pl.len())
             .with_columns(pl.lit("file").alias("class"))
@@ -168,25 +170,18 @@ class RejectionCount:
 
     def _sum_classes(self, limited_columns: Sequence[str]) -> pl.DataFrame:
         """Rows of each class: all, lost, and lost for faults of other columns than those with a limit."""
-        schema = pl.Schema(
-            {
-                "value": pl.String(),
-                "causes": pl.List(pl.String()),
-                "num_rows": pl.Int64(),
-                "num_lost": pl.Int64(),
-                "class": pl.String(),
-            }
-        )
+        texts, counts = ("value", "causes", "class"), ("num_rows", "num_lost")
+        schema = pl.Schema(dict.fromkeys(texts, pl.String()) | dict.fromkeys(counts, pl.Int64()))
         frames = [
-            counts.select(pl.col(name).cast(t) for name, t in schema.items()) for counts in self._class_counts
+            frame.select(pl.col(name).cast(t) for name, t in schema.items()) for frame in self._class_counts
         ]
-        has_other_cause = pl.col("causes").list.set_difference(list(limited_columns)).list.len() > 0
+        others = pl.col("causes").str.split(_AND).list.set_difference(list(limited_columns))
         return (
             pl.concat([pl.DataFrame(schema=schema), *frames])
             .group_by("class", "value")
             .agg(
                 pl.col("num_rows", "num_lost").sum(),
-                num_unlimited=pl.col("num_lost").filter(has_other_cause).sum(),
+                num_unlimited=pl.col("num_lost").filter(others.list.len() > 0).sum(),
             )
             .sort(pl.col("class").replace_strict(_CLASS_ORDER), -pl.col("num_lost"), "value")
         )
@@ -200,6 +195,6 @@ class RejectionCount:
 
 
 def _name_causes(reasons: pl.Series) -> pl.Series:
-    """The columns that each row is lost for, sorted; empty for a kept one."""
+    """The columns that each row is lost for, sorted, in one text; empty for a kept one."""
     columns = reasons.list.eval(pl.element().str.split(":").list.first())
-    return columns.list.unique().list.sort().alias("causes")
+    return columns.list.unique().list.sort().list.join(_AND).alias("causes")

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from contracts.errors import UserError
+from contracts.errors import TooMuchLostError, UserError
 from pipelines.run_progress import StageProgress
 from pipelines.step_log import StepLog
 
@@ -64,13 +64,11 @@ def test_of_shards_that_fail_at_once_the_first_is_told(tmp_path):
     assert "the other" not in str(log.explain_failure(RuntimeError("x")))
 
 
-@pytest.mark.parametrize("error_class", [UserError, *UserError.__subclasses__()])
+@pytest.mark.parametrize("error_class", [UserError, TooMuchLostError])
 def test_every_error_of_the_user_is_known_by_its_module(tmp_path, error_class):
     name = f"{error_class.__module__}.{error_class.__name__}"
     log, _ = _log(tmp_path, FAILED.replace("contracts.errors.UserError", name))
 
-    if error_class.__module__.startswith(("benchmarks", "tests")):  # no step raises these
-        return
     assert isinstance(log.explain_failure(RuntimeError("x")), UserError)
 
 
