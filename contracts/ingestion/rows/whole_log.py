@@ -44,7 +44,7 @@ FROM (
 _FIND_SHIFT: Final = """
 WITH sample AS (
     SELECT user_id, item_id, event_type, timestamp, __file AS file FROM log
-    WHERE hash(user_id) % $1 = 0
+    WHERE hash(user_id) % CAST($1 AS UBIGINT) = 0
     QUALIFY count(*) OVER (PARTITION BY user_id, item_id, event_type) <= 20
 ),
 sizes AS (SELECT file, count(*) AS num_rows FROM sample GROUP BY file),

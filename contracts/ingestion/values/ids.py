@@ -94,6 +94,8 @@ def read_ids(texts: pl.Series, evidence: IdEvidence) -> pl.Series:
 
 def unquote(texts: pl.Series) -> pl.Series:
     """Texts without a pair of quotation marks around them and the blanks inside."""
+    if not (texts.str.starts_with('"') | texts.str.starts_with("'")).any():
+        return texts
     inner = texts.str.replace(r'^"\s*([^"]*?)\s*"$', "$1").str.replace(r"^'\s*([^']*?)\s*'$", "$1")
     # A lone one before digits is how spreadsheets mark text.
     return inner.str.replace(r"^'(\d+)$", "$1")
