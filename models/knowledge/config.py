@@ -35,6 +35,10 @@ class LanguageModelConfig(Config):
     form: Literal["agents", "compact"] = "agents"
     """What is asked: `agents`, several questions an item with reasons and evidence; `compact`, one short
     question an item, where rules stand in for the other agents. A distilled student needs `compact`."""
+    examples: Path | None = None
+    """For the form `compact`: a student's `answered_items.jsonl`. Each question then shows the most similar
+    item of it, and its answer. By default the one in the folder `model`; a student behind a server needs the
+    path."""
     confidence: bool = False
     """Ask how probable each answer was. A cascade sets it for its student; a server must know `logprobs`."""
 
@@ -174,7 +178,10 @@ class StudentConfig(Config):
     """Held-out items that the student answers at the end, for its figures and its calibration."""
     max_claims: int = Field(default=3, ge=1, le=4)
     """Claims of each facet that are learned, the first ones. Fewer claims are fewer tokens."""
-    max_length: int = Field(default=512, ge=32)
+    examples: bool = True
+    """Show with each question the most similar other item that is learned from, and its answer: the student
+    learns sooner what to say. Questions are twice as long."""
+    max_length: int = Field(default=1024, ge=32)
     """Tokens of question and answer together; longer examples are left out and counted."""
     rank: int = Field(default=16, ge=0)
     """Of the low-rank updates (LoRA) of all linear layers; 0: all weights are trained."""

@@ -79,7 +79,7 @@ def _check_one_teacher(teacher: Config, key: str) -> Iterator[str]:
     base_url = getattr(teacher, "base_url", None)
     if base_url and is_loopback(urlsplit(base_url).hostname or ""):
         yield f"{key}.base_url = {base_url} is the pod itself; set the Service's: http://vllm:8000/v1"
-    for name in ("recordings", "folder", "calibration", "model"):
+    for name in ("recordings", "folder", "calibration", "examples", "model"):
         path = getattr(teacher, name, None)
         # A model may also be the name of one on a hub.
         if path is None or (name == "model" and not Path(path).is_dir()):

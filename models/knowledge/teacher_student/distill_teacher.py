@@ -1,8 +1,9 @@
 """The step `distill_teacher`: a small language model learns to answer as a teacher did.
 
 It writes a folder `model` as any other model's: safetensors with the update merged, tokenizer, chat template,
-and beside them `calibration.json` for cascades. `held_out.jsonl` holds what student and teacher say of
-held-out items. A killed training goes on from its checkpoint.
+and beside them `calibration.json` for cascades and `answered_items.jsonl`, of which each question shows the
+most similar item. `held_out.jsonl` holds what student and teacher say of held-out items. A killed training
+goes on from its checkpoint.
 """
 
 import json
@@ -16,10 +17,17 @@ from models.knowledge.config import StudentConfig, TransformersTeacherConfig
 from models.knowledge.teacher_student.answer_training import AnswerTraining
 from models.knowledge.teacher_student.held_out_answers import HeldOutAnswers, answer_held_out_items
 from models.knowledge.teacher_student.low_rank_update import merge_low_rank_updates
-from models.knowledge.teacher_student.training_examples import Example, Lesson, read_lessons, tokenize_lessons
+from models.knowledge.teacher_student.training_examples import (
+    Example,
+    Lesson,
+    read_lessons,
+    store_examples,
+    tokenize_lessons,
+)
+from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.compact.compact_teacher import CompactTeacher, ItemReply
 from models.knowledge.teachers.model_identity import identify_model
-from models.knowledge.teachers.transformers_teacher import TransformersTeacher, explain_load_errors
+from models.knowledge.teachers.transformers_teacher import explain_load_errors
 from models.training.checkpoint import locate_checkpoint
 from models.training.training_loop import SaveInterval, run_epochs
 
@@ -47,8 +55,10 @@ def distill_teacher(
     """
     lessons = read_lessons(dataset, knowledge, config)
     tokenizer, model = _load_base_model(config)
+    shown_examples = store_examples(lessons.training) if config.examples else None
     training, held_out = (
-        _keep_fitting(tokenize_lessons(side, tokenizer), config.max_length) for side in lessons
+        _keep_fitting(tokenize_lessons(side, tokenizer, shown_examples), config.max_length)
+        for side in lessons
     )
     num_left_out = len(lessons.training) + len(lessons.held_out) - len(training) - len(held_out)
     if not (training and held_out):
@@ -72,8 +82,10 @@ def distill_teacher(
         model_folder = artifact.path / MODEL_FOLDER
         model.save_pretrained(model_folder)
         tokenizer.save_pretrained(model_folder)
+        if shown_examples:
+            shown_examples.write(model_folder)
         measured_lessons = lessons.held_out[: config.max_measured]
-        answers = answer_held_out_items(load_student(model_folder), measured_lessons)
+        answers = answer_held_out_items(load_student(model_folder, config), measured_lessons)
         answers.calibrate().write(model_folder)
         _write_held_out_answers(artifact.path / HELD_OUT_FILE, answers)
         progress = task.state.progress
@@ -96,21 +108,22 @@ def distill_teacher(
     report_summary(_describe_student(out / MODEL_FOLDER, artifact.metrics))
 
 
-def load_student(model_folder: Path, *, constrained: bool = False) -> CompactTeacher:
+def load_student(model_folder: Path, config: StudentConfig) -> CompactTeacher:
     """The student as a teacher. Without a constraint its answers show what it has learned of the schema."""
-    return CompactTeacher(
-        TransformersTeacher(
-            TransformersTeacherConfig(
-                kind="transformers",
-                model=str(model_folder),
-                form="compact",
-                max_tokens=MAX_ANSWER_TOKENS,
-                batch_size=_MEASURED_BATCH,
-                constrained=constrained,
-                confidence=True,
-            )
+    student = build_teacher(
+        TransformersTeacherConfig(
+            kind="transformers",
+            model=str(model_folder),
+            form="compact",
+            dtype="bfloat16" if config.precision == "bfloat16" else "auto",
+            max_tokens=MAX_ANSWER_TOKENS,
+            batch_size=_MEASURED_BATCH,
+            constrained=False,
+            confidence=True,
         )
     )
+    assert isinstance(student, CompactTeacher)
+    return student
 
 
 def _load_base_model(config: StudentConfig) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ from models.knowledge.distillation.product_text import Product, read_product
 from models.knowledge.knowledge_schema import record_from_row
 from models.knowledge.teachers.chat_messages import make_chat_prompt
 from models.knowledge.teachers.compact.compact_answer import ITEM_WRITER, CompactAnswer, make_item_request
+from models.knowledge.teachers.compact.retrieved_examples import AnsweredItem, ExampleStore
 from models.knowledge.teachers.transformers_teacher import render_chat
 
 _HASH_RANGE: Final = 16**8
@@ -92,12 +93,22 @@ def _join_records(dataset: Path, knowledge: Path, max_claims: int) -> Iterator[L
                 yield Lesson(row["item_id"], product, CompactAnswer.of_record(record, max_claims))
 
 
-def tokenize_lessons(lessons: Sequence[Lesson], tokenizer: Any) -> list[Example]:
-    """Puts lessons into the chat template of a model."""
+def store_examples(lessons: Sequence[Lesson]) -> ExampleStore:
+    """Lessons as what later questions are shown."""
+    return ExampleStore([AnsweredItem(product=lesson.product, answer=lesson.answer) for lesson in lessons])
+
+
+def tokenize_lessons(
+    lessons: Sequence[Lesson], tokenizer: Any, shown_examples: ExampleStore | None
+) -> list[Example]:
+    """Puts lessons into the chat template of a model, as questions are asked later."""
     version = read_prompt_file(ITEM_WRITER).version
+    products = [lesson.product for lesson in lessons]
+    shown = shown_examples.find_examples(products) if shown_examples else [None] * len(lessons)
     examples = []
-    for lesson in lessons:
-        chat = make_chat_prompt(make_item_request(lesson.product, prompt_version=version))
+    for lesson, example in zip(lessons, shown, strict=True):
+        request = make_item_request(lesson.product, prompt_version=version, example=example)
+        chat = make_chat_prompt(request)
         question_text = render_chat(tokenizer, chat.messages, model="student_lm.base_model")
         question = tokenizer(question_text, add_special_tokens=False)["input_ids"]
         answer = tokenizer(lesson.answer.model_dump_json(), add_special_tokens=False)["input_ids"]

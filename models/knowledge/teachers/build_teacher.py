@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Final
 
+from contracts.errors import UserError
 from models.knowledge.config import LanguageModelConfig, TeacherConfig
 from models.knowledge.teachers.teacher import Teacher
 
@@ -27,6 +28,9 @@ def build_teacher(config: TeacherConfig) -> Teacher:
     teacher: Teacher = getattr(import_module(f"models.knowledge.teachers.{module_name}"), class_name)(config)
     if isinstance(config, LanguageModelConfig) and config.form == "compact":
         from models.knowledge.teachers.compact.compact_teacher import CompactTeacher
+        from models.knowledge.teachers.compact.retrieved_examples import find_example_store
 
-        return CompactTeacher(teacher)
+        return CompactTeacher(teacher, find_example_store(config.model, config.examples))
+    if getattr(config, "examples", None):
+        raise UserError("teacher.examples: they are shown in one form alone; set teacher.form = compact")
     return teacher

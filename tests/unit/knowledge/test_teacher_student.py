@@ -20,6 +20,7 @@ from models.knowledge.teacher_student.answer_training import AnswerTraining, ali
 from models.knowledge.teacher_student.low_rank_update import add_low_rank_updates, merge_low_rank_updates
 from models.knowledge.teacher_student.training_examples import Example, read_lessons, tokenize_lessons
 from models.knowledge.teachers.cascade.calibration import CALIBRATION_FILE, Calibration
+from models.knowledge.teachers.compact.retrieved_examples import find_example_store
 
 NUM_ITEMS = 24
 
@@ -130,7 +131,7 @@ def test_a_merged_update_computes_what_it_computed_before(tiny_model):
 def test_training_learns_the_answers(taught, tiny_model, rank):
     tokenizer, model = load_tiny(tiny_model)
     config = configure(tiny_model, rank=rank, learning_rate=1e-2)
-    training, held_out = (tokenize_lessons(side, tokenizer) for side in read_lessons(*taught, config))
+    training, held_out = (tokenize_lessons(side, tokenizer, None) for side in read_lessons(*taught, config))
     task = AnswerTraining(model, training, held_out, config)
     assert all(name.endswith(("up", "down")) for name in task.state.network.state_dict()) == bool(rank)
     before = task.validate_epoch()
@@ -151,6 +152,7 @@ def test_the_step_writes_a_teacher_and_goes_on_after_a_kill(
     folder = tmp_path / "student" / step.MODEL_FOLDER
     assert (folder / "model.safetensors").is_file()
     assert isinstance(Calibration.read(folder / CALIBRATION_FILE), Calibration)
+    assert find_example_store(str(folder), None), "a student is shown what it learned from"
     assert len((tmp_path / "student" / step.HELD_OUT_FILE).read_text().splitlines()) == 2
 
     train_on_batch = AnswerTraining.train_on_batch
@@ -199,7 +201,7 @@ def test_a_template_without_system_messages_asks_what_the_teacher_asks(taught, t
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     )
-    question = tokenizer.decode(tokenize_lessons(lessons, tokenizer)[0].question)
+    question = tokenizer.decode(tokenize_lessons(lessons, tokenizer, None)[0].question)
     assert "Describe the product" in question
     assert "Cable no." in question
 

@@ -91,6 +91,20 @@ class CompactAnswer(StrictModel):
         )
 
 
+class AnsweredProduct(StrictModel):
+    """A product and what was said of it."""
+
+    product: CompactProduct
+    answer: CompactAnswer
+
+
+class ExampledProduct(StrictModel):
+    """A product, after a similar one whose answer is known."""
+
+    example: AnsweredProduct
+    product: CompactProduct
+
+
 _FACETS: Final = {
     "needs": "demands",
     "users": "audiences",
@@ -101,11 +115,14 @@ _FACETS: Final = {
 }
 
 
-def make_item_request(product: Product, *, prompt_version: str, complaint: str = "") -> TeacherRequest:
-    """The question about one product; with a complaint, its repair."""
+def make_item_request(
+    product: Product, *, prompt_version: str, example: AnsweredProduct | None = None, complaint: str = ""
+) -> TeacherRequest:
+    """The question about one product, beside an example where there is one; with a complaint, its repair."""
+    asked = CompactProduct.of_product(product)
     return TeacherRequest(
         ITEM_WRITER,
-        CompactProduct.of_product(product),
+        ExampledProduct(example=example, product=asked) if example else asked,
         CompactAnswer,
         prompt_version,
         attempt=int(bool(complaint)),

@@ -14,6 +14,7 @@ from models.knowledge.agents.agent_roles import AnalystAssignment
 from models.knowledge.agents.prompt_files import read_prompt_file
 from models.knowledge.distillation.product_text import Product
 from models.knowledge.teachers.compact.compact_answer import ITEM_WRITER, CompactAnswer, make_item_request
+from models.knowledge.teachers.compact.retrieved_examples import ExampleStore
 from models.knowledge.teachers.model_identity import identify_source_code
 from models.knowledge.teachers.replay.recorded_knowledge import ItemKnowledge
 from models.knowledge.teachers.replay.recorded_team import answer_from_knowledge
@@ -42,9 +43,9 @@ class ItemReply(NamedTuple):
 class CompactTeacher:
     """Answers the agents from one compact answer an item."""
 
-    def __init__(self, inner: Teacher) -> None:
-        """Wraps the teacher that is really asked."""
-        self._inner = inner
+    def __init__(self, inner: Teacher, examples: ExampleStore | None = None) -> None:
+        """Wraps the teacher that is really asked. Where there are examples, each question shows one."""
+        self._inner, self._examples = inner, examples
         self.name = f"{inner.name}-compact"
         self._prompt_version = read_prompt_file(ITEM_WRITER).version
         room = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ class CompactTeacher:
                 self._prompt_version,
                 # Which claims are quoted, and which are objected to, the code decides.
                 identify_source_code(room / path for path in _CODE_PATHS),
+                *([examples.digest] if examples else []),
             ]
         }
         self.price = inner.price
@@ -62,11 +64,15 @@ class CompactTeacher:
     ) -> Iterator[ItemReply]:
         """Asks about each product once; replies come in any order."""
         repairs = is_repair or [False] * len(products)
+        examples = self._examples.find_examples(products) if self._examples else [None] * len(products)
         requests = [
             make_item_request(
-                product, prompt_version=self._prompt_version, complaint=_COMPLAINT if repair else ""
+                product,
+                prompt_version=self._prompt_version,
+                example=example,
+                complaint=_COMPLAINT if repair else "",
             )
-            for product, repair in zip(products, repairs, strict=True)
+            for product, example, repair in zip(products, examples, repairs, strict=True)
         ]
         for response in self._inner.answer_batch(requests):
             yield ItemReply(response.number, response, read_compact_answer(response))
