@@ -31,6 +31,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
     from benchmarks.knowledge.quality import measure_quality
     from benchmarks.knowledge.recorded_worth import measure_recorded_worth
     from benchmarks.knowledge.student_teacher import measure_student_teacher
+    from benchmarks.knowledge.student_worth import measure_student_worth
     from benchmarks.knowledge.vllm import measure_vllm
 
     return {
@@ -42,6 +43,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
         "vllm": measure_vllm,
         "pretrained": measure_pretrained,
         "student_lm": measure_student_teacher,
+        "student_worth": measure_student_worth,
         "embed_speed": measure_embedding_speed,
     }
 

@@ -36,7 +36,7 @@ from models.knowledge.embedding.text_encoder import SentenceEncoder
 from models.knowledge.reporting.teacher_agreement import measure_item_agreement
 from models.knowledge.teacher_student.distill_teacher import HELD_OUT_FILE, distill_teacher
 from models.knowledge.teacher_student.held_out_answers import KIND, SAME_KIND, list_facets
-from models.knowledge.teacher_student.training_examples import Lesson, read_lessons
+from models.knowledge.teacher_student.training_examples import Lessons, read_lessons, store_examples
 from models.knowledge.teachers.compact.compact_answer import CompactAnswer
 from pipelines.config import load_config
 from pipelines.run_data import prepare_local_data
@@ -59,29 +59,15 @@ def measure_student_teacher() -> list[Row]:
     Raises:
         PublicDataMissingError: the recorded answers are not there, or the pretrained model was not made.
     """
-    data_folder = find_data_folder(DATASET)
-    for path in (data_folder / RECORDINGS, data_folder / SECOND_RECORDINGS):
-        if not path.is_file():
-            raise PublicDataMissingError(f"there are no recorded answers: {path}")
-    if not (MODEL / "model.safetensors").is_file():
-        raise PublicDataMissingError("there is no pretrained model: run scripts/make_smollm.sh")
-    config = StudentConfig(
-        base_model=str(MODEL),
-        max_items=int(os.environ.get(_ITEMS_VARIABLE, "200")),
-        held_out_share=0.2,
-        max_measured=64,
-        max_claims=2,
-        epochs=1,
-        batch_size=4,
-    )
-    folder = _prepare_student(data_folder, config)
+    config = configure_student()
+    folder = prepare_student(config)
     lines = [json.loads(line) for line in (folder / "student" / HELD_OUT_FILE).read_text().splitlines()]
     metrics = read_lineage(folder / "student").metrics
     data = f"{len(lines)} held-out items, SmolLM2-135M, {metrics['items_trained']:.0f} items learned from"
     similarity = _TextSimilarity()
     lessons = read_lessons(folder / "dataset", folder / "knowledge", config)
     pairs = [(_read_facets(line["student"], line["is_valid"]), _facets_of(line["teacher"])) for line in lines]
-    copied = _copy_neighbors(lessons.training, lines, similarity)
+    copied = _copy_neighbors(lessons, lines)
     ceiling = _pair_both_writings(folder)
     figures = {
         "valid_share": metrics["valid_share"],
@@ -97,8 +83,32 @@ def measure_student_teacher() -> list[Row]:
     return [*rows, *_make_cost_rows(lines, data), *_make_cascade_rows(lines, data)]
 
 
-def _prepare_student(data_folder: Path, config: StudentConfig) -> Path:
-    """Dataset, both writings as knowledge, and the student; reused as long as their makers are the same."""
+def configure_student() -> StudentConfig:
+    """The student that two cores can train."""
+    return StudentConfig(
+        base_model=str(MODEL),
+        max_items=int(os.environ.get(_ITEMS_VARIABLE, "200")),
+        held_out_share=0.1,
+        max_measured=64,
+        max_claims=2,
+        epochs=1,
+        batch_size=8,
+        precision="bfloat16",
+    )
+
+
+def prepare_student(config: StudentConfig) -> Path:
+    """Dataset, both writings as knowledge, and the student; reused as long as their makers are the same.
+
+    Raises:
+        PublicDataMissingError: the recorded answers are not there, or the pretrained model was not made.
+    """
+    data_folder = find_data_folder(DATASET)
+    for path in (data_folder / RECORDINGS, data_folder / SECOND_RECORDINGS):
+        if not path.is_file():
+            raise PublicDataMissingError(f"there are no recorded answers: {path}")
+    if not (MODEL / "model.safetensors").is_file():
+        raise PublicDataMissingError("there is no pretrained model: run scripts/make_smollm.sh")
     run_config = load_benchmark_config(DATASET)
     key = digest_value([digest_sources(*_MAKERS), config.model_dump(mode="json")])
     folder = run_config.home / "bench_student" / key
@@ -139,16 +149,17 @@ def _pair_both_writings(folder: Path) -> list[tuple[Facets, Facets]]:
     return [(list_facets(second[item].answer), list_facets(first[item].answer)) for item in both]
 
 
-def _copy_neighbors(
-    training: Sequence[Lesson], lines: Sequence[dict[str, Any]], similarity: "_TextSimilarity"
-) -> list[tuple[Facets, Facets]]:
-    """For each held-out item the answer of the item with the most similar title that was learned from."""
-    learned = similarity.encode([lesson.product.title for lesson in training])
-    asked = similarity.encode([line["title"] for line in lines])
-    nearest = (asked @ learned.T).argmax(axis=1)
+def _copy_neighbors(lessons: Lessons, lines: Sequence[dict[str, Any]]) -> list[tuple[Facets, Facets]]:
+    """For each held-out item the answer that the student is shown: about the most similar item of its lessons."""
+    products = {lesson.item_id: lesson.product for lesson in lessons.held_out}
+    store = store_examples(lessons.training)
+    shown = store.find_examples([products[line["item_id"]] for line in lines])
     return [
-        (list_facets(training[place].answer), _facets_of(line["teacher"]))
-        for place, line in zip(nearest, lines, strict=True)
+        (
+            list_facets(example.answer) if example else _read_facets("", is_valid=False),
+            _facets_of(line["teacher"]),
+        )
+        for example, line in zip(shown, lines, strict=True)
     ]
 
 
@@ -158,7 +169,7 @@ def _compare(
     """Accuracy of kinds, agreement of all facets, and of each; of an invalid answer 0."""
     by_words = [measure_item_agreement(*pair) for pair in pairs]
     by_cosine = [similarity.measure_item_agreement(*pair) for pair in pairs]
-    figures = {
+    figures: dict[str, Any] = {
         f"{prefix}kind_accuracy": np.mean([facets.get(KIND, 0.0) >= SAME_KIND for facets in by_words]),
         f"{prefix}agreement": np.mean([_average(facets) for facets in by_words]),
         f"{prefix}agreement_cosine": np.mean([_average(facets) for facets in by_cosine]),
