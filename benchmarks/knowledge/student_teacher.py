@@ -150,7 +150,7 @@ def _pair_both_writings(folder: Path) -> list[tuple[Facets, Facets]]:
 
 
 def _copy_neighbors(lessons: Lessons, lines: Sequence[dict[str, Any]]) -> list[tuple[Facets, Facets]]:
-    """For each held-out item the answer that the student is shown: about the most similar item of its lessons."""
+    """For each held-out item what the student is shown: the answer about the most similar lesson."""
     products = {lesson.item_id: lesson.product for lesson in lessons.held_out}
     store = store_examples(lessons.training)
     shown = store.find_examples([products[line["item_id"]] for line in lines])
