@@ -5,7 +5,12 @@ from typing import Final
 
 import polars as pl
 
-from contracts.ingestion.inspection.column_names import EVENT_NAMES, list_short_names, shorten_name
+from contracts.ingestion.inspection.column_names import (
+    EVENT_NAMES,
+    list_short_names,
+    quote_name,
+    shorten_name,
+)
 from contracts.ingestion.inspection.match_columns import MOST_CELLS, fits_name, match_names, read_best_numbers
 from contracts.ingestion.inspection.order_states import doubt_total, is_order_total
 
@@ -86,7 +91,8 @@ def list_other_users(mapping: Mapping[str, str], texts: Mapping[str, pl.Series])
         if is_named and name != theirs and others.null_count() < (1 - MOST_CELLS) * len(others):
             return [
                 f"'{theirs}' is empty in {int(is_empty.sum()):,} rows in which '{name}' is not: a query "
-                f"keeps them, as in `select * replace (coalesce({theirs}, {name}) as {theirs})`"
+                f"keeps them, as in `select * replace (coalesce({quote_name(theirs)}, {quote_name(name)}) as "
+                f"{quote_name(theirs)})`"
             ]
     return []
 

@@ -4,8 +4,13 @@ import re
 import unicodedata
 from typing import Final
 
-_MONGO_WRAPPERS: Final = (".$numberLong", ".$numberInt", ".$oid", ".$date")
+_MONGO_WRAPPERS: Final = (
+    *(".$numberLong", ".$numberInt", ".$numberDecimal", ".$numberDouble"),
+    *(".$oid", ".$date"),
+)
 """MongoDB's export writes `{"$oid": "..."}` in the place of an id."""
+_REMARK: Final = re.compile(r"(?<=\S)\s*[(\[][^()\[\]]*[)\]]\s*$")
+"""What stands behind a name: `Created (UTC)`, `Price [EUR]`."""
 
 
 def shorten_name(name: str) -> str:
@@ -14,11 +19,17 @@ def shorten_name(name: str) -> str:
 
 
 def list_short_names(name: str) -> tuple[str, ...]:
-    """Short names of a column: of the field `a.b` of a structure also that of its last part."""
+    """Short names of a column: also that without a remark behind it, and that of the last part of a field
+    `a.b` of a structure."""
     for wrapper in _MONGO_WRAPPERS:
         name = name.removesuffix(wrapper)
-    last_part = name.rpartition(".")[2]
-    return tuple(dict.fromkeys((shorten_name(name), shorten_name(last_part))))
+    names = (name, _REMARK.sub("", name), name.rpartition(".")[2])
+    return tuple(dict.fromkeys(map(shorten_name, names)))
+
+
+def quote_name(name: str) -> str:
+    """A column's name as a query wants it: in quotation marks where it is no plain word."""
+    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def _split(names: str) -> tuple[str, ...]:
@@ -26,8 +37,9 @@ def _split(names: str) -> tuple[str, ...]:
 
 
 _PRICES: Final = (
-    "price unitprice listprice saleprice currentprice preis cost priceeur priceusd itemprice productprice "
-    "lineitemprice variantprice einzelpreis stückpreis stueckpreis verkaufspreis prix prixunitaire precio "
+    "price unitprice listprice saleprice currentprice preis cost priceeur priceusd itemprice "
+    "lineitemprice variantprice itemcost orderunitprice productunitprice unitpricetaxincl productprice "
+    "einzelpreis stückpreis stueckpreis verkaufspreis nettopreis prix prixunitaire precio "
     "preciounitario preço precounitario prezzo prijs cena 价格 单价 価格 単価 가격 단가 цена"
 )
 ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -35,8 +47,8 @@ ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
         "itemid productid parentasin asin sku articleid stockcode product item article offerid "
         "movieid newsid pid iid gtin ean artikelnummer productcode itemcode itemsku productsku lineitemsku "
         "variantsku skucode skuid goodsid articlenumber itemnumber productnumber artikelnr artnr artikelid "
-        "produktid produktnummer material materialnummer idproduit référence "
-        "réfproduit idproducto idproduto idprodotto codigo "
+        "produktid produktnummer material materialnummer idproduct productreference "
+        "customlabel idproduit référence réfproduit idproducto idproduto idprodotto codigo "
         "商品id 商品编号 商品コード 商品番号 상품id 상품코드 상품번호 артикул idтовара товар id"
     ),
     "title": _split(
@@ -64,8 +76,9 @@ EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "user_id": _split(
         "userid customerid visitorid clientid memberid accountid buyerid reviewerid shopperid "
         "user customer visitor uid kundennummer kundennr kundenid kunde customernumber customerno custid "
+        "customeruserid idcustomer shopcustomerid customerusername buyer buyerusername profileid "
         "userpseudoid distinctid domainuserid fullvisitorid anonymousid idvisitor customeremail email "
-        "emailaddress useremail buyeremail client idclient numéroclient cliente idcliente "
+        "emailaddress useremail buyeremail billingemail client idclient numéroclient cliente idcliente "
         "用户id 会员id 会員id 顧客id ユーザーid 고객id 회원id 사용자id покупатель клиент "
         "идклиента идпользователя sessionid session"
     ),
@@ -75,7 +88,7 @@ EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
         "purchasedate tdat unixtimestamp unixreviewtime createdat occurredat eventdatetime servertimestamp "
         "collectortstamp derivedtstamp originaltimestamp servertime "
         "receivedat clienteventtime placedat orderedat paidat "
-        "ordercreatedat purchasedat transactiondate transactiontime bestellzeit bestelldatum "
+        "ordercreatedat purchasedat saledate transactiondate transactiontime bestellzeit bestelldatum "
         "bestellzeitpunkt rechnungsdatum belegdatum fechahora fechapedido datahora datapedido datecommande "
         "下单时间 创建时间 日時 注文日時 주문일시 датазаказа date day datum zeitpunkt fecha data dt "
         "时间 日期 注文日 주문일 날짜 дата время"
@@ -87,14 +100,16 @@ EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "quantity": _split(
         "quantity qty units menge numitems itemcount count anzahl stueck stück lineitemquantity qtyordered "
-        "orderedquantity quantité cantidad quantidade quantità aantal 数量 수량 количество"
+        "orderedquantity orderqty orderquantity productquantity productqty quantitypurchased "
+        "quantité cantidad quantidade quantità aantal 数量 수량 количество"
     ),
     "returned": _split(
         "returned returnedquantity quantityreturned qtyreturned qtyrefunded quantityrefunded "
-        "refundedquantity unitsreturned"
+        "refundedquantity unitsreturned productquantityreturn productquantityrefunded"
     ),
     "line_total": _split(
-        "linetotal totalprice itemtotal rowtotal linetotalprice lineprice total amount revenue sales "
+        "linetotal totalprice itemtotal rowtotal linetotalprice lineprice orderlinetotal lineitemtotal "
+        "nettowert total amount revenue sales "
         "subtotal umsatz gesamtpreis zeilensumme"
     ),
     "price": ITEM_NAMES["price"],

@@ -20,11 +20,13 @@ from contracts.ingestion.inspection.column_names import (
     ITEM_NAMES,
     ORDER_ID_NAMES,
     ORDER_NAMES,
+    ORDER_STATE_NAMES,
     PURCHASE_NAMES,
     list_short_names,
+    quote_name,
     shorten_name,
 )
-from contracts.ingestion.inspection.event_words import guess_event_type
+from contracts.ingestion.inspection.event_words import guess_event_type, guess_order_state
 from contracts.ingestion.inspection.match_columns import (
     MAX_EVENT_TYPES,
     MOST_CELLS,
@@ -41,6 +43,7 @@ from contracts.ingestion.inspection.order_states import (
     leave_out_void_orders,
     list_order_doubts,
 )
+from contracts.ingestion.inspection.row_doubts import doubt_several_orders, list_row_doubts
 
 _CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?$"
 _MIDNIGHT: Final = r"\b0?0:00(?::00(?:\.0+)?)?\b"
@@ -100,6 +103,7 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
         if not states:
             doubts += describe_unread_states(texts, mapping)
         doubts += [*leave_out_other_totals(mapping, texts, sample), *list_order_doubts(texts, mapping)]
+        doubts += list_row_doubts(mapping, texts)
     doubts = [*list_misnamed(mapping, texts, EVENT_NAMES if is_log else ITEM_NAMES), *doubts]
     ours_of = {theirs: ours for ours, theirs in mapping.items()}
     columns = [
@@ -117,9 +121,8 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
     if is_log:
         if "event_type" in mapping:
             words = texts[mapping["event_type"]].drop_nulls().unique(maintain_order=True)
-            event_types = states.get(mapping["event_type"]) or {
-                word: guess_event_type(word) or IGNORED for word in words[:MAX_EVENT_TYPES]
-            }
+            event_types = states.get(mapping["event_type"]) or _guess_types(mapping["event_type"], words)
+            doubts += doubt_several_orders(event_types, mapping, texts)
             event_types = leave_out_void_orders(event_types, texts[mapping["event_type"]], texts)
         else:
             _refuse_flags(uri, texts)
@@ -171,7 +174,8 @@ def refuse_split_times(log: TableGuess, sample: pl.DataFrame) -> None:
         if column.ours is None and len(clocks) and num_clocks >= MOST_CELLS * len(clocks):
             raise UserError(
                 f"'{log.uri}': '{day_column}' holds days and '{column.theirs}' the clock. Give both as one "
-                f"column by a query (`uri: duckdb:...`): {day_column} || ' ' || {column.theirs} as timestamp"
+                f"column by a query (`uri: duckdb:...`): {quote_name(day_column)} || ' ' || "
+                f"{quote_name(column.theirs)} as timestamp"
             )
 
 
@@ -197,6 +201,15 @@ def _add_types(
         if is_named and is_free and 1 < cells.drop_nulls().n_unique() <= MAX_EVENT_TYPES:
             mapping["event_type"] = name
     return {}
+
+
+def _guess_types(name: str, words: pl.Series) -> dict[str, str]:
+    """What the words of a column mean. Those of a column of states are states of orders, too."""
+    is_state = bool(set(list_short_names(name)) & set(ORDER_STATE_NAMES))
+    return {
+        word: guess_event_type(word) or (guess_order_state(word) if is_state else None) or IGNORED
+        for word in words[:MAX_EVENT_TYPES]
+    }
 
 
 def _holds_purchases(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) -> bool:

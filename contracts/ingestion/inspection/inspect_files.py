@@ -12,6 +12,8 @@ from contracts.errors import TooMuchLostError, UserError
 from contracts.ingestion.config import DataConfig, SourceConfig
 from contracts.ingestion.ingest import ingest_dataset
 from contracts.ingestion.ingest_summary import IngestSummary, read_summary
+from contracts.ingestion.inspection.agree_item_ids import agree_on_item_ids
+from contracts.ingestion.inspection.column_names import EVENT_NAMES, ITEM_NAMES
 from contracts.ingestion.inspection.guess_tables import (
     TableGuess,
     find_unread_times,
@@ -19,7 +21,11 @@ from contracts.ingestion.inspection.guess_tables import (
     refuse_split_times,
     tell_is_log,
 )
-from contracts.ingestion.inspection.nested_columns import expand_structures, explain_missing_log
+from contracts.ingestion.inspection.nested_columns import (
+    expand_structures,
+    explain_missing_log,
+    names_any,
+)
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.cell_texts import read_cells_as_text
 
@@ -56,8 +62,8 @@ def inspect_files(uris: Sequence[str], *, read_all: bool) -> Inspection:
     log_uri, items_uri = _tell_roles(samples)
     items = guess_table(items_uri, samples[items_uri], is_log=False)
     log = guess_table(log_uri, samples[log_uri], is_log=True)
-    _require_columns(items, ("item_id", "title"), "the catalogue")
-    _require_columns(log, ("user_id", "item_id"), "the log")
+    _require_columns(items, ("item_id", "title"), "the catalogue", samples[items_uri])
+    _require_columns(log, ("user_id", "item_id"), "the log", samples[log_uri])
     if "timestamp" not in log.mapping and log.order_column is None:
         unread = find_unread_times(log)
         raise UserError(
@@ -66,6 +72,7 @@ def inspect_files(uris: Sequence[str], *, read_all: bool) -> Inspection:
             "or map another column by hand: `columns: {timestamp: <yours>}`"
         )
     refuse_split_times(log, samples[log_uri])
+    items, log = agree_on_item_ids(items, log, samples[items_uri], samples[log_uri])
     data = describe_data(items, log)
     summary, refusal = _try_ingestion(data, max_rows=None if read_all else SAMPLE_ROWS)
     num_read = None if read_all or len(samples[log_uri]) < SAMPLE_ROWS else SAMPLE_ROWS
@@ -114,7 +121,7 @@ def _tell_roles(samples: dict[str, pl.DataFrame]) -> tuple[str, str]:
     if not logs:
         listed = "; ".join(f"{uri}: {', '.join(sample.columns)}" for uri, sample in samples.items())
         raise UserError(
-            f"no file names both users and items, as a log does ({listed}). "
+            f"no file names both users and items, as a log does ({listed}). {_explain_half_log(samples)}"
             + (
                 explain_missing_log(samples)
                 or "Rename the columns, or write the config by hand (docs/tutorials/your-own-csv.md)"
@@ -126,6 +133,21 @@ def _tell_roles(samples: dict[str, pl.DataFrame]) -> tuple[str, str]:
         others = logs[1:]
         _refuse_two_logs(logs[0], others[0], samples[others[0]])
     return logs[0], others[0] if others else logs[0]
+
+
+def _explain_half_log(samples: dict[str, pl.DataFrame]) -> str:
+    """Says of a file with times or orders what names it lacks: a sentence for each file."""
+    said = ""
+    for uri, sample in samples.items():
+        has_user = names_any(sample, EVENT_NAMES["user_id"])
+        has_item = names_any(sample, ITEM_NAMES["item_id"])
+        tells_events = names_any(sample, (*EVENT_NAMES["timestamp"], *EVENT_NAMES["quantity"]))
+        if tells_events and has_user != has_item:
+            what, example = ("items", "item_id") if has_user else ("users", "user_id")
+            said += (
+                f"In '{uri}' no column is named like {what}: rename the one that holds them to {example}. "
+            )
+    return said
 
 
 def _refuse_two_logs(log_uri: str, other_uri: str, other: pl.DataFrame) -> None:
@@ -143,13 +165,14 @@ def _refuse_two_logs(log_uri: str, other_uri: str, other: pl.DataFrame) -> None:
         )
 
 
-def _require_columns(table: TableGuess, needed: Sequence[str], what: str) -> None:
+def _require_columns(table: TableGuess, needed: Sequence[str], what: str, sample: pl.DataFrame) -> None:
     missing = [name for name in needed if name not in table.mapping]
     if missing:
         listed = ", ".join(column.theirs for column in table.columns)
+        hint = explain_missing_log({table.uri: sample}) if table.is_log else ""
         raise UserError(
             f"'{table.uri}', taken for {what}, holds no column that seems to be {' or '.join(missing)}; it "
-            f"holds {listed}. Give both a catalogue and a log, or rename the column"
+            f"holds {listed}. {hint or 'Give both a catalogue and a log, or rename the column'}"
         )
 
 

@@ -16,6 +16,7 @@ from contracts.ingestion.inspection.column_names import (
     ORDER_STATE_NAMES,
     PURCHASE_NAMES,
     list_short_names,
+    quote_name,
 )
 from contracts.ingestion.rows.column_mapping import select_json_field
 from contracts.ingestion.values.cell_texts import is_money
@@ -73,29 +74,38 @@ def explain_missing_log(samples: Mapping[str, pl.DataFrame]) -> str:
                 "header, and lines that only draw a table"
             )
         if column := find_lists(sample):
+            said = f"'{column}' of '{uri}' holds lists, and a log has a row for each entry: give the query "
             read = f"read_json_auto('{uri}')" if "json" in uri else f"'{uri}'"
+            if sample[column].dtype == pl.String and "json" not in uri:
+                hints.append(
+                    f"{said}duckdb:select *, unnest(from_json({quote_name(column)}, '[\"varchar\"]')) as "
+                    f"entry from {read} and map its fields, as in `item_id: entry.product_id`"
+                )
+                continue
             hints.append(
-                f"'{column}' of '{uri}' holds lists, and a log has a row for each entry: give the query "
-                f"duckdb:select * exclude ({column}), unnest({column}, recursive := true) from {read}"
+                f"{said}duckdb:select * exclude ({quote_name(column)}), unnest({quote_name(column)}, "
+                f"recursive := true) from {read}"
             )
     hints += _explain_join(samples)
     return " ".join(f"{hint}." for hint in hints)
 
 
 def _explain_join(samples: Mapping[str, pl.DataFrame]) -> Iterator[str]:
-    names_users = {uri: _names_any(sample, EVENT_NAMES["user_id"]) for uri, sample in samples.items()}
-    names_items = {uri: _names_any(sample, ITEM_NAMES["item_id"][:-1]) for uri, sample in samples.items()}
+    names_users = {uri: names_any(sample, EVENT_NAMES["user_id"]) for uri, sample in samples.items()}
+    names_items = {uri: names_any(sample, ITEM_NAMES["item_id"][:-1]) for uri, sample in samples.items()}
     for users_uri, has_user in names_users.items():
         for items_uri, has_item in names_items.items():
             shared = [name for name in samples[users_uri].columns if name in samples[items_uri].columns]
             if has_user and has_item and shared and users_uri != items_uri:
                 yield (
                     f"'{users_uri}' names users, '{items_uri}' items, and both '{shared[0]}': join them, as "
-                    f"in duckdb:select * from '{users_uri}' join '{items_uri}' using ({shared[0]})"
+                    f"in duckdb:select * from '{users_uri}' join '{items_uri}' using "
+                    f"({quote_name(shared[0])})"
                 )
 
 
-def _names_any(sample: pl.DataFrame, known: tuple[str, ...]) -> bool:
+def names_any(sample: pl.DataFrame, known: tuple[str, ...]) -> bool:
+    """Whether a column is named like one of ours."""
     return any(set(list_short_names(name)) & set(known) for name in sample.columns)
 
 

@@ -1,5 +1,6 @@
 """What became of orders: their ids, their states, and columns that say more of them than is read."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -21,7 +22,9 @@ _MIN_ORDERS: Final = 3
 _MOST_ORDERS: Final = 0.9
 _NEAR: Final = 0.01
 """Relative difference of two amounts that are one."""
-_TELLS_LOSS: Final = ("cancel", "refund", "return", "storn", "void", "chargeback")
+_TELLS_LOSS: Final = re.compile(
+    r"cancel|refund|return|storn|void|chargeback|delet|fraud|sandbox|^(?:is|was)?test(?:order|mode)?$"
+)
 _SAYS_NO: Final = ("0", "0.0", "0.00", "0.0000", "false", "no", "n", "nein", "f")
 
 
@@ -155,19 +158,24 @@ def doubt_total(name: str, mapping: Mapping[str, str], numbers: Mapping[str, pl.
     )
 
 
+def tells_loss(name: str) -> bool:
+    """Whether a column is named like one that is filled where an order came to nothing."""
+    return bool(_TELLS_LOSS.search(shorten_name(name)))
+
+
 def list_order_doubts(texts: Mapping[str, pl.Series], mapping: Mapping[str, str]) -> list[str]:
-    """Says which columns tell of cancelled or returned orders and are not read."""
+    """Says which columns tell of orders that came to nothing and are not read."""
     doubts = []
     for name, cells in texts.items():
-        short = shorten_name(name)
-        if name in mapping.values() or not any(word in short for word in _TELLS_LOSS):
+        if name in mapping.values() or not tells_loss(name):
             continue
         says_so = ~cells.str.to_lowercase().is_in(_SAYS_NO).fill_null(True)
         if num_rows := int(says_so.sum()):
             example = cells.filter(says_so)[0]
             doubts.append(
                 f"'{name}' is filled in {num_rows:,} rows, for example with '{example}': these orders may "
-                "have been cancelled or returned, and count all the same. Leave them out by a "
+                "have been cancelled, returned, deleted or made as tests, and count all the same. Leave them "
+                "out by a "
                 f'query: `uri: "duckdb:select * from ... where ..."`'
             )
     return doubts
