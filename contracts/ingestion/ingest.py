@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ from contracts.ingestion.rows.column_evidence import (
     collect_evidence,
     decide_readings,
     describe_differing_files,
+    describe_numbers,
     share_item_ids,
 )
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
@@ -45,6 +47,9 @@ from contracts.tables import EVENTS, ITEMS
 _HALF_DAY: Final = NumberRange(1, 12)
 _MANY_ROWS: Final = 200
 """So many times have hours of the whole day, by any real clock."""
+_LONG_AGO: Final = timedelta(days=5 * 365)
+_MIN_DATES: Final = 5
+"""Of fewer all days may be above the 12th by chance."""
 _MIN_ITEMS: Final = 2
 """There is nothing to rank below."""
 
@@ -208,7 +213,8 @@ def _read_log(
     notes = [
         *tables.log.notes,
         *describe_differing_files(tables.log_evidence, config.events, EVENTS),
-        *_note_times(tables.log_evidence, config.events),
+        *describe_numbers(tables.log_evidence, tables.log_readings, config.events),
+        *_note_times(tables.log_evidence, config.events, history.last_time),
         *shifted_notes,
         *describe_users(statistics, config),
         *history.notes,
@@ -297,7 +303,7 @@ def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame) -> No
     artifact.metrics["served_events"] = len(served_events)
 
 
-def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str]:
+def _note_times(evidence: SourceEvidence, source: EventSourceConfig, last_time: datetime | None) -> list[str]:
     times = evidence.times.get("timestamp")
     if times is None:
         return []
@@ -313,6 +319,18 @@ def _note_times(evidence: SourceEvidence, source: EventSourceConfig) -> list[str
         notes.append(
             f"{times.num_serials:,} times are days of a spreadsheet, counted from 1899-12-30; if the "
             "workbook counts from 1904, as old ones of Macs do, add 1,462 to each"
+        )
+        if times.num_day_first + times.num_month_first >= _MIN_DATES and not times.num_open:
+            notes.append(
+                "all dates that stand as texts have a day above the 12th: a spreadsheet seems to have read "
+                "the others with day and month exchanged. Export the dates as 2025-03-01"
+            )
+    is_old = last_time is not None and datetime.now(UTC) - last_time > _LONG_AGO
+    if times.num_epochs and is_old and source.time_unit in ("auto", "s"):
+        notes.append(
+            f"times are numbers, read as counted from 1970, and the last one is of {last_time:%Y-%m-%d}. Is "
+            "the log newer? GPS counts from 1980 (add 315,964,800 seconds), others from 2000 (946,684,800), Apple "
+            "from 2001 (978,307,200)"
         )
     open_files = evidence.files_of_open_dates
     if open_files and source.day_first is None:

@@ -59,7 +59,7 @@ def _read_ids(cells: pl.Series) -> pl.Series:
 
 
 def _measure_share(named: pl.Series, ids: pl.Series) -> float:
-    return float(named.is_in(ids.unique().implode()).mean() or 0.0) if len(named) else 0.0
+    return int(named.is_in(ids.unique().implode()).sum()) / max(len(named), 1)
 
 
 def _map_item_id(table: TableGuess, name: str) -> TableGuess:

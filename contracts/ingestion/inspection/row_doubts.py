@@ -63,7 +63,7 @@ def doubt_several_orders(
     rows = pl.DataFrame({ours: texts[mapping[ours]] for ours in ("user_id", "item_id", "event_type")})
     pairs = rows.filter(pl.col("event_type").is_in(orders)).drop_nulls().unique()
     words = pairs.group_by("user_id", "item_id").agg(pl.col("event_type").n_unique().alias("num_words"))
-    if (words["num_words"] > 1).mean() <= _MANY:
+    if int((words["num_words"] > 1).sum()) <= _MANY * len(words):
         return []
     return [
         f"rows of the types {', '.join(orders)} are read as orders, and most users have several of them for "

@@ -13,7 +13,12 @@ from contracts.errors import UserError
 from contracts.ingestion.config import LINE_TOTAL, EventSourceConfig, SourceConfig
 from contracts.ingestion.rows.column_mapping import MappedColumn, list_mapped_columns, select_json_field
 from contracts.ingestion.sources.source_batches import OpenedSource, SourceBatch
-from contracts.ingestion.values.cell_texts import CURRENCY_FIELDS, read_cells_as_text, take_amounts
+from contracts.ingestion.values.cell_texts import (
+    CURRENCY_FIELDS,
+    read_cells_as_text,
+    take_amounts,
+    unwrap_values,
+)
 from contracts.ingestion.values.ids import IdEvidence, collect_id_evidence, refuse_inexact_ids
 from contracts.ingestion.values.missing_words import clean_texts
 from contracts.ingestion.values.numbers import (
@@ -21,6 +26,7 @@ from contracts.ingestion.values.numbers import (
     NumberEvidence,
     collect_number_evidence,
     decide_decimal_mark,
+    doubt_three_decimals,
     refuse_other_marks,
 )
 from contracts.ingestion.values.time_evidence import (
@@ -38,6 +44,13 @@ _CURRENCY_NAME: Final = r"^(?i:currency|currency[_ ]?code|curr|waehrung|währung
 _NO_PRICES: Final = frozenset(("1", "9", "99", "999", "9999"))
 """What tools write, with a minus, where no price is known."""
 _MOST_FILES_TOLD: Final = 5
+_SIBLINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "price": (LINE_TOTAL,),
+    LINE_TOTAL: ("price",),
+    **dict.fromkeys(("quantity", "returned"), ("price", LINE_TOTAL)),
+}
+"""Column -> amounts that a tool writes in the same way. Of a price its quantity tells nothing: databases
+write that one as 2.0000 beside any price."""
 _QUANTITY_NAME: Final = r"^(?i:qty|quantity|units|menge|num_units|item_count)$"
 
 
@@ -155,12 +168,24 @@ def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
         if unit == "auto" or name != "timestamp":
             refuse_unclear_times(column_evidence, source.columns.get(name) or name)
     decimal_marks = {
-        name: decide_decimal_mark(column_evidence, source.columns.get(name) or name, source.decimal)
+        name: decide_decimal_mark(
+            column_evidence,
+            source.columns.get(name) or name,
+            source.decimal,
+            siblings=[evidence.numbers[s] for s in _SIBLINGS.get(name, ()) if s in evidence.numbers],
+        )
         for name, column_evidence in evidence.numbers.items()
     }
     if source.decimal == "auto":
         for (name, file), of_file in evidence.numbers_of_files.items():
-            refuse_other_marks(of_file, decimal_marks[name], source.columns.get(name) or name, file)
+            of_files = evidence.numbers_of_files
+            refuse_other_marks(
+                of_file,
+                decimal_marks[name],
+                source.columns.get(name) or name,
+                file,
+                siblings=[of_files[s, file] for s in _SIBLINGS.get(name, ()) if (s, file) in of_files],
+            )
     return Readings(
         evidence.ids,
         decimal_marks,
@@ -182,6 +207,17 @@ def decide_readings(evidence: SourceEvidence, source: SourceConfig) -> Readings:
             if len(column_evidence.negatives) == 1 and column_evidence.negatives <= _NO_PRICES
         },
     )
+
+
+def describe_numbers(evidence: SourceEvidence, readings: Readings, source: SourceConfig) -> list[str]:
+    """Says which amounts may be a thousand times what they are read as."""
+    if source.decimal != "auto":
+        return []
+    doubts = [
+        doubt_three_decimals(column_evidence, readings.decimal_marks[name], source.columns.get(name) or name)
+        for name, column_evidence in evidence.numbers.items()
+    ]
+    return [doubt for doubt in doubts if doubt]
 
 
 def describe_differing_files(evidence: SourceEvidence, source: SourceConfig, table: Table) -> list[str]:
@@ -238,6 +274,7 @@ def _refuse_objects(cells: pl.Series, name: str) -> None:
     """Refuses ids that are JSON objects written out: what changes beside the id would make another id."""
     if cells.dtype != pl.String:
         return
+    cells = unwrap_values(cells)
     objects = cells.filter(cells.str.contains(r'^\{\s*"[^"]+"\s*:').fill_null(False))
     if len(objects):
         field = objects.str.extract(r'^\{\s*"([^"]+)"')[0]

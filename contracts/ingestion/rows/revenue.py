@@ -33,17 +33,19 @@ def check_unit_prices(events: pl.DataFrame, items: pl.DataFrame) -> None:
         UserError: most orders of several units cost as many times the catalogue's price.
     """
     _refuse_other_units_of_money(events, items)
-    orders = events.filter(
-        (pl.col("event_type") == "order") & (pl.col("price") > 0) & (pl.col("quantity") > 1)
-    )
-    if len(orders) < _MIN_ORDERS:
+    several = events.filter((pl.col("event_type") == "order") & (pl.col("quantity") > 1))
+    if len(several) < _MIN_ORDERS:
         return
-    if orders["quantity"].n_unique() > 1 and (orders["quantity"] % 1000 == 0).all():
+    if several["quantity"].n_unique() > 1 and (several["quantity"] % 1000 == 0).all():
         raise UserError(
             "every quantity of more than one unit is a multiple of 1,000: they seem to count thousandths, "
-            "and revenue would be a thousand times too large; divide the column, for example by "
+            "and revenue would be a thousand times too large. If the column writes 1,000 for one, set "
+            "`decimal: ','`; else divide it, for example by "
             '`uri: "duckdb:select * replace (quantity / 1000 as quantity) from ..."`'
         )
+    orders = several.filter(pl.col("price") > 0)
+    if len(orders) < _MIN_ORDERS:
+        return
     listed = items.select("item_id", listed_price="price").filter(pl.col("listed_price") > 0)
     priced = orders.join(listed, on="item_id")
     ratio, units = pl.col("price") / pl.col("listed_price"), pl.col("quantity")

@@ -102,6 +102,14 @@ def detect_format(path: str) -> SourceFormat:
     suffixes = [s.lower() for s in Path(path).suffixes if s.lower() not in COMPRESSION_SUFFIXES]
     if suffixes and suffixes[-1] in (".xlsx", ".xls", ".ods"):
         raise UserError(f"'{path}' is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
+    if suffixes and suffixes[-1] == ".avro":
+        raise UserError(
+            f"'{path}' is an Avro file; export it as Parquet, or give a query (`uri: duckdb:...`)"
+        )
+    if suffixes and suffixes[-1] == ".sql":
+        raise UserError(
+            f"'{path}' is a dump of SQL statements; load it into its database, and export the table as CSV"
+        )
     if not suffixes:
         return _detect_format_of_content(path)
     if suffixes[-1] not in _FORMAT_OF_SUFFIX:

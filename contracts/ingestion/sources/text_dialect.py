@@ -40,6 +40,7 @@ _PACKED_BEGINNINGS: Final = {
     b"PK\x03\x04": ".zip",
 }
 """First bytes -> what a file is packed with, whatever its name says."""
+_SQL_DUMP: Final = "a dump of SQL statements; load it into its database, and export the table as CSV"
 _FOREIGN_BEGINNINGS: Final = {
     b"PAR1": "a Parquet file; set `format: parquet`",
     b"ARROW1": "an Arrow file; set `format: arrow`",
@@ -47,6 +48,13 @@ _FOREIGN_BEGINNINGS: Final = {
     b"<!doctype": "a web page, perhaps one that asks to log in; download the data again",
     b"<html": "a web page, perhaps one that asks to log in; download the data again",
     b"<?xml": "XML; export it as CSV or JSON lines",
+    b"Obj\x01": "an Avro file; export it as Parquet, or give a query (`uri: duckdb:...`)",
+    b"SQLite format 3": "a database of SQLite; export its table as CSV",
+    b"-- mysql dump": _SQL_DUMP,
+    b"-- mariadb dump": _SQL_DUMP,
+    b"--\n-- postgresql": _SQL_DUMP,
+    b"insert into ": _SQL_DUMP,
+    b"create table ": _SQL_DUMP,
 }
 
 
@@ -313,7 +321,7 @@ def _read_lines(file: Path) -> Iterator[pl.Series]:
             yield pl.Series([rest], dtype=pl.String)
 
 
-def _unpack(path: str, scratch: Path) -> Path:
+def _unpack(path: str, scratch: Path, *, is_inner: bool = False) -> Path:
     if "://" in path:
         local_path = scratch / Path(path).name
         with fsspec.open(path, "rb") as remote, local_path.open("wb") as local:
@@ -338,7 +346,8 @@ def _unpack(path: str, scratch: Path) -> Path:
         raise UserError(
             f"'{path}' cannot be unpacked: {error}. It may be cut off; export it again"
         ) from error
-    return plain_path
+    # Servers pack again what is packed already.
+    return plain_path if is_inner else _unpack(str(plain_path), scratch / "inner", is_inner=True)
 
 
 def _open_compressed(path: str, suffix: str) -> IO[bytes]:

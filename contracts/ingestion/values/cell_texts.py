@@ -20,6 +20,11 @@ _PLAIN_CHARACTERS: Final = {
 }
 """Character -> the one of ASCII that means the same in numbers and times."""
 _AMOUNT_FIELDS: Final = ("amount", "value", "price")
+_TYPED_VALUE: Final = (
+    r'^\{\s*"(?:S|N|string|int|long|float|double|\$oid|\$uuid|\$number(?:Int|Long|Decimal|Double))"\s*:'
+    r'\s*"?([^"{}]*)"?\s*\}$'
+)
+"""A value beside its type, as DynamoDB, Avro's JSON and MongoDB write it: `{"S": "B07"}`."""
 CURRENCY_FIELDS: Final = ("currency", "currency_code", "currencyCode")
 
 
@@ -39,7 +44,7 @@ def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: 
     """
     dtype = values.dtype
     if dtype == pl.String:
-        return values
+        return unwrap_values(values)
     if isinstance(dtype, pl.Struct):
         return read_cells_as_text(_take_field(values, column_name), separator=separator)
     if isinstance(dtype, pl.List | pl.Array):
@@ -52,6 +57,13 @@ def read_cells_as_text(values: pl.Series, *, separator: str = " ", column_name: 
     if dtype == pl.Duration:
         raise UserError(f"column '{column_name or values.name}' holds durations; give moments or numbers")
     return values.cast(pl.String)
+
+
+def unwrap_values(texts: pl.Series) -> pl.Series:
+    """Texts without the type that some tools write beside a value."""
+    if not texts.str.starts_with("{").any():
+        return texts
+    return texts.str.replace(_TYPED_VALUE, "$1")
 
 
 def is_money(fields: Sequence[str]) -> bool:

@@ -21,6 +21,8 @@ _AMOUNT: Final = (
     rf"(?P<body>\d[\d.,'\u2019\s_]*|[.,]\d+)(?P<exponent>[eE][+-]?\d{{1,3}})?\s*"
     rf"(?P<sign3>-)?\s*(?P<after>{_CURRENCY})?\s*(?P<close>\))?$"
 )
+_NO_CENTS: Final = r"(\d)[.,][-\u2013\u2014]"
+"""Shops leave the places of cents out: `8,- €`, `1'200.-`."""
 SAME_CURRENCY: Final = {
     "$": "USD",
     "us$": "USD",
@@ -48,6 +50,10 @@ _FORMS: Final = {
     "point_decimal": r"^(?:\d*\.(?:\d{1,2}|\d{4,})|0\.\d{3}|\d{4,}\.\d{3})$",
 }
 
+_LONE_MARKS: Final = ("comma_three", "point_three")
+"""Forms of cells that either mark could explain."""
+_RARE: Final = 0.1
+"""Most cells of three decimals, among those with any, that are doubted."""
 _MIN_OPEN: Final = 3
 """Different amounts that either mark could explain: fewer may be chance."""
 
@@ -80,14 +86,15 @@ def collect_number_evidence(values: pl.Series) -> NumberEvidence:
         below_zero = values.filter((values < 0).fill_null(False)).abs().cast(pl.Float64).cast(pl.String)
         return NumberEvidence(negatives=_list_amounts(below_zero))
     parts = _take_apart(values)
-    body = parts["body"]
+    # Before an exponent no mark divides thousands.
+    body = parts["body"].set(parts["exponent"].is_not_null(), None)
     form_counts = {name: int(body.str.contains(form).sum()) for name, form in _FORMS.items()}
     open_cells = values.filter(body.str.contains(_FORMS["point_three"]).fill_null(False))
     return NumberEvidence(
         {name: count for name, count in form_counts.items() if count},
         dict(parts["currency"].drop_nulls().value_counts().iter_rows()),
         str(open_cells.min()) if len(open_cells) else "",
-        _list_amounts(body.filter(parts["is_negative"])),
+        _list_amounts(parts["body"].filter(parts["is_negative"])),
     )
 
 
@@ -99,8 +106,21 @@ def _keep_two(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(sorted(texts)[:2])
 
 
-def decide_decimal_mark(evidence: NumberEvidence, column_name: str, configured: DecimalMark) -> str:
+def decide_decimal_mark(
+    evidence: NumberEvidence,
+    column_name: str,
+    configured: DecimalMark,
+    *,
+    siblings: Iterable[NumberEvidence] = (),
+) -> str:
     """Decides which mark divides whole and fraction; `mixed` where cells speak for both.
+
+    Args:
+        evidence: of the column.
+        column_name: for the message.
+        configured: what the user says.
+        siblings: evidence of columns that the same tool writes in the same way. They decide where no cell of
+            this one does: quantities such as `1,000` are ones in a file whose prices are `8,49`.
 
     Raises:
         UserError: nothing decides, or the amounts are in several currencies.
@@ -114,8 +134,9 @@ def decide_decimal_mark(evidence: NumberEvidence, column_name: str, configured: 
     if configured != "auto":
         return configured
     counts = evidence.form_counts
-    for_comma = sum(counts.get(n, 0) for n in ("both_comma_last", "comma_decimal", "point_thousands"))
-    for_point = sum(counts.get(n, 0) for n in ("both_point_last", "point_decimal", "comma_thousands"))
+    for_comma, for_point = _count_votes(evidence)
+    if not (for_comma or for_point) and any(counts.get(form) for form in _LONE_MARKS):
+        for_comma, for_point = _agree(siblings)
     if for_comma and for_point:
         return "mixed"
     if for_comma:
@@ -128,7 +149,47 @@ def decide_decimal_mark(evidence: NumberEvidence, column_name: str, configured: 
     return "."
 
 
-def refuse_other_marks(evidence: NumberEvidence, decimal_mark: str, column_name: str, file: str) -> None:
+def _count_votes(evidence: NumberEvidence) -> tuple[int, int]:
+    """Cells that speak for the comma, and for the point."""
+    counts = evidence.form_counts
+    return (
+        sum(counts.get(form, 0) for form in ("both_comma_last", "comma_decimal", "point_thousands")),
+        sum(counts.get(form, 0) for form in ("both_point_last", "point_decimal", "comma_thousands")),
+    )
+
+
+def _agree(siblings: Iterable[NumberEvidence]) -> tuple[int, int]:
+    """Votes of several columns; none where they contradict each other."""
+    votes = [_count_votes(sibling) for sibling in siblings]
+    for_comma, for_point = sum(comma for comma, _ in votes), sum(point for _, point in votes)
+    return (0, 0) if for_comma and for_point else (for_comma, for_point)
+
+
+def doubt_three_decimals(evidence: NumberEvidence, decimal_mark: str, column_name: str) -> str:
+    """Says that a few amounts of a column may be thousands, since all others have fewer decimals; empty where
+    none is in doubt."""
+    open_form, decimal_form = (
+        ("point_three", "point_decimal") if decimal_mark == "." else ("comma_three", "comma_decimal")
+    )
+    num_open = evidence.form_counts.get(open_form, 0)
+    num_decimal = evidence.form_counts.get(decimal_form, 0)
+    if decimal_mark == "mixed" or not 0 < num_open <= _RARE * num_decimal:
+        return ""
+    example = f", such as '{evidence.example}'," if evidence.example else ""
+    return (
+        f"column '{column_name}': {num_open:,} different amounts{example} have three decimals where others have "
+        f"fewer, and are read so. Are they thousands? Then write the column with one mark"
+    )
+
+
+def refuse_other_marks(
+    evidence: NumberEvidence,
+    decimal_mark: str,
+    column_name: str,
+    file: str,
+    *,
+    siblings: Iterable[NumberEvidence] = (),
+) -> None:
     """Refuses a file whose numbers may all be a thousand times what the other files' mark makes of them.
 
     Args:
@@ -136,13 +197,16 @@ def refuse_other_marks(evidence: NumberEvidence, decimal_mark: str, column_name:
         decimal_mark: what all files together say.
         column_name: for the message.
         file: for the message.
+        siblings: evidence of columns of this file that are written in the same way.
 
     Raises:
         UserError: no cell of the file shows which mark is the decimal one.
     """
     counts = dict(evidence.form_counts)
     num_open = counts.pop("point_three" if decimal_mark == "." else "comma_three", 0)
-    if decimal_mark != "mixed" and num_open >= _MIN_OPEN and not counts:
+    for_comma, for_point = _agree(siblings)
+    is_confirmed = for_comma > 0 if decimal_mark == "," else for_point > 0
+    if decimal_mark != "mixed" and num_open >= _MIN_OPEN and not counts and not is_confirmed:
         example = evidence.example or "1,299"
         raise UserError(
             f"column '{column_name}' of '{file}': '{example}' may be a thousand times more. No cell of this "
@@ -184,6 +248,8 @@ def read_numbers(texts: pl.Series, decimal_mark: str) -> pl.Series:
 
 def _take_apart(texts: pl.Series) -> pl.DataFrame:
     plain_texts = write_in_plain_characters(texts).str.strip_chars()
+    if plain_texts.str.contains(_NO_CENTS).any():
+        plain_texts = plain_texts.str.replace(_NO_CENTS, "$1")
     groups = plain_texts.str.extract_groups(_AMOUNT).struct.unnest()
     has_parenthesis = pl.col("open").is_not_null() & pl.col("close").is_not_null()
     signs = pl.concat_str("sign", "sign2", "sign3", ignore_nulls=True)

@@ -25,6 +25,11 @@ _MIN_STAMPS: Final = 20
 _SERIALS: Final = (32_874, 60_000)
 """Days of a spreadsheet from 1990 on."""
 _MIN_DAYS: Final = 5
+_FROM_1970: Final = 100_000_000
+"""Seconds; numbers of days and dates lie below. Milliseconds lie above, too."""
+_MIN_DATES: Final = 10
+_MOST_MONTHS_BEYOND: Final = 2
+"""Certain and open dates of one log do not differ by more, where there are enough of both."""
 _MAX_YEARS: Final = 2
 """Numbers of dates with a year of two digits that differ by so much are days, or by so little years."""
 
@@ -75,6 +80,13 @@ class TimeEvidence(NamedTuple):
     """Numbers that are days of a spreadsheet."""
     hours: NumberRange = NumberRange()
     """Of times that begin like 2025-03-01 14:30, without AM or PM."""
+    num_epochs: int = 0
+    """Numbers that count seconds, or parts of them, from some year."""
+    certain_months: NumberRange = NumberRange()
+    """Months since the year 0 of slashed dates whose order is certain."""
+    months_if_day_first: NumberRange = NumberRange()
+    """Of open ones."""
+    months_if_month_first: NumberRange = NumberRange()
 
     @property
     def is_open(self) -> bool:
@@ -99,6 +111,10 @@ class TimeEvidence(NamedTuple):
             self.num_short_stamps + other.num_short_stamps,
             self.num_serials + other.num_serials,
             self.hours.add(other.hours),
+            self.num_epochs + other.num_epochs,
+            self.certain_months.add(other.certain_months),
+            self.months_if_day_first.add(other.months_if_day_first),
+            self.months_if_month_first.add(other.months_if_month_first),
         )
 
 
@@ -114,7 +130,9 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
         ten_digits = values.filter(values.is_between(*_TEN_DIGITS)).head(_STAMPS_LOOKED_AT)
         written = pl.concat([cells.cast(pl.Int64, strict=False) for cells in (eight_digits, ten_digits)])
         num_serials = int(values.is_between(*_SERIALS).sum())
-        return _count_numbers(written.cast(pl.String)).add(TimeEvidence(num_serials=num_serials))
+        num_epochs = int((values >= _FROM_1970).sum())
+        counted = TimeEvidence(num_serials=num_serials, num_epochs=num_epochs)
+        return _count_numbers(written.cast(pl.String)).add(counted)
     is_common = values.str.contains(COMMON_FORM).fill_null(False)
     common, values = values.filter(is_common), values.filter(~is_common)
     num_common_naive = len(common) - int(common.str.contains(UTC_SIGN).sum())
@@ -127,12 +145,23 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
     is_slashed = first.is_not_null()
     is_day_first, is_month_first = (is_slashed & (part > 12).fill_null(False) for part in (first, other))
     is_open = is_slashed & ~is_day_first & ~is_month_first & (first != other)
-    names_zone = texts.str.contains(r"(?:Z|z|UTC|GMT|UT|[+-]\d{2}:?\d{2}|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2})$")
+    names_zone = texts.str.contains(
+        r"(?:Z|z|(?:UTC|GMT|UT)(?:[+-]\d{2})?|[+-]\d{2}:?\d{2}|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2})$"
+    )
     is_text = ~(texts.str.contains(NUMBER) | texts.str.contains(_SCIENTIFIC)).fill_null(True)
     open_texts = values.filter(is_open.fill_null(False))
     short_dates = texts.str.extract_groups(_SHORT_DATE).struct.unnest().cast(pl.Int64).drop_nulls()
-    numbers = _count_numbers(texts.filter(~is_text))
-    return numbers.add(
+    number_texts = texts.filter(~is_text)
+    num_epochs = int(number_texts.str.contains(r"^\d{9,}(?:\.\d*)?$").sum())
+    numbers = _count_numbers(number_texts).add(TimeEvidence(num_epochs=num_epochs))
+    years = slashed["year"].cast(pl.Int64, strict=False) * 12
+    certain = (years + other).filter(is_day_first).append((years + first).filter(is_month_first))
+    months = TimeEvidence(
+        certain_months=_measure_range(certain),
+        months_if_day_first=_measure_range((years + other).filter(is_open)),
+        months_if_month_first=_measure_range((years + first).filter(is_open)),
+    )
+    return numbers.add(months).add(
         TimeEvidence(
             int((is_day_first & ~is_month_first).sum()),
             int((is_month_first & ~is_day_first).sum()),
@@ -221,6 +250,31 @@ def _refuse_leading_years(evidence: TimeEvidence, column_name: str) -> None:
         )
 
 
+def _refuse_turned_dates(evidence: TimeEvidence, column_name: str) -> None:
+    """Refuses dates of which a spreadsheet has turned those that it could read: the 3rd of April is March then.
+
+    Read like the certain ones they spread over the year; turned back they lie where the certain ones do.
+    """
+    is_day_first = evidence.num_day_first > 0
+    as_read, turned = evidence.months_if_day_first, evidence.months_if_month_first
+    if not is_day_first:
+        as_read, turned = turned, as_read
+    certain = evidence.certain_months
+    lies_beyond = (
+        as_read.low < certain.low - _MOST_MONTHS_BEYOND or as_read.high > certain.high + _MOST_MONTHS_BEYOND
+    )
+    fits_turned = turned.low >= certain.low - 1 and turned.high <= certain.high + 1
+    num_certain = evidence.num_day_first + evidence.num_month_first
+    if min(evidence.num_open, num_certain) >= _MIN_DATES and lies_beyond and fits_turned:
+        first, other = ("day", "month") if is_day_first else ("month", "day")
+        raise UserError(
+            f"column '{column_name}': in {num_certain:,} dates the {first} certainly stands first; read so, "
+            f"{evidence.num_open:,} others such as '{evidence.example}' lie in other months than these, but would "
+            f"not if the {other} stood first. A spreadsheet seems to have turned them. Export the dates as "
+            f"2025-03-01; or set `day_first: {str(is_day_first).lower()}` if they are right"
+        )
+
+
 def decide_day_first(evidence: TimeEvidence, column_name: str, configured: bool | None) -> bool | None:
     """Decides whether the day stands first in slashed dates; None where there are none to decide on.
 
@@ -237,6 +291,7 @@ def decide_day_first(evidence: TimeEvidence, column_name: str, configured: bool 
             "2025-03-01"
         )
     if evidence.num_day_first or evidence.num_month_first:
+        _refuse_turned_dates(evidence, column_name)
         return evidence.num_day_first > 0
     if evidence.num_open:
         raise UserError(

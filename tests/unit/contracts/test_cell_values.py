@@ -119,6 +119,18 @@ def test_amounts_of_several_currencies_are_not_added_up():
         '{"$date": "2025-03-01T00:41:15Z"}',
         '{"$date": {"$numberLong": "1740789675000"}}',
         "2025-03-01-00.41.15.000000",
+        "1/3/2025 12:41:15 a.\u00a0m.",
+        "2025. 03. 01. 00:41:15",
+        "2025. 3. 1. 오전 12:41:15",
+        "01.03.2025 г. 00:41:15",
+        "1.3.2025 klo 00.41.15",
+        "1.3.2025 um 00:41:15 Uhr",
+        "1/3/2025 à 00:41:15",
+        "March 1, 2025 at 12:41:15 AM",
+        "[01/Mar/2025:00:41:15 +0000]",
+        "2025-03-01 00:41:15 +0000 UTC m=+0.0012",
+        "2025-03-01 08:41:15 GMT+8",
+        "2025-03-01 00:41:15:000",
         "20250301004115000",
         "45717,02864583333",
         "1,740,789,675,000",
@@ -134,7 +146,20 @@ def test_amounts_of_several_currencies_are_not_added_up():
     ],
 )
 def test_a_time_of_any_form_is_one_moment(cell):
-    assert _read_times(cell) == [MOMENT]
+    assert _read_times(cell, day_first=True) == [MOMENT]
+
+
+@pytest.mark.parametrize("cell", ["1/3/2025 0h41", "01/03/2025 0.41", "01.03.2025 00.41"])
+def test_a_clock_may_have_other_signs(cell):
+    assert _read_times(cell, day_first=True) == [MOMENT.replace(second=0)]
+
+
+@pytest.mark.parametrize(
+    "cell", ['{"S": "B07"}', '{"string":"B07"}', '{"$oid": "B07"}', '{"$numberDecimal": "B07"}']
+)
+def test_the_type_beside_a_value_is_left_out(cell):
+    assert read_cells_as_text(pl.Series([cell, None, "B07"])).to_list() == ["B07", None, "B07"]
+    assert read_cells_as_text(pl.Series(['{"S": {"N": "1"}}', '{"sku": "1"}'])).str.starts_with("{").all()
 
 
 @pytest.mark.parametrize("cell", [20250301, "20250301", "2025-03-01", "01-Mar-2025", date(2025, 3, 1), 45717])

@@ -190,6 +190,10 @@ def test_a_packed_file_needs_no_name_that_says_so(read):
     assert read("items.csv", bz2.compress(_csv().encode()))[0] == ROWS
 
 
+def test_a_packed_file_may_be_packed_again(read):
+    assert read("items.csv.gz", gzip.compress(bz2.compress(_csv().encode())))[0] == ROWS
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -197,6 +201,9 @@ def test_a_packed_file_needs_no_name_that_says_so(read):
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
         (b"<!DOCTYPE html><p>Sign in", "a web page"),
         (b'<?xml version="1.0"?>', "XML"),
+        (b"Obj\x01\x04\x16avro.schema", "an Avro file"),
+        (b"-- MySQL dump 10.13\n", "a dump of SQL statements"),
+        (b"INSERT INTO items VALUES (7);\n", "a dump of SQL statements"),
         (b'{"item_id": 7}\n', "JSON, whatever its name says; set `format: jsonl`"),
     ],
 )
