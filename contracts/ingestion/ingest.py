@@ -329,8 +329,8 @@ def _note_times(evidence: SourceEvidence, source: EventSourceConfig, last_time: 
     if times.num_epochs and is_old and source.time_unit in ("auto", "s"):
         notes.append(
             f"times are numbers, read as counted from 1970, and the last one is of {last_time:%Y-%m-%d}. Is "
-            "the log newer? GPS counts from 1980 (add 315,964,800 seconds), others from 2000 (946,684,800), Apple "
-            "from 2001 (978,307,200)"
+            "the log newer? GPS counts from 1980 (add 315,964,800 seconds), others from 2000 (946,684,800), "
+            "Apple from 2001 (978,307,200)"
         )
     open_files = evidence.files_of_open_dates
     if open_files and source.day_first is None:

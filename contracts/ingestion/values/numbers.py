@@ -177,8 +177,8 @@ def doubt_three_decimals(evidence: NumberEvidence, decimal_mark: str, column_nam
         return ""
     example = f", such as '{evidence.example}'," if evidence.example else ""
     return (
-        f"column '{column_name}': {num_open:,} different amounts{example} have three decimals where others have "
-        f"fewer, and are read so. Are they thousands? Then write the column with one mark"
+        f"column '{column_name}': {num_open:,} different amounts{example} have three decimals where others "
+        "have fewer, and are read so. Are they thousands? Then write the column with one mark"
     )
 
 

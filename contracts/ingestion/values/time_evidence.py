@@ -251,7 +251,7 @@ def _refuse_leading_years(evidence: TimeEvidence, column_name: str) -> None:
 
 
 def _refuse_turned_dates(evidence: TimeEvidence, column_name: str) -> None:
-    """Refuses dates of which a spreadsheet has turned those that it could read: the 3rd of April is March then.
+    """Refuses dates of which a spreadsheet has turned those that it could read: 3 April became 4 March.
 
     Read like the certain ones they spread over the year; turned back they lie where the certain ones do.
     """
@@ -269,8 +269,8 @@ def _refuse_turned_dates(evidence: TimeEvidence, column_name: str) -> None:
         first, other = ("day", "month") if is_day_first else ("month", "day")
         raise UserError(
             f"column '{column_name}': in {num_certain:,} dates the {first} certainly stands first; read so, "
-            f"{evidence.num_open:,} others such as '{evidence.example}' lie in other months than these, but would "
-            f"not if the {other} stood first. A spreadsheet seems to have turned them. Export the dates as "
+            f"{evidence.num_open:,} others such as '{evidence.example}' lie in other months than these, but "
+            f"would not if the {other} stood first. A spreadsheet seems to have turned them. Export the dates as "
             f"2025-03-01; or set `day_first: {str(is_day_first).lower()}` if they are right"
         )
 

@@ -73,7 +73,7 @@ _PLAIN_TIME: Final = r"^[0-9./:TZ+-]*[0-9Z](?: \d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)
 """Needs no cleaning. Also numbers, and forms that nothing reads."""
 _FILLED: Final = (
     r"^\[|^\d{4}\. ?\d|\d[hH]\d|\d\.\d\d$|:\d\d:\d{3}$|[aApP](?:\. ?| )[mM]|Uhr$|m=|[+-]\d{4} [A-Z]"
-    r"|\d,? (?:г|kl|a las|às|at|à|um|o godz)|(?:UTC|GMT) ?[+-]\d(?::|$)"
+    r"|\d,? (?:\u0433|kl|a las|às|at|à|um|o godz)|(?:UTC|GMT) ?[+-]\d(?::|$)"
 )
 """A time that may hold what `_drop_filling_words` takes out: one look saves a dozen."""
 _FOREIGN_CLOCK: Final = r"(\d{1,2}:\d{2}(?::\d{2})?)"
@@ -137,7 +137,7 @@ def _drop_filling_words(texts: pl.Series) -> pl.Series:
         texts.str.replace(r"^\[([^\]]+)\]$", "$1")
         # Hungarian and Korean dates end in a point, and have blanks inside.
         .str.replace(r"^(\d{4})\. ?(\d{1,2})\. ?(\d{1,2})\.(?: |$)", "$1-$2-$3 ")
-        .str.replace(r"(\d),? (?:г\.|kl\.|klo|a las|às|at|à|um|o godz\.) ?(\d)", "$1 $2")
+        .str.replace(r"(\d),? (?:\u0433\.|kl\.|klo|a las|às|at|à|um|o godz\.) ?(\d)", "$1 $2")
         .str.replace(r"(\d) (\d{1,2})\.(\d{2})(?:\.(\d{2}))?$", "$1 $2:$3:$4")
         .str.replace(r"(\d) (\d{1,2})[hH](\d{2})$", "$1 $2:$3")
         .str.replace(r"(\d{2}:\d{2}:\d{2}):(\d{3})$", "$1.$2")
