@@ -217,6 +217,7 @@ def _read_log(
         *_note_times(tables.log_evidence, config.events, history.last_time),
         *shifted_notes,
         *describe_users(statistics, config),
+        *([read.rejections.explanation] if read.rejections.explanation else []),
         *history.notes,
     ]
     return _ReadLog(partitions, served_events, history, summary, notes)

@@ -12,7 +12,7 @@ from contracts.ingestion.config import DataConfig
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, ORDER_COLUMN, write_rows_as_json
 from contracts.ingestion.rows.quarantine import Quarantine
 from contracts.ingestion.rows.rejections import RejectionCount
-from contracts.ingestion.rows.unlisted_items import explain_unlisted
+from contracts.ingestion.rows.unlisted_items import describe_repairable, explain_unlisted
 from contracts.ingestion.rows.user_partitions import UserPartitions
 from contracts.ingestion.rows.whole_log import NO_ROWS, LogStatistics, count_log
 from contracts.table_schema import UTC_TIME
@@ -28,7 +28,14 @@ _ODD_SHARE: Final = 0.25
 _TIMES_THE_MEAN: Final = 3
 """Whoever holds more of a log than both is named."""
 _MIN_GUEST_SHARE: Final = 0.01
+_NOBODYS_ADDRESSES: Final = ("noreply", "no-reply", "pos", "info", "shop", "store", "sales", "test", "none")
+"""What stands before the @ where a shop gives customers without an address its own."""
 _MANY_TIMES_THE_MEAN: Final = 10
+_SEVERAL_TIMES_THE_MEAN: Final = 2
+_MIN_UNLISTED_SHARE: Final = 0.001
+"""Of fewer events the catalogue's ids are not looked through."""
+_ACTIVE_AGAIN: Final = 0.9
+"""Where so many users are as many as their behaviors, nobody has a history."""
 _QUARANTINED_AT_ONCE: Final = 100_000
 """Rows as JSON take many times their own memory."""
 
@@ -88,6 +95,8 @@ def reject_implausible(
             log.replace_file(path, kept)
     if unlisted.total() > 0.5 * max(rejections.num_rows, 1) and config.max_lost_share < 1:
         explain_unlisted(unlisted, catalogue, rejections.num_rows)
+    if unlisted.total() >= max(_MIN_UNLISTED_SHARE * rejections.num_rows, 1):
+        rejections.explanation = describe_repairable(unlisted, catalogue)
     rejections.judge(config, quarantine.first_row)
     return statistics
 
@@ -98,6 +107,9 @@ def describe_users(statistics: LogStatistics, config: DataConfig) -> list[str]:
     share = statistics.num_of_busiest_user / max(statistics.num_behaviors, 1)
     is_small = statistics.num_users < MIN_USERS or statistics.num_behaviors < MIN_BEHAVIORS
     is_odd = share > max(_ODD_SHARE, _TIMES_THE_MEAN / max(statistics.num_users, 1))
+    address = statistics.busiest_user.lower().partition("@")
+    if address[1] and address[0] in (*config.events.guests, *_NOBODYS_ADDRESSES):
+        is_odd = is_odd or share > 1 / max(statistics.num_users, 1)
     if statistics.num_users == 1:
         notes.append(f"all events are of one user, '{statistics.busiest_user}'")
     elif is_odd and statistics.num_behaviors >= _MIN_TIMES and (is_small or config.bots.max_share is None):
@@ -105,6 +117,19 @@ def describe_users(statistics: LogStatistics, config: DataConfig) -> list[str]:
             f"one of {statistics.num_users:,} users, '{statistics.busiest_user}', holds {share:.0%} of all "
             "behaviors; so few users do not tell what is usual. Is it a guest, a test or a script? Then name "
             "it in data.events.guests"
+        )
+    zero_share = statistics.num_of_user_zero / max(statistics.num_rows, 1)
+    is_much = zero_share > max(_SEVERAL_TIMES_THE_MEAN / max(statistics.num_users, 1), _MIN_GUEST_SHARE)
+    if is_much and not _has_zero_guest(statistics):
+        notes.append(
+            f"the user id 0 holds {zero_share:.0%} of the log, and is kept as a user: does it stand for "
+            "guests? Then name it in data.events.guests"
+        )
+    num_active = statistics.num_active_users
+    if statistics.num_behaviors >= _MIN_TIMES and num_active >= _ACTIVE_AGAIN * statistics.num_behaviors:
+        notes.append(
+            f"{num_active:,} users have {statistics.num_behaviors:,} behaviors: hardly anybody has a "
+            "history. Does user_id name visits or events?"
         )
     if statistics.num_user_variants:
         notes.append(

@@ -38,6 +38,8 @@ class RejectionCount:
         self.num_rows = 0
         self.num_rejected = 0
         self.unreadable: dict[str, UnreadableCells] = {}
+        self.explanation = ""
+        """Why rows may be lost that need not be."""
         self._unreadable_of_file: dict[tuple[str, str], UnreadableCells] = {}
 
     def add_batch(self, batch: NormalizedRows) -> None:
@@ -112,6 +114,7 @@ class RejectionCount:
             UserError: of the table, a column, a class of rows or the cells of a column.
         """
         hint = f" First such row: {first_row[:200]}" if first_row else ""
+        hint += f" {self.explanation}." if self.explanation else ""
         limits = config.max_rejected_shares
         named_columns = {name.partition(".")[2] for name in limits if name.startswith(f"{self.table_name}.")}
         for classified in self._sum_classes(sorted(named_columns)).iter_rows(named=True):

@@ -144,13 +144,15 @@ def _link_outcomes(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFram
     """Outcomes that name no request that showed their item get the one that did, by user, item and time."""
     shown = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null())
     pairs = shown.group_by("user_id", "request_id", "item_id").agg(__shown_at=pl.col("timestamp").min())
+    num_shown = pairs.group_by("user_id", "request_id").len()["len"]
     outcomes = events.filter(~_IS_IMPRESSION)
     named = outcomes.join(pairs, on=["user_id", "request_id", "item_id"])
     # What was done long before its page was not done on it: another clock, or another page of that id.
     is_early = pl.col("timestamp") < pl.col("__shown_at") - window
     is_late_click = (pl.col("event_type") == "click") & (pl.col("timestamp") > pl.col("__shown_at") + window)
     num_early, num_late = named.select(is_early.sum(), is_late_click.sum()).row(0)
-    num_clicks = int((named["event_type"] == "click").sum())
+    clicks = named.filter(pl.col("event_type") == "click")
+    num_clicks, num_clicked = len(clicks), clicks.select("user_id", "request_id", "item_id").n_unique()
     named = named.filter(~is_early)
     lost = outcomes.join(named.select(_ROW), on=_ROW, how="anti")
     pages = shown.select(
@@ -198,6 +200,10 @@ def _link_outcomes(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFram
         "behaviors_long_before_their_request": num_early,
         "clicks_long_after_their_request": num_late,
         "clicks_of_requests": num_clicks,
+        "shown_items": len(pairs),
+        "clicked_items": num_clicked,
+        "pages": len(num_shown),
+        "pages_of_one_item": int((num_shown == 1).sum()),
     }
 
 

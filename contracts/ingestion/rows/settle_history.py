@@ -32,6 +32,7 @@ _BOT_REASON: Final = "user_id: a bot"
 _ADDED_LINES: Final = "units of repeated order lines added up"
 _MIN_ROWS: Final = 20
 """Of fewer rows none may happen to stand first."""
+_NEARLY_ALL: Final = 0.9
 _COUNTED_FROM_ONE: Final = "positions count from 1 in this log; they are kept as counted from 0"
 _SAME_EVENTS: Final = "the same event again"
 
@@ -142,8 +143,11 @@ def _settle_users(
     is_return = events["event_type"].is_in(RETURN_TYPES)
     merged = merge_repeated_events(events.filter(~is_return))
     check_unit_prices(merged.rows, catalogue)
-    orders = fill_order_prices(merged.rows.filter(pl.col("event_type") == "order"), catalogue)
+    orders = merged.rows.filter(pl.col("event_type") == "order")
+    doubts.add_listed_prices(orders, catalogue)
+    orders = fill_order_prices(orders, catalogue)
     marked = mark_returns(orders, events.filter(is_return))
+    doubts.add_returns(events.filter(is_return), orders)
     others = merged.rows.filter(pl.col("event_type") != "order")
     settled = pl.concat([others, _keep_told_returns(marked.orders, orders).select(others.columns)])
     doubts.add_orders(orders, num_added=merged.num_added)
@@ -214,6 +218,16 @@ def _describe_settling(counts: Counter[str], bots: Sequence[str]) -> tuple[str, 
         notes.append(
             f"{counts['clicks_long_after_their_request']:,} of {counts['clicks_of_requests']:,} clicks stand "
             "long after the page that they name (data.requests.window_minutes); do both use one clock?"
+        )
+    if counts["clicked_items"] > counts["shown_items"] / 2:
+        notes.append(
+            f"{counts['clicked_items']:,} of {counts['shown_items']:,} shown items were clicked: does the "
+            "log hold what was shown, or only what somebody reacted to?"
+        )
+    if counts["pages_of_one_item"] > _NEARLY_ALL * counts["pages"]:
+        notes.append(
+            f"{counts['pages_of_one_item']:,} of {counts['pages']:,} requests show one item alone, and a "
+            "ranker compares the items of one request: does request_id name single impressions?"
         )
     if counts.get("behaviors"):
         share = counts["behaviors_of_requests"] / counts["behaviors"]

@@ -16,6 +16,8 @@ _REPAIRS: Final[dict[str, Callable[[pl.Expr], pl.Expr]]] = {
     "what stands around the digits": lambda ids: ids.str.extract(r"(\d+)"),
 }
 """What ids may differ in, the least difference first."""
+_SURE_REPAIRS: Final = tuple(_REPAIRS)[:-1]
+"""Of a few ids it may be chance that their digits are those of an item."""
 _SEVERAL_IDS: Final = r"^[\[(]?\s*[\"']?([^;,|\"']+?)[\"']?\s*[;,|]"
 
 
@@ -35,12 +37,34 @@ def explain_unlisted(unlisted: Counter[str], catalogue: pl.DataFrame, num_rows: 
             f"{said}: a cell holds several ids, such as '{joined['id'][0][:80]}'. A log has a row for each; "
             "a query makes them: `unnest(string_split(item_id, ';')) as item_id`"
         )
-    for difference, repair in _REPAIRS.items():
-        our_forms = ours.with_columns(repaired=repair(pl.col("ours"))).drop_nulls().unique("repaired")
-        repaired = theirs.with_columns(repaired=repair(pl.col("id")))
-        joined = repaired.join(our_forms, on="repaired", maintain_order="left")
+    for difference in _REPAIRS:
+        joined = _join_repaired(theirs, ours, difference)
         if joined["num_rows"].sum() > unlisted.total() / 2:
-            raise UserError(
-                f"{said}, but would without {difference}: the log holds '{joined['id'][0]}', the catalogue "
-                f"'{joined['ours'][0]}'. Write the ids of both alike"
+            raise UserError(f"{said}, but would without {difference}: {_show_both(joined)}")
+
+
+def describe_repairable(unlisted: Counter[str], catalogue: pl.DataFrame) -> str:
+    """Says which of a few events that name no item would name one; empty where none would."""
+    theirs = pl.DataFrame({"id": list(unlisted), "num_rows": list(unlisted.values())})
+    ours = catalogue.select(pl.col("item_id").alias("ours"))
+    for difference in _SURE_REPAIRS:
+        joined = _join_repaired(theirs, ours, difference)
+        if len(joined):
+            return (
+                f"{joined['num_rows'].sum():,} events would name an item of the catalogue without "
+                f"{difference}: {_show_both(joined)}"
             )
+    return ""
+
+
+def _join_repaired(theirs: pl.DataFrame, ours: pl.DataFrame, difference: str) -> pl.DataFrame:
+    repair = _REPAIRS[difference]
+    our_forms = ours.with_columns(repaired=repair(pl.col("ours"))).drop_nulls().unique("repaired")
+    repaired = theirs.with_columns(repaired=repair(pl.col("id")))
+    return repaired.join(our_forms, on="repaired", maintain_order="left")
+
+
+def _show_both(joined: pl.DataFrame) -> str:
+    return (
+        f"the log holds '{joined['id'][0]}', the catalogue '{joined['ours'][0]}'. Write the ids of both alike"
+    )

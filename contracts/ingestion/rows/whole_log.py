@@ -30,7 +30,8 @@ SELECT
     max(num_behaviors),
     count(*) FILTER (has_letters) - count(DISTINCT lower(nfc_normalize(user_id))) FILTER (has_letters),
     arg_max(user_id, num_behaviors),
-    min(first_position)
+    min(first_position),
+    count(*) FILTER (num_behaviors > 0)
 FROM (
     SELECT
         user_id,
@@ -82,6 +83,8 @@ class LogStatistics(NamedTuple):
     """Users whose ids are those of others but for case and Unicode's two forms of accents."""
     first_position: int | None
     """The least position of an impression; None where none says it."""
+    num_active_users: int
+    """Users who have behaviors."""
     rows_a_day: dict[date, int]
     """UTC day -> rows, in the order of the days."""
 
@@ -101,7 +104,7 @@ class RequestStatistics(NamedTuple):
     """Request ids that several users have."""
 
 
-NO_ROWS: Final = LogStatistics(0, 0, 0, 0, "", 0, 0, None, {})
+NO_ROWS: Final = LogStatistics(0, 0, 0, 0, "", 0, 0, None, 0, {})
 NO_REQUESTS: Final = RequestStatistics(False, pl.Series("request_id", [], pl.String))
 
 
@@ -127,7 +130,7 @@ def count_log(files: str, scratch: Path) -> LogStatistics:
             "SELECT CAST(timestamp AS DATE) AS day, count(*) FROM log WHERE timestamp IS NOT NULL "
             "GROUP BY day ORDER BY day"
         ).fetchall()
-    *numbers, busiest_user, first_position = counts
+    *numbers, busiest_user, first_position, num_active = counts
     num_rows, num_users, num_of_zero, num_behaviors, num_of_busiest, num_variants = (
         int(number or 0) for number in numbers
     )
@@ -140,6 +143,7 @@ def count_log(files: str, scratch: Path) -> LogStatistics:
         num_of_busiest,
         num_variants,
         first_position,
+        int(num_active or 0),
         dict(days),
     )
 

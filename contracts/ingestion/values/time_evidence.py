@@ -270,8 +270,8 @@ def _refuse_turned_dates(evidence: TimeEvidence, column_name: str) -> None:
         raise UserError(
             f"column '{column_name}': in {num_certain:,} dates the {first} certainly stands first; read so, "
             f"{evidence.num_open:,} others such as '{evidence.example}' lie in other months than these, but "
-            f"would not if the {other} stood first. A spreadsheet seems to have turned them. Export the dates as "
-            f"2025-03-01; or set `day_first: {str(is_day_first).lower()}` if they are right"
+            f"would not if the {other} stood first. A spreadsheet seems to have turned them. Export the "
+            f"dates as 2025-03-01; or set `day_first: {str(is_day_first).lower()}` if they are right"
         )
 
 

@@ -130,3 +130,80 @@ def test_texts_beside_days_of_a_spreadsheet_are_told(ingest):
         )
     )
     assert "to have read the others with day and month exchanged" in ingest(rows)[1]
+
+
+def _put_off(order, **time):
+    return order | {"timestamp": (datetime.fromisoformat(order["timestamp"]) + timedelta(**time)).isoformat()}
+
+
+def test_orders_that_are_sent_again_within_seconds_are_told(ingest):
+    again = [_put_off(order, seconds=3) for order in ORDERS[:4]]
+    events, notes = ingest(ORDERS + again)
+    assert len(events) == 64
+    assert "4 orders have user, item, price and quantity of one up to 10 seconds before" in notes
+    others = [_put_off(ORDERS[0], minutes=5), _put_off(ORDERS[1], seconds=3) | {"quantity": 9}]
+    assert ingest(ORDERS + others)[1] == ""
+
+
+@pytest.mark.parametrize(("part", "is_told"), [(0.2, True), (1, False)])
+def test_refunds_of_a_part_of_the_price_are_told(ingest, part, is_told):
+    refund = _put_off(ORDERS[4], days=9) | {"event_type": "return", "price": part * ORDERS[4]["price"]}
+    events, notes = ingest([*ORDERS, refund])
+    assert events["returned"].sum() == ORDERS[4]["quantity"]
+    assert ("1 returns are of less than a unit cost" in notes) == is_told
+
+
+@pytest.mark.parametrize("price", [99_999.99, 0.01])
+def test_prices_far_from_those_of_the_catalogue_are_told(ingest, price):
+    rows = _change(lambda n, order: {"price": price} if n % 12 == 0 else {})
+    assert "5 orders cost more than 20 times what the catalogue says" in ingest(rows)[1]
+
+
+@pytest.mark.parametrize(("every", "is_told"), [(30, True), (1000, False)])
+def test_ids_that_differ_in_case_alone_are_told_where_they_are_lost(ingest, every, is_told):
+    rows = _change(
+        lambda n, order: {"item_id": order["item_id"].upper() if n % every == 7 else order["item_id"]}
+    )
+    events, notes = ingest(rows, max_lost_share=1)
+    assert len(events) == (58 if is_told else 59)
+    assert "would name an item of the catalogue without upper and lower case: the log holds 'BAG-" in notes
+
+
+def test_a_refusal_says_so_too(ingest):
+    with pytest.raises(UserError, match=r"5 of 60 rows break.*5 events would name an item"):
+        ingest(_write_in_capitals(12))
+
+
+def test_users_who_may_be_nobody_are_told(ingest):
+    zero = _change(lambda n, order: {"user_id": 0 if n % 3 == 0 else 100 + n % 17})
+    assert "the user id 0 holds 33% of the log" in ingest(zero)[1]
+    house = _change(lambda n, order: {"user_id": "guest@bags.example" if n % 6 == 0 else order["user_id"]})
+    assert "'guest@bags.example', holds 17% of all behaviors" in ingest(house)[1]
+    visits = _change(lambda n, order: {"user_id": f"visit-{n}"})
+    assert "60 users have 60 behaviors: hardly anybody has a history" in ingest(visits)[1]
+
+
+def _make_pages(name_request):
+    rows = []
+    for page, order in enumerate(ORDERS):
+        shown = [f"Bag-{(page + place) % 10}" for place in range(3)]
+        rows += [
+            {**order, "event_type": "impression", "item_id": item, "request_id": name_request(page, place)}
+            for place, item in enumerate(shown)
+        ]
+        click = _put_off(order, seconds=20) | {"event_type": "click", "item_id": shown[0]}
+        rows.append(click | {"request_id": name_request(page, 0)})
+    return rows
+
+
+def test_requests_that_compare_nothing_are_told(ingest):
+    assert (
+        "180 of 180 requests show one item alone" in ingest(_make_pages(lambda p, place: f"{p}-{place}"))[1]
+    )
+    pages = _make_pages(lambda page, _: str(page))
+    notes = ingest(pages)[1]
+    assert "one item alone" not in notes
+    assert "shown items were clicked" not in notes
+    clicked = {(row["request_id"], row["item_id"]) for row in pages if row["event_type"] == "click"}
+    reacted = [row for row in pages if (row["request_id"], row["item_id"]) in clicked]
+    assert "60 of 60 shown items were clicked" in ingest(reacted)[1]
