@@ -53,6 +53,11 @@ class ItemSourceConfig(SourceConfig):
     category_separator: str | None = None
     """Splits a combined category text ('A,B,C' or 'A|B') into a path; lists are understood without it."""
 
+    product_column: str | None = None
+    """Your column that names the product of a variant, such as Shopify's Handle. A row that leaves title,
+    brand, category or description empty takes them from its product's first row. Rows that name a product
+    and no item are left out."""
+
     @model_validator(mode="after")
     def _check_item_columns(self) -> "ItemSourceConfig":
         _check_column_names(self.columns, tuple(ITEMS.schema), "items")

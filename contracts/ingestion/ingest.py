@@ -170,7 +170,8 @@ def _read_catalogue(
         )
     num_merged = len(rows) - len(catalogue)
     merged = {"item again, its first row counts": num_merged} if num_merged else {}
-    return catalogue, _summarize(read, tables.items, len(catalogue), merged=merged)
+    left_out = {"rows of a product without an item": read.num_without_id} if read.num_without_id else {}
+    return catalogue, _summarize(read, tables.items, len(catalogue), merged=merged, left_out=left_out)
 
 
 def _read_log(

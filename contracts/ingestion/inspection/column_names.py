@@ -124,6 +124,8 @@ EVENT_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "propensity": _split("propensity propensityscore"),
     "event_id": _split("eventid messageid insertid orderlineid"),
 }
+PRODUCT_NAMES: Final = _split("handle producthandle parentsku parentid parentproductid itemgroupid groupid")
+"""Of columns that name the product of a variant."""
 VAGUE_TOTALS: Final = _split("total totalprice amount revenue sales subtotal umsatz gesamtpreis")
 """Names of totals that may be those of a line or of a whole order, with or without shipping."""
 ORDER_NAMES: Final = _split("pos position seq sequence sequenceid step index idx order rank")

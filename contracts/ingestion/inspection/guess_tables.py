@@ -31,6 +31,7 @@ from contracts.ingestion.inspection.match_columns import (
     MAX_EVENT_TYPES,
     MOST_CELLS,
     add_fallback,
+    find_product_column,
     find_separator,
     holds_event_words,
     match_names,
@@ -76,6 +77,8 @@ class TableGuess(NamedTuple):
     is_log: bool
     doubts: Sequence[str] = ()
     """What a person should look at, a sentence each."""
+    product_column: str | None = None
+    """Names the product of a variant, whose row has no title of its own."""
 
     @property
     def mapping(self) -> dict[str, str]:
@@ -117,7 +120,7 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
         for name, cells in texts.items()
     ]
     event_types: dict[str, str] = {}
-    event_type = order_column = separator = None
+    event_type = order_column = separator = product_column = None
     if is_log:
         if "event_type" in mapping:
             words = texts[mapping["event_type"]].drop_nulls().unique(maintain_order=True)
@@ -130,9 +133,13 @@ def guess_table(uri: str, sample: pl.DataFrame, *, is_log: bool) -> TableGuess:
         if "timestamp" not in mapping:
             order_column = _find_order_column(texts, mapping)
             columns = [c._replace(ours=None) if c.theirs == order_column else c for c in columns]
-    elif "category" in mapping:
+    else:
+        product_column = find_product_column(mapping, texts)
+    if not is_log and "category" in mapping:
         separator = find_separator(sample[mapping["category"]], texts[mapping["category"]])
-    return TableGuess(uri, columns, event_types, event_type, order_column, separator, is_log, doubts)
+    return TableGuess(
+        uri, columns, event_types, event_type, order_column, separator, is_log, doubts, product_column
+    )
 
 
 def tell_is_log(sample: pl.DataFrame) -> bool:

@@ -84,6 +84,8 @@ def describe_data(items: TableGuess, log: TableGuess) -> dict[str, Any]:
     item_source: dict[str, Any] = {"uri": items.uri, "columns": _describe_columns(items)}
     if items.category_separator:
         item_source["category_separator"] = items.category_separator
+    if items.product_column:
+        item_source["product_column"] = items.product_column
     log_source: dict[str, Any] = {"uri": log.uri, "columns": _describe_columns(log)}
     if log.event_type:
         log_source["event_type"] = log.event_type

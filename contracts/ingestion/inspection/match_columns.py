@@ -6,7 +6,12 @@ from typing import Final
 import polars as pl
 
 from contracts.errors import UserError
-from contracts.ingestion.inspection.column_names import ORDER_ID_NAMES, list_short_names, shorten_name
+from contracts.ingestion.inspection.column_names import (
+    ORDER_ID_NAMES,
+    PRODUCT_NAMES,
+    list_short_names,
+    shorten_name,
+)
 from contracts.ingestion.inspection.event_words import guess_event_type
 from contracts.ingestion.values.cell_texts import read_cells_as_text, take_amounts
 from contracts.ingestion.values.missing_words import MISSING_WORDS, clean_texts
@@ -130,6 +135,23 @@ def find_separator(cells: pl.Series, texts: pl.Series) -> str | None:
         has_separator = filled.str.contains(separator, literal=True).sum()
         if has_separator >= MOST_CELLS * max(len(filled), 1) and not filled.str.starts_with("[").any():
             return None if separator == " > " else separator
+    return None
+
+
+def find_product_column(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) -> str | None:
+    """The column that names the product of a variant, where titles stand in a product's first row alone."""
+    if not {"item_id", "title"} <= set(mapping):
+        return None
+    for name, cells in texts.items():
+        if name in mapping.values() or not set(list_short_names(name)) & set(PRODUCT_NAMES):
+            continue
+        rows = pl.DataFrame({"product": cells, "title": texts[mapping["title"]]}).drop_nulls("product")
+        titled = pl.col("title").is_not_null().any().over("product")
+        num_empty, num_filled = rows.filter(pl.col("title").is_null()).height, 0
+        if num_empty:
+            num_filled = rows.filter(titled & pl.col("title").is_null()).height
+        if num_filled > MOST_CELLS * num_empty:
+            return name
     return None
 
 

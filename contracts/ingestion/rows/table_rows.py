@@ -7,9 +7,10 @@ from typing import NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
-from contracts.ingestion.config import EventSourceConfig, SourceConfig
+from contracts.ingestion.config import EventSourceConfig, ItemSourceConfig, SourceConfig
 from contracts.ingestion.rows.column_evidence import Readings
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, normalize_rows, write_rows_as_json
+from contracts.ingestion.rows.product_variants import ProductVariants
 from contracts.ingestion.rows.quarantine import Quarantine
 from contracts.ingestion.rows.rejections import RejectionCount
 from contracts.ingestion.sources.source_batches import OpenedSource
@@ -22,6 +23,8 @@ class ReadRows(NamedTuple):
     rejections: RejectionCount
     ignored: dict[str, int]
     """Event types that the config leaves out -> rows."""
+    num_without_id: int = 0
+    """Rows of products that name no item, where the config names the column of products."""
 
 
 def read_table_rows(
@@ -50,7 +53,12 @@ def read_table_rows(
     count = RejectionCount(table.name)
     ignored: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
+    variants = None
+    if isinstance(source, ItemSourceConfig) and source.product_column:
+        variants = ProductVariants(source)
     for raw_batch in opened.iterate_batches():
+        if variants:
+            raw_batch = variants.fill_rows(raw_batch)
         batch = normalize_rows(raw_batch, source, table, readings)
         count.add_batch(batch)
         ignored.update(batch.ignored_types)
@@ -65,7 +73,7 @@ def read_table_rows(
         _refuse_unknown_types(unknown, source)
     count.add_broken_lines(opened.broken_lines)
     quarantine.add_broken_lines(opened.broken_lines)
-    return ReadRows(count, dict(ignored))
+    return ReadRows(count, dict(ignored), variants.num_without_id if variants else 0)
 
 
 def _refuse_unknown_types(unknown: dict[str, int], source: SourceConfig) -> None:

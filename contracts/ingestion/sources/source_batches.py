@@ -29,10 +29,13 @@ from contracts.ingestion.sources.text_dialect import (
     prepare_text_file,
     quote_sql,
     read_header,
+    read_open_end,
 )
 from contracts.tables import EVENTS, ITEMS
 
 BATCH_ROWS: Final = 262_144
+_MIN_ROWS_ABOVE: Final = 20
+"""Below fewer rows a short last cell may be chance."""
 _NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 _PARTITION: Final = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 
@@ -154,7 +157,10 @@ class OpenedSource:
         connection = open_duckdb()
         rows = connection.sql(f"SELECT * FROM {format_read_csv(file, dialect)}")
         has_rows = False
-        for batch in self._read_relation(rows, path):
+        batches = self._read_relation(rows, path)
+        if last_cell := read_open_end(file, dialect):
+            batches = self._drop_cut_row(batches, read_header(file, dialect)[-1], last_cell, path)
+        for batch in batches:
             has_rows = True
             yield self._drop_headers(batch, read_header(file, dialect))
         rejected = connection.execute(
@@ -172,6 +178,40 @@ class OpenedSource:
             BrokenLine(path, line, text or "", _explain_broken_line(message))
             for line, text, message in rejected
         ]
+
+    def _drop_cut_row(
+        self, batches: Iterator[SourceBatch], column: str, last_cell: str, path: str
+    ) -> Iterator[SourceBatch]:
+        """Batches without a last row whose last cell was cut off, where the cells above it tell.
+
+        A file that ends without a line end may be whole, or end within an id that then is another one.
+        """
+        lengths = (0, 0, 0)
+        waiting: SourceBatch | None = None
+        for batch in batches:
+            if waiting is not None:
+                lengths = _add_lengths(lengths, waiting.frame[column])
+                yield waiting
+            waiting = batch
+        if waiting is None:
+            return
+        num_others, least, greatest = _add_lengths(lengths, waiting.frame[column][:-1])
+        is_last = (waiting.frame[column][-1] or "").strip() == last_cell
+        if is_last and num_others >= _MIN_ROWS_ABOVE and len(last_cell) < least:
+            if least == greatest:
+                text = ", ".join(str(cell) for cell in waiting.frame.row(-1))
+                self.broken_lines.append(BrokenLine(path, 0, text, "the file ends within its last cell"))
+                waiting = waiting._replace(frame=waiting.frame[:-1])
+            else:
+                self._add_note(
+                    f"'{path}' ends without a line end, and its last cell '{last_cell}' is shorter than all "
+                    "above it: if the file was cut off, its last row is wrong"
+                )
+        yield waiting
+
+    def _add_note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _drop_headers(self, batch: SourceBatch, names: list[str]) -> SourceBatch:
         """A batch without lines that are the header again, as in files that were put together."""
@@ -226,6 +266,20 @@ class OpenedSource:
             elif name in (*ITEMS.schema, *EVENTS.schema, *self._source.columns.values()):
                 _refuse_other_partition(frame[name], value, path)
         return SourceBatch(frame, path)
+
+
+def _add_lengths(lengths: tuple[int, int, int], cells: pl.Series) -> tuple[int, int, int]:
+    """The number of cells, their least and their greatest length, with those of more cells."""
+    if cells.is_empty():
+        return lengths
+    num_cells, least, greatest = lengths
+    own = cells.str.len_chars().fill_null(0)
+    own_least, own_greatest = pl.select(least=own.min(), greatest=own.max()).row(0)
+    return (
+        num_cells + len(cells),
+        min(least, own_least) if num_cells else own_least,
+        max(greatest, own_greatest),
+    )
 
 
 def _read_partitions(path: str) -> dict[str, str | None]:

@@ -4,6 +4,7 @@ import bz2
 import codecs
 import csv
 import gzip
+import io
 import itertools
 import lzma
 import re
@@ -30,6 +31,8 @@ _BEFORE_HEADER: Final = re.compile(
 )
 _BLOCK_BYTES: Final = 1 << 22
 _SAMPLE_BYTES: Final = 1 << 18
+_TAIL_BYTES: Final = 1 << 16
+"""No line that matters is longer."""
 
 
 _PACKED_BEGINNINGS: Final = {
@@ -221,6 +224,21 @@ def read_header(file: Path, dialect: Dialect) -> list[str]:
         repeats = sum(other.lower() == name.lower() for other in names)
         names.append(f"{name}_{repeats}" if repeats else name)
     return names
+
+
+def read_open_end(file: Path, dialect: Dialect) -> str:
+    """The last cell of a delimited file whose last line has all cells but no end; empty elsewhere."""
+    with file.open("rb") as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(max(size - _TAIL_BYTES, 0))
+        tail = stream.read()
+    last_line = re.split(rb"[\r\n]", tail)[-1].decode("utf-8", errors="replace")
+    num_cells = last_line.count(dialect.separator) + 1
+    if dialect.has_quotes and last_line.endswith(dialect.quote):
+        return ""
+    if num_cells < len(read_header(file, dialect)) or len(last_line) == len(tail):
+        return ""
+    return last_line.rpartition(dialect.separator)[2].strip()
 
 
 def _find_separator(header: str, shown_path: str) -> str:

@@ -251,6 +251,29 @@ def test_broken_lines_are_told_and_cost_no_other(read):
     assert [(line.line, line.text) for line in opened.broken_lines] == [(3, "3"), (4, "4,5,6")]
 
 
+def _write_log(last, widths=(4,)):
+    rows = [f"2025-03-01,{10 ** (widths[n % len(widths)] - 1) + n}" for n in range(40)]
+    return "\n".join(["day,user_id", *rows, f"2025-03-02,{last}"])
+
+
+def test_a_row_that_ends_within_its_last_cell_is_none(read):
+    rows, opened = read("log.csv", _write_log("12"))
+    assert (len(rows), opened.broken_lines[0].reason) == (40, "the file ends within its last cell")
+    assert opened.broken_lines[0].text == "2025-03-02, 12"
+
+
+@pytest.mark.parametrize("content", [_write_log("1234"), _write_log("12") + "\n", _write_log('"12"')])
+def test_a_last_row_that_may_be_whole_stays(read, content):
+    rows, opened = read("log.csv", content)
+    assert (len(rows), opened.broken_lines, opened.notes) == (41, [], [])
+
+
+def test_a_last_cell_that_is_shorter_than_others_of_any_length_is_told(read):
+    rows, opened = read("log.csv", _write_log("12", widths=(3, 5)))
+    assert len(rows) == 41
+    assert "its last cell '12' is shorter than all above it" in opened.notes[0]
+
+
 @pytest.mark.parametrize("kind", ["lines", "array"])
 def test_json_keeps_the_digits_of_numbers(read, kind):
     values = [{"item_id": 12345678901234567890, "price": 17841.0}, {"item_id": "a", "tags": ["x", "y"]}]
