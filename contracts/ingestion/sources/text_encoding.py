@@ -24,8 +24,29 @@ _LETTERS_BY_USE: Final = {
     "cp1256": "اليمنوتربةعدسفهكقحجشصطخأذضزثغئىإءآؤظ",
 }
 """Encoding of one byte a letter -> the letters of its language, the most common first."""
+_LATIN_LETTERS: Final = {
+    "cp1252": (
+        *("äöüß", "àâæçéèêëîïôœùûüÿ", "áéíñóúü", "àèéìíòóùú", "ãáàâçéêíóôõú"),
+        *("åäöé", "åæøéèòóôü", "ëïéèêöüáó", "áðéíóúýþæö"),
+    ),
+    **dict.fromkeys(
+        ("cp1250", "iso8859_2"),
+        ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž"),
+    ),
+    "cp1254": ("çğıöşüâîû",),
+    "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"),
+    **dict.fromkeys(("cp850", "mac_roman"), ("äöüß", "àâçéèêëîïôùû", "áéíñóúü", "àèéìòù", "åäöæøé")),
+}
+"""Encoding of Latin letters -> the letters beyond ASCII of each language that is written in it."""
+_MIN_LATIN_SCORE: Final = 0.95
+_CLEARLY_BETTER: Final = 0.1
+"""What an encoding must hold against the one of the West, which is by far the most common."""
+_MIN_LATIN_WORDS: Final = 3
+_MIN_LATIN_LETTERS: Final = 3
+"""Fewer different ones beyond ASCII stand in languages of several encodings."""
 _MIN_SCORE: Final = 0.5
 """Text that means nothing uses all letters alike, and some that the language does not have."""
+_MAX_LATIN_SHARE: Final = 1 / 3
 _MIN_FOREIGN_SHARE: Final = 0.8
 """Of the letters of words with accents few are beyond ASCII; in other scripts all are."""
 MIXED: Final = "utf-8, and cp1252 where it is not"
@@ -70,13 +91,19 @@ def detect_encoding(path: Path) -> tuple[str, bool]:
     sample = _sample_foreign_lines(path)
     if _is_mostly_utf8(sample):
         return MIXED, True
+    latin = _guess_latin_encoding(sample)
+    # A few letters beside ASCII ones may make characters of East Asia.
+    if latin != "cp1252" and _measure_foreign_share(sample) < _MAX_LATIN_SHARE and _decodes(path, latin):
+        return latin, True
     eastern = _guess_eastern_encoding(sample)
     if eastern and _decodes(path, eastern):
         return eastern, True
     alphabetic = _guess_alphabet(sample)
     if alphabetic and _decodes(path, alphabetic):
         return alphabetic, True
-    # Of the encodings of Latin letters statistics tell little; spreadsheets of the West write this one.
+    if latin != "cp1252" and _decodes(path, latin):
+        return latin, True
+    # Spreadsheets of the West write this one.
     return "cp1252" if _decodes(path, "cp1252") else "latin-1", True
 
 
@@ -88,11 +115,9 @@ def _is_mostly_utf8(sample: bytes) -> bool:
 
 def _guess_alphabet(sample: bytes) -> str | None:
     """The encoding of a script of one byte a letter; None where it is that of Latin letters, or unclear."""
-    words = [word for word in re.findall(rb"[A-Za-z\x80-\xff]{3,}", sample) if not word.isascii()]
-    # What stands in each row, as a currency does, would drown the rest.
-    letters = b"".join(sorted(set(words)))
-    if sum(letter > 0x7F for letter in letters) < _MIN_FOREIGN_SHARE * max(len(letters), 1):
+    if _measure_foreign_share(sample) < _MIN_FOREIGN_SHARE:
         return None
+    letters = b"".join(_list_foreign_words(sample))
     scores = {}
     for encoding, by_use in _LETTERS_BY_USE.items():
         text = letters.decode(encoding, errors="replace")
@@ -102,6 +127,36 @@ def _guess_alphabet(sample: bytes) -> str | None:
         scores[encoding] = sum(ranks.get(letter, -1.0) for letter in text) / len(text)
     best = max(scores, key=lambda encoding: scores[encoding])
     return best if scores[best] >= _MIN_SCORE else None
+
+
+def _list_foreign_words(sample: bytes) -> list[bytes]:
+    """Words with letters beyond ASCII, each once: what stands in each row, as a currency does, would drown
+    the rest."""
+    return sorted({word for word in re.findall(rb"[A-Za-z\x80-\xff]{3,}", sample) if not word.isascii()})
+
+
+def _measure_foreign_share(sample: bytes) -> float:
+    """Share of the bytes beyond ASCII in such words."""
+    letters = b"".join(_list_foreign_words(sample))
+    return sum(letter > 0x7F for letter in letters) / max(len(letters), 1)
+
+
+def _guess_latin_encoding(sample: bytes) -> str:
+    """The encoding of Latin letters in which the words of a text have the letters of one language."""
+    words = _list_foreign_words(sample)
+    letters = b" ".join(words)
+    num_letters = len({letter for letter in letters if letter > 0x7F})
+    if len(words) < _MIN_LATIN_WORDS or num_letters < _MIN_LATIN_LETTERS:
+        return "cp1252"
+    scores = {}
+    for encoding, alphabets in _LATIN_LETTERS.items():
+        foreign = [letter for letter in letters.decode(encoding, errors="replace") if not letter.isascii()]
+        scores[encoding] = max(
+            sum(letter.lower() in alphabet for letter in foreign) / len(foreign) for alphabet in alphabets
+        )
+    best = max(scores, key=lambda encoding: scores[encoding])
+    is_better = scores[best] >= max(_MIN_LATIN_SCORE, scores["cp1252"] + _CLEARLY_BETTER)
+    return best if is_better else "cp1252"
 
 
 def _guess_eastern_encoding(sample: bytes) -> str | None:

@@ -91,9 +91,17 @@ def test_encodings_are_found_out(read, encoding):
         ("cp1255", "ספל לבן לתה ולקפה"),
         ("cp949", "하얀 찻잔과 커피잔 세트"),
         ("cp1256", "كوب أبيض للشاي والقهوة"),
+        ("iso8859_2", "Żółta filiżanka będąca w łazience"),
+        ("cp1250", "Příliš žluťoučký čajový hrnek"),
+        ("cp1250", "Gőzölgő fűszeres bögre és kötött zsák"),
+        ("cp1254", "Büyük çay geniş şişe göre ağaç için"),
+        ("cp1257", "Žalias puodelis šilta arbatinė lėkštė"),
+        ("cp850", "Große Schüssel für süßen Käse"),
+        ("cp1252", "Große Schüssel für “süßen” Käse & Crème brûlée"),
+        ("cp1252", "Service à thé décoré très léger forêt"),
     ],
 )
-def test_scripts_of_one_byte_a_letter_are_told_apart(read, encoding, title):
+def test_letters_of_one_byte_are_told_apart_by_their_language(read, encoding, title):
     content = "item_id,title\n" + "".join(f"{n},{title}\n" for n in range(40))
     rows, opened = read("items.csv", content.encode(encoding))
     assert {row["title"] for row in rows} == {title}
