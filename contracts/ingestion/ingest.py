@@ -13,6 +13,7 @@ from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig, EventSourceConfig
 from contracts.ingestion.divide_log import divide_log
 from contracts.ingestion.ingest_summary import SUMMARY_FILE, IngestSummary, TableSummary, describe_summary
+from contracts.ingestion.rows.catalogue_doubts import describe_catalogue
 from contracts.ingestion.rows.column_evidence import (
     Readings,
     SourceEvidence,
@@ -107,7 +108,7 @@ def ingest_dataset(
         tables = _open_tables(config, scratch, max_log_rows)
         lost_items = Quarantine(scratch / "lost_items", ITEMS.name)
         lost_events = Quarantine(scratch / "lost_events", EVENTS.name)
-        catalogue, item_summary = _read_catalogue(tables, config, lost_items)
+        catalogue, item_summary, item_notes = _read_catalogue(tables, config, lost_items)
         served_events, served_notes = EVENTS.create_empty(), list[str]()
         if served_log is not None and served_digest:
             served_events = read_served_events(served_log, digest=served_digest, before=config.cutoff)
@@ -121,7 +122,7 @@ def ingest_dataset(
             summary = IngestSummary(
                 items=item_summary,
                 events=log.summary,
-                notes=(*tables.items.notes, *log.notes, *served_notes),
+                notes=(*tables.items.notes, *item_notes, *log.notes, *served_notes),
             )
             summary = _write_events(artifact, log, config, summary, scratch)
             write_json(artifact.path / SUMMARY_FILE, summary.model_dump(mode="json"))
@@ -150,8 +151,8 @@ def _open_tables(config: DataConfig, scratch: Path, max_log_rows: int | None) ->
 
 def _read_catalogue(
     tables: _OpenedTables, config: DataConfig, quarantine: Quarantine
-) -> tuple[pl.DataFrame, TableSummary]:
-    """The catalogue with each item once, its first row, and what became of its rows."""
+) -> tuple[pl.DataFrame, TableSummary, list[str]]:
+    """The catalogue with each item once, its first row; what became of its rows; what is odd about them."""
     frames = [ITEMS.create_empty()]
     read = read_table_rows(
         tables.items,
@@ -171,7 +172,8 @@ def _read_catalogue(
     num_merged = len(rows) - len(catalogue)
     merged = {"item again, its first row counts": num_merged} if num_merged else {}
     left_out = {"rows of a product without an item": read.num_without_id} if read.num_without_id else {}
-    return catalogue, _summarize(read, tables.items, len(catalogue), merged=merged, left_out=left_out)
+    summary = _summarize(read, tables.items, len(catalogue), merged=merged, left_out=left_out)
+    return catalogue, summary, describe_catalogue(rows)
 
 
 def _read_log(

@@ -207,3 +207,24 @@ def test_requests_that_compare_nothing_are_told(ingest):
     clicked = {(row["request_id"], row["item_id"]) for row in pages if row["event_type"] == "click"}
     reacted = [row for row in pages if (row["request_id"], row["item_id"]) in clicked]
     assert "60 of 60 shown items were clicked" in ingest(reacted)[1]
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Stofft\ufffd\ufffdchen", "have lost letters"),
+        ("Stofft??chen", "have lost letters"),
+        ("St\u00fcck".encode().decode("cp1252"), "seem to be UTF-8 that was read as another encoding"),
+        ("Bag &amp; belt", "hold signs as web pages write them"),
+        ("Tasche für das S\u00c3O-Café? Ja & nein", ""),
+    ],
+)
+def test_titles_whose_letters_were_lost_are_told(ingest, title, said):
+    notes = ingest(ORDERS, [ITEMS[0] | {"title": title}, *ITEMS[1:]])[1]
+    assert (said in notes) if said else not notes
+
+
+def test_items_that_stand_again_at_another_price_are_told(ingest):
+    events, notes = ingest(ORDERS, [*ITEMS, ITEMS[2] | {"price": "99.00"}, ITEMS[3]])
+    assert "1 items, such as 'Bag-2', stand more than once, at different prices" in notes
+    assert len(events) == 60
