@@ -3,9 +3,20 @@
 All stand here: what a step raises in another process is known by this module's name.
 """
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """Something the user gave is wrong. The message names the value, what is allowed and what to do."""
+
+
+class UnknownTypesError(UserError):
+    """The log holds event types of which nobody said what they stand for."""
+
+    def __init__(self, message: str, *, names: Sequence[str]) -> None:
+        """Holds the types as the log names them."""
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class TooMuchLostError(UserError):

@@ -8,12 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from contracts.errors import TooMuchLostError, UserError
-from contracts.ingestion.config import DataConfig, SourceConfig
+from contracts.errors import TooMuchLostError, UnknownTypesError, UserError
+from contracts.ingestion.config import IGNORED, DataConfig, SourceConfig
 from contracts.ingestion.ingest import ingest_dataset
 from contracts.ingestion.ingest_summary import IngestSummary, read_summary
 from contracts.ingestion.inspection.agree_item_ids import agree_on_item_ids
 from contracts.ingestion.inspection.column_names import EVENT_NAMES, ITEM_NAMES
+from contracts.ingestion.inspection.event_words import guess_event_type
 from contracts.ingestion.inspection.guess_tables import (
     TableGuess,
     find_unread_times,
@@ -21,6 +22,7 @@ from contracts.ingestion.inspection.guess_tables import (
     refuse_split_times,
     tell_is_log,
 )
+from contracts.ingestion.inspection.match_columns import MAX_EVENT_TYPES
 from contracts.ingestion.inspection.nested_columns import (
     expand_structures,
     explain_missing_log,
@@ -75,6 +77,7 @@ def inspect_files(uris: Sequence[str], *, read_all: bool) -> Inspection:
     items, log = agree_on_item_ids(items, log, samples[items_uri], samples[log_uri])
     data = describe_data(items, log)
     summary, refusal = _try_ingestion(data, max_rows=None if read_all else SAMPLE_ROWS)
+    log = log._replace(event_types=data["events"].get("event_types", log.event_types))
     num_read = None if read_all or len(samples[log_uri]) < SAMPLE_ROWS else SAMPLE_ROWS
     return Inspection((items, log), data, summary, refusal, num_read)
 
@@ -201,7 +204,8 @@ def _write_as_text(cells: pl.Series) -> pl.Series:
 def _try_ingestion(data: dict[str, Any], *, max_rows: int | None) -> tuple[IngestSummary | None, str]:
     """What ingestion makes of the data, or why it refuses it.
 
-    Rows of guests may be many: `data` is told to let them pass.
+    Rows of guests may be many: `data` is told to let them pass. Types of events that the sample did not hold
+    are guessed, too.
     """
     with tempfile.TemporaryDirectory(prefix="reaseq-inspect-") as scratch:
         out = Path(scratch) / "dataset"
@@ -211,6 +215,13 @@ def _try_ingestion(data: dict[str, Any], *, max_rows: int | None) -> tuple[Inges
             if error.reason != _NO_USER or "max_rejected_shares" in data:
                 return None, str(error)
             data["max_rejected_shares"] = {"events.user_id": min(math.ceil(error.share * 110) / 100, 1.0)}
+            return _try_ingestion(data, max_rows=max_rows)
+        except UnknownTypesError as error:
+            known_types = data["events"].get("event_types", {})
+            new_types = {name: guess_event_type(name) or IGNORED for name in error.names}
+            if len(known_types) + len(new_types) > MAX_EVENT_TYPES or set(new_types) <= set(known_types):
+                return None, str(error)
+            data["events"]["event_types"] = known_types | new_types
             return _try_ingestion(data, max_rows=max_rows)
         except UserError as error:
             return None, str(error)

@@ -21,8 +21,19 @@ _VOID_WORD: Final = (
     r"|remboursement|devoluci|退货|退款|返品|возврат)"
 )
 _MAX_WORDS: Final = 12
+_ZONE_NAMES: Final = (
+    "timezone",
+    "tz",
+    "tzname",
+    "zone",
+    "timezonename",
+    "utcoffset",
+    "tzoffset",
+    "gmtoffset",
+)
 _SESSIONS: Final = ("sessionid", "session")
 _MANY: Final = 0.5
+_NAIVE_TIME: Final = r"\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?[AaPp][Mm])?$"
 
 
 def list_row_doubts(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) -> list[str]:
@@ -35,7 +46,9 @@ def list_row_doubts(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) 
         num_filled = len(cells) - cells.null_count()
         if not num_filled:
             continue
-        if short in _CHANGE_NAMES:
+        if short in _ZONE_NAMES:
+            doubts += _doubt_zones(name, cells, texts.get(mapping.get("timestamp", "")))
+        elif short in _CHANGE_NAMES:
             doubts += _doubt_changes(name, cells)
         elif re.search("parent.*(?:item|line)", short):
             doubts.append(
@@ -68,6 +81,16 @@ def doubt_several_orders(
     return [
         f"rows of the types {', '.join(orders)} are read as orders, and most users have several of them for "
         "one item: does a purchase write one of each? Then set all but one to `ignore` in `event_types`"
+    ]
+
+
+def _doubt_zones(name: str, cells: pl.Series, times: pl.Series | None) -> list[str]:
+    if times is None or not times.str.contains(_NAIVE_TIME).any():
+        return []
+    return [
+        f"'{name}' seems to name the zone of times ('{cells.drop_nulls()[0][:24]}'), and is not read: times "
+        "that name none count as UTC. Set data.events.time_zone if all are of one zone, or convert them by a "
+        "query"
     ]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from contracts.errors import UserError
+from contracts.errors import UnknownTypesError
 from contracts.ingestion.config import EventSourceConfig, ItemSourceConfig, SourceConfig
 from contracts.ingestion.rows.column_evidence import Readings
 from contracts.ingestion.rows.normalize_rows import FILE_COLUMN, normalize_rows, write_rows_as_json
@@ -48,7 +48,7 @@ def read_table_rows(
         quarantine: takes the broken ones.
 
     Raises:
-        UserError: an event type is neither ours, nor mapped, nor ignored.
+        UnknownTypesError: an event type is neither ours, nor mapped, nor ignored.
     """
     count = RejectionCount(table.name)
     ignored: Counter[str] = Counter()
@@ -82,9 +82,10 @@ def _refuse_unknown_types(unknown: dict[str, int], source: SourceConfig) -> None
         f"{name} ({count:,} rows)" for name, count in sorted(unknown.items(), key=lambda x: -x[1])[:12]
     )
     first = next(iter(unknown))
-    raise UserError(
+    raise UnknownTypesError(
         f"data.events.event_types maps {sorted(source.event_types) or 'nothing'}; the log also holds "
         f"{listed}. "
         "Map each to impression, click, cart, order or return, or to ignore, as in "
-        f"`event_types: {{{first}: click}}`"
+        f"`event_types: {{{first}: click}}`",
+        names=sorted(unknown),
     )

@@ -182,10 +182,14 @@ def _describe_file_state(path: str) -> object:
 
 
 def _find_repeated(paths: Sequence[str]) -> list[str]:
-    """Files whose bytes an earlier one holds, too. Only files of one size are read."""
-    paths_of_size: dict[int, list[str]] = {}
+    """Files whose bytes an earlier one holds, too. Only files of one size are read.
+
+    Folders such as `day=2025-03-01` are columns: files of different ones hold different rows.
+    """
+    paths_of_size: dict[tuple[int, tuple[str, ...]], list[str]] = {}
     for path in paths:
-        paths_of_size.setdefault(Path(path).stat().st_size, []).append(path)
+        partitions = tuple(part for part in Path(path).parts[:-1] if "=" in part)
+        paths_of_size.setdefault((Path(path).stat().st_size, partitions), []).append(path)
     repeated = []
     for same_size in paths_of_size.values():
         known_digests: set[str] = set()

@@ -50,6 +50,7 @@ _FOREIGN_BEGINNINGS: Final = {
     b"\xd0\xcf\x11\xe0": "a spreadsheet; save its sheet as CSV (UTF-8) and give that",
     b"<!doctype": "a web page, perhaps one that asks to log in; download the data again",
     b"<html": "a web page, perhaps one that asks to log in; download the data again",
+    b"<table": "a table of a web page; open it in a spreadsheet, and save it as CSV (UTF-8)",
     b"<?xml": "XML; export it as CSV or JSON lines",
     b"Obj\x01": "an Avro file; export it as Parquet, or give a query (`uri: duckdb:...`)",
     b"SQLite format 3": "a database of SQLite; export its table as CSV",

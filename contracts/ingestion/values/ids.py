@@ -13,7 +13,7 @@ from contracts.errors import UserError
 _INTEGRAL: Final = r"^[+-]?\d+(?:\.0*)?$"
 _TRAILING_ZEROS: Final = r"\.0*$"
 _FRACTIONAL: Final = r"^[+-]?\d*\.\d*[1-9]\d*$"
-_SCIENTIFIC: Final = r"^[+-]?(\d(?:\.\d+)?)[eE]\+?(\d{1,3})$"
+_SCIENTIFIC: Final = r"^[+-]?(\d(?:[.,]\d+)?)[eE]\+?(\d{1,3})$"
 _LARGEST_EXACT: Final = {"Float16": 2.0**11, "Float32": 2.0**24, "Float64": 2.0**53}
 """Beyond, a float of the type names no integer any more: neighbors share one value."""
 
@@ -104,7 +104,7 @@ def unquote(texts: pl.Series) -> pl.Series:
 def _expand_scientific(column: pl.Expr) -> pl.Expr:
     mantissa = column.str.extract(_SCIENTIFIC, 1)
     exponent = column.str.extract(_SCIENTIFIC, 2).cast(pl.Int64)
-    digits = mantissa.str.replace(".", "", literal=True)
+    digits = mantissa.str.replace(r"[.,]", "")
     num_decimals = digits.str.len_chars() - 1
     # All digits are there only where the mantissa has one for each power of ten, or float's own seventeen.
     is_exact = (exponent == num_decimals) | ((exponent > num_decimals) & (exponent < 15) & (num_decimals < 5))

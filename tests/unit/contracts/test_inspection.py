@@ -101,6 +101,18 @@ def test_types_of_unknown_names_are_asked_for_and_not_taken_for_clicks(files):
     assert "30 x type '1', ignored by the config" in inspection.refusal
 
 
+def test_types_that_stand_below_the_sample_are_guessed_where_all_is_read(files, monkeypatch):
+    monkeypatch.setattr("contracts.ingestion.inspection.inspect_files.SAMPLE_ROWS", 100)
+    rows = EVENTS.splitlines(keepends=True)
+    late = EVENTS.replace(",purchase", ",view") + rows[-1].replace(",view", ",purchase") * 3
+    late += rows[-1].replace(",view", ",zoom") * 3
+    paths = files(products=PRODUCTS, events=late)
+    inspection = inspect_files(paths, read_all=True)
+    assert inspection.refusal == ""
+    assert inspection.tables[1].event_types == {"view": "click", "purchase": "order", "zoom": "ignore"}
+    assert inspect_files(paths, read_all=False).tables[1].event_types == {"view": "click"}
+
+
 def test_a_log_of_flags_is_refused(files):
     log = "uid,sku,ts,is_clicked\n" + "".join(f"c{n},sku-1,{1_700_000_000 + n},{n % 2}\n" for n in range(9))
     with pytest.raises(UserError, match="by 0 and 1 what users did"):

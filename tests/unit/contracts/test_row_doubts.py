@@ -78,6 +78,15 @@ def test_columns_that_only_resemble_such_leave_no_doubt(inspect):
     assert "currency" not in _tell(inspect(rows))
 
 
+@pytest.mark.parametrize(("form", "is_told"), [("%Y-%m-%d %H:%M:%S", True), ("%Y-%m-%d %H:%M:%SZ", False)])
+def test_zones_beside_times_are_told_where_the_times_name_none(inspect, form, is_told):
+    rows = [
+        line | {"sold_at": f"{START + timedelta(hours=7 * n):{form}}", "timezone": "Asia/Tokyo"}
+        for n, line in enumerate(LINES)
+    ]
+    assert ("'timezone' seems to name the zone of times ('Asia/Tokyo')" in _tell(inspect(rows))) == is_told
+
+
 def test_sessions_in_the_place_of_users_are_told(inspect):
     rows = [{("session_id" if name == "buyer" else name): line[name] for name in line} for line in LINES]
     assert "users are read from 'session_id'" in _tell(inspect(rows))

@@ -351,6 +351,18 @@ def test_partitions_of_folders_are_columns(tmp_path):
     assert [row["day"] for row in rows] == ["2025-03-01", "2025-03-02"]
 
 
+def test_files_of_two_partitions_are_no_copies(tmp_path):
+    for folder in ("day=1", "day=2", "day=2/again"):
+        (tmp_path / "log" / folder).mkdir(parents=True)
+        (tmp_path / "log" / folder / "part.csv").write_text("user_id,item_id\n7,8\n")
+    found = find_source_files(str(tmp_path / "log"))
+    assert [path.removeprefix(str(tmp_path)) for path in found.paths] == [
+        "/log/day=1/part.csv",
+        "/log/day=2/again/part.csv",
+    ]
+    assert len(found.repeated) == 1
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_folder_names_are_unescaped_and_may_say_nothing(tmp_path, suffix):
     for folder in ("user_id=a%2Fb", "user_id=__HIVE_DEFAULT_PARTITION__"):
