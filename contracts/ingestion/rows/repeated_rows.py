@@ -25,6 +25,8 @@ class MergedRows(NamedTuple):
     """Order lines whose units were added to another line's."""
     num_dropped: int
     """Rows that only said again what another says."""
+    num_differing: int = 0
+    """Orders of which several files tell different prices or quantities."""
 
 
 def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
@@ -49,7 +51,11 @@ def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
     orders, others = events.filter(is_order), events.filter(~is_order)
     distinct_others = others.unique(key, keep="first", maintain_order=True)
     # Each file tells all units of a key, so that of several files the fullest one counts.
-    units = orders.group_by(*key, FILE_COLUMN).agg(units=pl.col("quantity").fill_null(1).sum())
+    num_units = pl.col("quantity").fill_null(1)
+    units = orders.group_by(*key, FILE_COLUMN).agg(
+        units=num_units.sum(), paid=(pl.col("price") * num_units).sum().round(2)
+    )
+    versions = units.group_by(key).agg(pl.struct("units", "paid").n_unique().alias("num_versions"))
     fullest = units.sort("units", FILE_COLUMN, descending=[True, False]).unique(
         key, keep="first", maintain_order=True
     )
@@ -61,6 +67,7 @@ def merge_repeated_events(events: pl.DataFrame) -> MergedRows:
         rows,
         num_added=int(is_repeated.sum()) - len(summed),
         num_dropped=num_copies + len(others) - len(distinct_others) + len(orders) - len(lines),
+        num_differing=int((versions["num_versions"] > 1).sum()),
     )
 
 

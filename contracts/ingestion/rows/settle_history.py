@@ -155,6 +155,7 @@ def _settle_users(
         {
             _ADDED_LINES: merged.num_added,
             _SAME_EVENTS: merged.num_dropped,
+            "orders_told_differently": merged.num_differing,
             "returns": int(is_return.sum()),
             "returns_unmatched": int(is_return.sum()) - marked.num_matched,
             "orders_without_price": int((~orders["has_own_price"]).sum()),
@@ -211,6 +212,8 @@ def _describe_settling(counts: Counter[str], bots: Sequence[str]) -> tuple[str, 
         "behaviors_naming_an_unknown_request": "behaviors name a request that did not show their item",
         "behaviors_long_before_their_request": "behaviors stand long before the page that they name, and do "
         "not count as done on it; do both use one clock?",
+        "orders_told_differently": "orders stand in several files at different prices or quantities; the "
+        "one with most units counts, or else the first: leave the older file out",
         "returns_unmatched": "returns have no earlier order of the user and item in this log",
     }
     notes = [f"{counts[name]:,} {text}" for name, text in sentences.items() if counts.get(name)]

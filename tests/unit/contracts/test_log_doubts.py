@@ -53,6 +53,14 @@ def test_files_that_hold_the_same_events_a_zone_apart_are_told(ingest):
     assert "hours apart" not in notes
 
 
+def test_orders_that_two_files_tell_differently_are_told(ingest):
+    log = _make_log(event_type="order", price=pl.lit(500.0))
+    later = log[180:].with_columns(price=pl.when(pl.int_range(pl.len()) < 9).then(480.0).otherwise("price"))
+    _, notes = ingest(log, later)
+    assert "9 orders stand in several files at different prices or quantities" in notes
+    assert "in several files" not in ingest(log, log[100:])[1]
+
+
 def test_a_column_that_one_file_names_otherwise_is_told(ingest):
     log = _make_log(event_type="order", quantity=pl.lit(2))
     _, notes = ingest(log[:100], log[100:].rename({"quantity": "pieces"}))
