@@ -99,6 +99,8 @@ def test_encodings_are_found_out(read, encoding):
         ("cp850", "Große Schüssel für süßen Käse"),
         ("cp1252", "Große Schüssel für “süßen” Käse & Crème brûlée"),
         ("cp1252", "Service à thé décoré très léger forêt"),
+        ("cp1252", "Tassa de cafè peça única qüestió raïm coixí"),
+        ("cp1252", "Schüssel théière crème caffè città Käse Öl"),
     ],
 )
 def test_letters_of_one_byte_are_told_apart_by_their_language(read, encoding, title):
