@@ -33,9 +33,10 @@ OVER: Final = {
     "handbook_over_learnt_text": ("handbook_space", "text_space"),
 }
 """Row -> ranker over ranker."""
-
-
-NEW_ITEMS: Final = "knowledge.new_items.ndcg10_ratio"
+_NEW_ITEMS: Final = {
+    "knowledge.scientific.llm_over_learnt_text.new_ndcg10_ratio": "knowledge.new_items.ndcg10_ratio"
+}
+"""Row -> the name under which it is published: a figure of its own."""
 
 
 def measure_recorded_worth() -> list[Row]:
@@ -44,7 +45,8 @@ def measure_recorded_worth() -> list[Row]:
     trials = [Trial(_DATASET, ranker, seed) for seed in SEEDS for ranker in SPACES]
     trial_metrics = run_on_all_cores(run_space_trial, trials, [folder] * len(trials))
     metrics_by_trial = dict(zip(trials, trial_metrics, strict=True))
-    return list(make_trial_rows("knowledge", metrics_by_trial, OVER, metrics=(*METRICS, *NEW_ITEM_METRICS)))
+    rows = make_trial_rows("knowledge", metrics_by_trial, OVER, metrics=(*METRICS, *NEW_ITEM_METRICS))
+    return [row.model_copy(update={"id": _NEW_ITEMS.get(row.id, row.id)}) for row in rows]
 
 
 def run_space_trial(trial: Trial, folder: Path) -> dict[str, float]:
