@@ -1,26 +1,27 @@
 """Divides a log in time into training, validation and test."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from contracts.dataset import Split
 from contracts.errors import UserError
 from contracts.ingestion.config import SplitConfig
-from contracts.ingestion.rows.sorted_events import count_events, find_times
+from contracts.ingestion.rows.sorted_events import find_times
 
 
-def divide_log(events_path: Path, config: SplitConfig, cutoff: datetime) -> Split:
+def divide_log(events_path: Path, counts: Mapping[str, int], config: SplitConfig, cutoff: datetime) -> Split:
     """Finds the moments that divide the log (behaviors decide, not impressions).
 
     Args:
         events_path: the log, sorted by time.
+        counts: its `events` and `behaviors`, from `count_events`.
         config: the parts' shares.
         cutoff: the end of the log.
 
     Raises:
         UserError: the behaviors are too few or too close in time to be divided.
     """
-    counts = count_events(events_path)
     if config.kind == "leave_last_out":
         (last_time,) = find_times(events_path, [counts["events"] - 1])
         return Split(train_end=last_time - timedelta(days=1), validation_end=last_time, cutoff=cutoff)

@@ -242,12 +242,12 @@ def _write_events(
     path = artifact.path / "events.parquet"
     num_events = log.partitions.count_rows()
     write_sorted_events(log.partitions.files, path, before=cutoff, scratch=scratch)
-    counts = count_events(path)
+    counts = count_events(path, scratch)
     if not counts["events"]:
         raise UserError(
             f"no event before the cut-off {cutoff.isoformat()}; move data.cutoff or give an older log"
         )
-    split = divide_log(path, config.split, cutoff)
+    split = divide_log(path, counts, config.split, cutoff)
     notes = list(summary.notes)
     if reason := explain_next_item(path, split, config.requests, scratch):
         forget_requests(path, scratch)
