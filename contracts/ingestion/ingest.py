@@ -242,11 +242,12 @@ def _write_events(
     path = artifact.path / "events.parquet"
     num_events = log.partitions.count_rows()
     write_sorted_events(log.partitions.files, path, before=cutoff, scratch=scratch)
-    counts = count_events(path, scratch)
+    counts = count_events(path)
     if not counts["events"]:
         raise UserError(
             f"no event before the cut-off {cutoff.isoformat()}; move data.cutoff or give an older log"
         )
+    is_chosen = (pl.col("event_type") != "impression") & (pl.col("timestamp") < cutoff)
     split = divide_log(path, counts, config.split, cutoff)
     notes = list(summary.notes)
     if reason := explain_next_item(path, split, config.requests, scratch):
@@ -257,6 +258,7 @@ def _write_events(
     artifact.metrics |= {
         **log.history.counts,
         **counts,
+        "users": log.partitions.count_users(is_chosen),
         "rows_after_cutoff": num_events - counts["events"],
     }
     first_time, last_time = find_times(path, [0, counts["events"] - 1])

@@ -38,16 +38,11 @@ def forget_requests(path: Path, scratch: Path) -> None:
     os.replace(rewritten, path)
 
 
-def count_events(path: Path, scratch: Path) -> dict[str, int]:
-    """Events, behaviors and users with behaviors of a written file."""
-    with open_log(str(path), scratch) as connection:
-        # Grouped first: distinct values alone would all stay in memory.
-        counts = connection.sql(
-            "SELECT coalesce(sum(num_events), 0), coalesce(sum(num_behaviors), 0), "
-            "count(*) FILTER (num_behaviors > 0) FROM (SELECT count(*) AS num_events, "
-            "count(*) FILTER (event_type <> 'impression') AS num_behaviors FROM log GROUP BY user_id)"
-        ).fetchall()
-    return dict(zip(("events", "behaviors", "users"), map(int, counts[0]), strict=True))
+def count_events(path: Path) -> dict[str, int]:
+    """Events and behaviors of a written file."""
+    is_behavior = pl.col("event_type") != "impression"
+    counts = pl.scan_parquet(path).select(events=pl.len(), behaviors=is_behavior.sum())
+    return {name: int(count) for name, count in counts.collect(engine="streaming").row(0, named=True).items()}
 
 
 def find_times(path: Path, rows: Sequence[int], *, of_behaviors: bool = False) -> list[datetime]:

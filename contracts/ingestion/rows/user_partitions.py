@@ -103,6 +103,15 @@ class UserPartitions:
         """Rows of all partitions."""
         return int(pl.scan_parquet(self.files).select(pl.len()).collect().item())
 
+    def count_users(self, is_chosen: pl.Expr) -> int:
+        """Users with chosen rows, partition by partition: their ids together may not fit into memory."""
+        counts = []
+        for number in range(self.num_partitions):
+            if paths := sorted(self._name_folder(number).iterdir()):
+                chosen = pl.scan_parquet(paths).filter(is_chosen)
+                counts.append(int(chosen.select(pl.col("user_id").n_unique()).collect().item()))
+        return sum(counts)
+
     @property
     def has_rows(self) -> bool:
         """Whether anything was ever written."""
