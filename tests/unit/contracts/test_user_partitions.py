@@ -175,3 +175,14 @@ def test_a_busy_user_whose_log_was_exported_twice_is_no_bot(tmp_path):
     assert find_dominant_users(files, rule, tmp_path, many_rows=1000) == []
     rule = BotRuleConfig(max_clicks=599)
     assert find_dominant_users(files, rule, tmp_path, many_rows=1000) == ["busy"]
+
+
+def test_users_are_counted_partition_by_partition(tmp_path):
+    partitions = UserPartitions(tmp_path / "log", num_rows=2_000_000)
+    users = [f"u{number % 40}" for number in range(200)]
+    types = ["impression" if number % 40 < 10 else "click" for number in range(200)]
+    partitions.add_rows(pl.DataFrame({"user_id": users, "event_type": types}))
+    partitions.write_buffer()
+    assert partitions.num_partitions > 1
+    assert partitions.count_users(pl.col("event_type") != "impression") == 30
+    assert UserPartitions(tmp_path / "empty", num_rows=9).count_users(pl.lit(True)) == 0
