@@ -258,7 +258,7 @@ class _TextSimilarity:
         self._encoder = SentenceEncoder(EmbeddingConfig())
         self._vectors: dict[str, Any] = {}
 
-    def encode(self, texts: Sequence[str]) -> Any:
+    def _encode(self, texts: Sequence[str]) -> Any:
         new_texts = sorted({text for text in texts if text not in self._vectors})
         if new_texts:
             vectors = np.asarray(self._encoder.encode(new_texts))
@@ -273,7 +273,7 @@ class _TextSimilarity:
             others = [text for text in second[facet] if text]
             claims = [text for text in claims if text]
             if claims and others:
-                cosines = self.encode(claims) @ self.encode(others).T
+                cosines = self._encode(claims) @ self._encode(others).T
                 best_matches = [*cosines.max(axis=0), *cosines.max(axis=1)]
                 scores[facet] = float(np.mean(best_matches))
             elif claims or others:

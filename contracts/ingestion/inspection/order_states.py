@@ -175,7 +175,6 @@ def list_order_doubts(texts: Mapping[str, pl.Series], mapping: Mapping[str, str]
             doubts.append(
                 f"'{name}' is filled in {num_rows:,} rows, for example with '{example}': these orders may "
                 "have been cancelled, returned, deleted or made as tests, and count all the same. Leave them "
-                "out by a "
-                f'query: `uri: "duckdb:select * from ... where ..."`'
+                'out by a query: `uri: "duckdb:select * from ... where ..."`'
             )
     return doubts

@@ -6,7 +6,6 @@ GPT-3?"). Likeness is the cosine of tf-idf vectors of title and category: on pro
 examples as a text encoder does, and needs none.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -82,7 +81,7 @@ class ExampleStore:
         """Writes all items into a student's folder."""
         with (folder / EXAMPLES_FILE).open("w", encoding="utf-8") as stream:
             for item in self._items:
-                stream.write(json.dumps(item.model_dump(), ensure_ascii=False) + "\n")
+                stream.write(item.model_dump_json() + "\n")
 
     def find_examples(self, products: Sequence[Product]) -> list[AnsweredProduct | None]:
         """The answered item most like each product, but never that product; none without a common word."""
