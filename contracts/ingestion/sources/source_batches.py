@@ -26,11 +26,11 @@ from contracts.ingestion.sources.text_dialect import (
     clean_lines,
     detect_dialect,
     format_read_csv,
-    prepare_text_file,
     quote_sql,
     read_header,
     read_open_end,
 )
+from contracts.ingestion.sources.text_file import prepare_text_file
 from contracts.tables import EVENTS, ITEMS
 
 BATCH_ROWS: Final = 262_144
