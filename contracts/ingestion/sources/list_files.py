@@ -2,6 +2,8 @@
 
 import glob
 import hashlib
+import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +26,26 @@ _FORMAT_OF_SUFFIX: Final[dict[str, SourceFormat]] = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
 }
 _FORMAT_MARKS: Final[dict[bytes, SourceFormat]] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
-_LEFTOVER_SUFFIXES: Final = (".crc", ".tmp", ".temp", ".bak", ".swp", ".part", ".crdownload", ".inprogress")
+_ANY_SUFFIXES: Final = (".txt", ".dat", ".out")
+"""Endings that tell nothing of a file."""
+_ROTATED: Final = re.compile(r"^\.[\d_-]+$")
+"""What stands behind a name where a file is one of a series: `log.csv.1`, `log.2025-03-01`."""
+_NO_DATA: Final = re.compile(
+    r"^(?:readme|license|licence|copying)\b|manifest(?:\.json)?$|^(?:thumbs\.db|desktop\.ini)$"
+)
+_LEFTOVER_SUFFIXES: Final = (
+    ".crc",
+    ".tmp",
+    ".temp",
+    ".bak",
+    ".swp",
+    ".part",
+    ".crdownload",
+    ".inprogress",
+    ".md5",
+    ".sha1",
+    ".sha256",
+)
 _VERSION_KEYS: Final = (
     *("ETag", "etag", "md5Hash", "content_md5", "generation", "VersionId", "checksum"),
     *("mtime", "LastModified", "last_modified", "updated", "modified"),
@@ -99,7 +120,14 @@ def detect_format(path: str) -> SourceFormat:
     Raises:
         UserError: neither tells.
     """
-    suffixes = [s.lower() for s in Path(path).suffixes if s.lower() not in COMPRESSION_SUFFIXES]
+    suffixes = _list_suffixes(path)
+    is_packed = Path(path).suffix.lower() in COMPRESSION_SUFFIXES
+    if suffixes and (suffixes[-1] == ".tar" or Path(path).suffix.lower() in (".tgz", ".7z", ".rar")):
+        raise UserError(f"'{path}' is an archive; unpack it into a folder and give that")
+    if suffixes and is_packed and _FORMAT_OF_SUFFIX.get(suffixes[-1]) in ("parquet", "arrow"):
+        raise UserError(
+            f"'{path}' is a {suffixes[-1]} file that is packed once more; unpack it and give that"
+        )
     if suffixes and suffixes[-1] in (".xlsx", ".xls", ".ods"):
         raise UserError(f"'{path}' is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
     if suffixes and suffixes[-1] == ".avro":
@@ -110,7 +138,7 @@ def detect_format(path: str) -> SourceFormat:
         raise UserError(
             f"'{path}' is a dump of SQL statements; load it into its database, and export the table as CSV"
         )
-    if not suffixes:
+    if not suffixes or suffixes[-1] in _ANY_SUFFIXES:
         return _detect_format_of_content(path)
     if suffixes[-1] not in _FORMAT_OF_SUFFIX:
         raise UserError(
@@ -118,6 +146,17 @@ def detect_format(path: str) -> SourceFormat:
             "in the config, or give a glob that leaves the file out"
         )
     return _FORMAT_OF_SUFFIX[suffixes[-1]]
+
+
+def _list_suffixes(path: str) -> list[str]:
+    """The endings of a name that tell a format; those of the only file in an archive where it has none."""
+    all_suffixes = (suffix.lower() for suffix in Path(path).suffixes)
+    suffixes = [s for s in all_suffixes if s not in COMPRESSION_SUFFIXES and not _ROTATED.match(s)]
+    if not suffixes and path.lower().endswith(".zip") and "://" not in path and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        suffixes = _list_suffixes(names[0]) if len(names) == 1 else []
+    return suffixes
 
 
 def _detect_format_of_content(path: str) -> SourceFormat:
@@ -221,7 +260,8 @@ def _count_fixed_parts(uri: str) -> int:
 def _is_data(parts: Sequence[str]) -> bool:
     """Whether no part of a path is hidden, temporary or a leftover."""
     is_plain = not any(part.startswith((".", "_")) for part in parts)
-    return is_plain and not parts[-1].endswith(("~", *_LEFTOVER_SUFFIXES)) and parts[-1] != "Thumbs.db"
+    is_leftover = parts[-1].endswith(("~", *_LEFTOVER_SUFFIXES)) or _NO_DATA.search(parts[-1].lower())
+    return is_plain and not is_leftover
 
 
 def _list_remote_files(uri: str) -> list[str]:

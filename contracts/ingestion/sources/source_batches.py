@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import unquote
 
 import duckdb
 import fsspec
@@ -14,6 +13,7 @@ import polars as pl
 from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
+from contracts.ingestion.sources.json_lines import drop_byte_order_mark, keep_sound_lines, open_json
 from contracts.ingestion.sources.list_files import (
     QUERY_SCHEME,
     SourceFiles,
@@ -21,6 +21,7 @@ from contracts.ingestion.sources.list_files import (
     find_source_files,
     open_query,
 )
+from contracts.ingestion.sources.partitions import read_partitions, refuse_other_partition
 from contracts.ingestion.sources.text_dialect import (
     Dialect,
     clean_lines,
@@ -29,6 +30,7 @@ from contracts.ingestion.sources.text_dialect import (
     quote_sql,
     read_header,
     read_open_end,
+    tell_names_apart,
 )
 from contracts.ingestion.sources.text_file import prepare_text_file
 from contracts.tables import EVENTS, ITEMS
@@ -36,8 +38,7 @@ from contracts.tables import EVENTS, ITEMS
 BATCH_ROWS: Final = 262_144
 _MIN_ROWS_ABOVE: Final = 20
 """Below fewer rows a short last cell may be chance."""
-_NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
-_PARTITION: Final = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
+_NO_LETTER: Final = re.compile(r"[\W_]")
 
 
 class BrokenLine(NamedTuple):
@@ -82,6 +83,9 @@ class OpenedSource:
         self.broken_lines: list[BrokenLine] = []
         """Of the last reading."""
         self._prepared: dict[str, tuple[Path, Dialect]] = {}
+        self._broken_json: dict[str, list[BrokenLine]] = {}
+        self._first_names: dict[str, str] = {}
+        """Name of a column without case and signs -> the one that the first file has."""
 
     def iterate_batches(self) -> Iterator[SourceBatch]:
         """Yields the rows of all files.
@@ -139,17 +143,16 @@ class OpenedSource:
 
     def _read_json(self, path: str) -> Iterator[SourceBatch]:
         file, _ = self._prepare(path)
-        connection = open_duckdb()
-        options = "format='auto', hive_partitioning=false, maximum_object_size=67108864"
-        # Names first, then every value as the text that stands there: numbers keep their digits.
-        described = connection.sql(
-            f"DESCRIBE SELECT * FROM read_json({quote_sql(str(file))}, {options}, maximum_depth=1, "
-            "sample_size=-1)"
-        ).fetchall()
-        columns = ", ".join(f"{quote_sql(name)}: 'VARCHAR'" for name, *_ in described)
-        rows = connection.sql(
-            f"SELECT * FROM read_json({quote_sql(str(file))}, {options}, columns={{{columns}}})"
-        )
+        try:
+            rows = open_json(file)
+        except duckdb.InvalidInputException:
+            sound = keep_sound_lines(file, Path(tempfile.mkdtemp(dir=self._scratch)), path)
+            self._prepared[path] = (sound.file, Dialect(",", False))
+            self._broken_json[path] = [
+                BrokenLine(path, number, text, "the line is no JSON object") for number, text in sound.broken
+            ]
+            rows = open_json(sound.file)
+        self.broken_lines += self._broken_json.get(path, [])
         return self._read_relation(rows, path)
 
     def _read_delimited(self, path: str) -> Iterator[SourceBatch]:
@@ -241,6 +244,8 @@ class OpenedSource:
                 self._note_repeated_names(read_header(file, dialect), path)
             elif not file.stat().st_size:
                 raise UserError(f"'{path}' is empty")
+            else:
+                file = drop_byte_order_mark(file, folder)
             self._prepared[path] = (file, dialect)
         return self._prepared[path]
 
@@ -248,24 +253,50 @@ class OpenedSource:
         suffixed = {f"{name}_1".lower() for name in names}
         repeated = [name for name in names if name.lower() in suffixed]
         for name in repeated:
-            self.notes.append(
+            self._add_note(
                 f"'{path}' names a column '{name.removesuffix('_1')}' twice; the first one is read, map "
                 f"'{name}' if the second is meant"
             )
 
     def _read_relation(self, rows: duckdb.DuckDBPyRelation, path: str) -> Iterator[SourceBatch]:
-        for record_batch in rows.to_arrow_reader(BATCH_ROWS):
+        for record_batch in _write_odd_types_as_text(rows).to_arrow_reader(BATCH_ROWS):
+            names = tell_names_apart(record_batch.schema.names)
+            if names != record_batch.schema.names:
+                # A join selects the columns of both tables.
+                self._note_repeated_names(names, path)
             if record_batch.num_rows:
-                yield self._make_batch(pl.DataFrame(record_batch), path)
+                yield self._make_batch(pl.DataFrame(record_batch.rename_columns(names)), path)
 
     def _make_batch(self, frame: pl.DataFrame, path: str) -> SourceBatch:
-        partitions = {} if path.startswith(QUERY_SCHEME) else _read_partitions(path)
+        frame = self._align_names(frame)
+        partitions = {} if path.startswith(QUERY_SCHEME) else read_partitions(path)
         for name, value in partitions.items():
             if name not in frame.columns:
                 frame = frame.with_columns(pl.lit(value, pl.String).alias(name))
             elif name in (*ITEMS.schema, *EVENTS.schema, *self._source.columns.values()):
-                _refuse_other_partition(frame[name], value, path)
+                refuse_other_partition(frame[name], value, path)
         return SourceBatch(frame, path)
+
+    def _align_names(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """A frame whose columns are named as in the files before, which may differ in case and blanks."""
+        renamed = {}
+        for name in frame.columns:
+            first_name = self._first_names.setdefault(_NO_LETTER.sub("", name.casefold()) or name, name)
+            if first_name not in frame.columns:
+                renamed[name] = first_name
+        return frame.rename(renamed) if len({*renamed.values()}) == len(renamed) else frame
+
+
+def _write_odd_types_as_text(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Rows with maps as JSON objects, whose keys a config can name like fields, and intervals as text."""
+    replaced = []
+    for name, dtype in zip(rows.columns, map(str, rows.types), strict=True):
+        column = '"' + name.replace('"', '""') + '"'
+        if dtype.startswith("MAP("):
+            replaced.append(f"to_json({column})::VARCHAR AS {column}")
+        elif dtype.startswith(("INTERVAL", "BIT")):
+            replaced.append(f"{column}::VARCHAR AS {column}")
+    return rows.project(f"* REPLACE ({', '.join(replaced)})") if replaced else rows
 
 
 def _add_lengths(lengths: tuple[int, int, int], cells: pl.Series) -> tuple[int, int, int]:
@@ -280,38 +311,6 @@ def _add_lengths(lengths: tuple[int, int, int], cells: pl.Series) -> tuple[int, 
         min(least, own_least) if num_cells else own_least,
         max(greatest, own_greatest),
     )
-
-
-def _read_partitions(path: str) -> dict[str, str | None]:
-    """Columns that the folders of a file name, as Hive and Spark write them: `day=2025-03-01`."""
-    matches = (_PARTITION.match(part) for part in Path(path).parts[:-1])
-    return {
-        match[1]: None if match[2] == _NULL_PARTITION else unquote(match[2]) for match in matches if match
-    }
-
-
-def _refuse_other_partition(cells: pl.Series, value: str | None, path: str) -> None:
-    """Refuses a file that says something else than its folder.
-
-    Raises:
-        UserError: they differ, and the cells are texts or whole numbers, which are written in one way only.
-    """
-    if not (cells.dtype == pl.String or cells.dtype.is_integer()):
-        return
-    written = cells.cast(pl.String).drop_nulls()
-    # The file may tell more: a moment of the folder's day.
-    agrees = (
-        written.str.strip_chars()
-        .str.to_lowercase()
-        .str.strip_chars_start("0")
-        .str.starts_with((value or "").lower().lstrip("0"))
-    )
-    others = written.filter(~agrees)
-    if len(others):
-        raise UserError(
-            f"'{path}': the folder says {cells.name}={value}, the file says {cells.name} '{others[0]}' in "
-            f"{len(others):,} rows. Leave one of both out, for example by a query"
-        )
 
 
 def _explain_broken_line(message: str) -> str:

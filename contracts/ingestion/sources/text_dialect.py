@@ -5,9 +5,9 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import duckdb
 import polars as pl
@@ -16,8 +16,14 @@ from contracts.duckdb_connection import open_duckdb
 from contracts.errors import UserError
 from contracts.ingestion.config import SourceConfig
 
-_SEPARATORS: Final = (",", ";", "\t", "|", "\x01", "^")
-"""The last but one is what Hive writes."""
+_SEPARATORS: Final = (",", ";", "\t", "|", "\x01", "^", "~", "\u00a6", "::", "||")
+"""Hive writes the fifth, MovieLens the last but one."""
+_MIN_BLANKS: Final = 2
+"""A header of fewer is a name of several words."""
+_LINES_LOOKED_AT: Final = 50
+_MOST_LINES: Final = 0.9
+"""Share of the lines that must hold as many separators as the header."""
+_ROW_NAME: Final = "row"
 _BEFORE_HEADER: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:(?:\"?sep=.\"?)?[ \t]*(?:\r\n|\n|\r))+", re.IGNORECASE
 )
@@ -36,6 +42,8 @@ class Dialect(NamedTuple):
     quote: str = '"'
     escape: str = '"'
     """What stands before a mark that is part of a cell: another one, or what MySQL writes, a backslash."""
+    has_row_names: bool = False
+    """Whether rows begin with a cell that the header does not name, as R writes them."""
 
 
 def detect_dialect(file: Path, source: SourceConfig, shown_path: str) -> Dialect:
@@ -50,15 +58,36 @@ def detect_dialect(file: Path, source: SourceConfig, shown_path: str) -> Dialect
         raise UserError(f"'{shown_path}' is empty")
     if sample.lstrip().startswith("{"):
         raise UserError(f"'{shown_path}' is JSON, whatever its name says; set `format: jsonl`")
-    header = sample.splitlines()[0]
-    separator = source.separator or _find_separator(header, shown_path)
-    if source.quotes is not None:
-        return Dialect(separator, source.quotes)
+    lines = sample.splitlines()[: _LINES_LOOKED_AT + 1]
+    separator = source.separator or _find_separator(lines, shown_path)
+    dialect = _find_marks(file, lines[0], separator, source.quotes)
+    return dialect._replace(has_row_names=_tell_row_names(lines, dialect))
+
+
+def _find_marks(file: Path, header: str, separator: str, has_quotes: bool | None) -> Dialect:
+    if has_quotes is not None:
+        return Dialect(separator, has_quotes)
     for quote in ('"', "'"):
         cells = header.split(separator)
         if all(len(cell) > 1 and cell[0] == cell[-1] == quote for cell in cells):
             return _find_escape(file, Dialect(separator, True, quote, quote))
     return _find_quotes(file, separator)
+
+
+def _tell_row_names(lines: Sequence[str], dialect: Dialect) -> bool:
+    """Whether each row has one cell more than the header, and all their first cells differ."""
+    header, *rows = (_split_line(line, dialect) for line in lines if line)
+    # An empty last cell is a separator at the end of the line.
+    has_more = all(len(row) == len(header) + 1 and row[-1].strip() for row in rows)
+    return len(rows) > 1 and has_more and len({row[0] for row in rows}) == len(rows)
+
+
+def _split_line(line: str, dialect: Dialect) -> list[str]:
+    if not dialect.has_quotes or len(dialect.separator) > 1:
+        return line.split(dialect.separator)
+    escape = dialect.escape if dialect.escape != dialect.quote else None
+    cells = csv.reader([line], delimiter=dialect.separator, quotechar=dialect.quote, escapechar=escape)
+    return next(cells, [])
 
 
 def clean_lines(file: Path, scratch: Path) -> Path:
@@ -73,17 +102,17 @@ def clean_lines(file: Path, scratch: Path) -> Path:
     num_leading = leading.end() if leading else 0
     num_leading += _measure_comments(start[num_leading:])
     num_cr_lf, num_lf, num_cr = _count_line_ends(file)
-    is_mixed = 0 < num_cr_lf < num_lf
+    # Python on Windows ends lines with CR CR LF where a file is opened without `newline=""`.
+    is_mixed = 0 < num_cr_lf < max(num_lf, num_cr)
     has_only_cr = num_cr > 0 and num_lf == 0
     if not (num_leading or is_mixed or has_only_cr):
         return file
     cleaned_path = scratch / f"{file.name}.lines"
     with file.open("rb") as stream, cleaned_path.open("wb") as cleaned:
         stream.seek(num_leading)
-        while block := stream.read(_BLOCK_BYTES):
-            if block.endswith(b"\r"):
-                block += stream.read(1)
-            cleaned.write(block.replace(b"\r\n", b"\n").replace(b"\r", b"\n" if has_only_cr else b"\r"))
+        for block in _read_blocks(stream):
+            lines = block.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
+            cleaned.write(lines.replace(b"\r", b"\n") if has_only_cr else lines)
     return cleaned_path
 
 
@@ -100,13 +129,19 @@ def _measure_comments(start: bytes) -> int:
     return sum(map(len, comments)) + (len(codecs.BOM_UTF8) if has_mark else 0)
 
 
+def _read_blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Some megabytes at once, none of which ends within a line end."""
+    while block := stream.read(_BLOCK_BYTES):
+        while block.endswith(b"\r") and (following := stream.read(1)):
+            block += following
+        yield block
+
+
 def _count_line_ends(file: Path) -> tuple[int, int, int]:
     """Line ends that are CR LF, and all LF and CR."""
     num_cr_lf = num_lf = num_cr = 0
     with file.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            if block.endswith(b"\r"):
-                block += stream.read(1)
+        for block in _read_blocks(stream):
             num_cr_lf += block.count(b"\r\n")
             num_lf += block.count(b"\n")
             num_cr += block.count(b"\r")
@@ -122,8 +157,8 @@ def format_read_csv(file: Path, dialect: Dialect) -> str:
     return (
         f"read_csv({quote_sql(str(file))}, delim={quote_sql(dialect.separator)}, quote={quote_sql(quote)}, "
         f"escape={quote_sql(escape)}, header=true, all_varchar=true, store_rejects=true, rejects_limit=0, "
-        "strict_mode=true, hive_partitioning=false, max_line_size=16777216, auto_detect=false, "
-        f"columns={_format_columns(file, dialect)})"
+        "strict_mode=true, hive_partitioning=false, compression='none', max_line_size=16777216, "
+        f"auto_detect=false, columns={_format_columns(file, dialect)})"
     )
 
 
@@ -141,13 +176,22 @@ def _format_columns(file: Path, dialect: Dialect) -> str:
 def read_header(file: Path, dialect: Dialect) -> list[str]:
     """The column names of a delimited file; one that stands twice gets a number behind it."""
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-        if dialect.has_quotes:
+        if dialect.has_quotes and len(dialect.separator) == 1:
             cells = next(csv.reader(text, delimiter=dialect.separator, quotechar=dialect.quote))
         else:
             cells = text.readline().rstrip("\r\n").split(dialect.separator)
+    if dialect.has_row_names:
+        cells = [_ROW_NAME, *cells]
+    return tell_names_apart(
+        (cell or "").strip().strip("\ufeff").strip('"').strip() or f"column{number}"
+        for number, cell in enumerate(cells)
+    )
+
+
+def tell_names_apart(written: Iterable[str]) -> list[str]:
+    """Names of which one that stands twice, in any case, has a number behind it."""
     names: list[str] = []
-    for number, cell in enumerate(cells):
-        name = (cell or "").strip().strip("\ufeff").strip('"').strip() or f"column{number}"
+    for name in written:
         repeats = sum(other.lower() == name.lower() for other in names)
         names.append(f"{name}_{repeats}" if repeats else name)
     return names
@@ -168,12 +212,29 @@ def read_open_end(file: Path, dialect: Dialect) -> str:
     return last_line.rpartition(dialect.separator)[2].strip()
 
 
-def _find_separator(header: str, shown_path: str) -> str:
-    counts = {separator: header.count(separator) for separator in _SEPARATORS}
-    best = max(_SEPARATORS, key=lambda separator: counts[separator])
-    if counts[best]:
-        return best
-    return "\t" if ".tsv" in shown_path else ","
+def _find_separator(lines: Sequence[str], shown_path: str) -> str:
+    """The separator of which the header has most, among those that stand as often in most other lines."""
+    header, rows = lines[0], [line for line in lines[1:] if line]
+    counts = {separator: header.count(separator) for separator in _SEPARATORS if separator in header}
+    if counts.get("|") == 2 * counts.get("||", 0):
+        del counts["|"]
+    if not counts:
+        return " " if _are_parted_by_blanks(lines) else "\t" if ".tsv" in shown_path else ","
+
+    def rank(separator: str) -> tuple[bool, int]:
+        num_even = sum(row.count(separator) == counts[separator] for row in rows)
+        return num_even >= _MOST_LINES * len(rows), counts[separator]
+
+    return max(counts, key=rank)
+
+
+def _are_parted_by_blanks(lines: Sequence[str]) -> bool:
+    """Whether single blanks part the cells of all lines, as R writes them."""
+    dialect = Dialect(" ", any('"' in line for line in lines))
+    header, *rows = (_split_line(line, dialect) for line in lines if line)
+    lengths = {len(row) for row in rows}
+    is_even = len(lengths) == 1 and lengths <= {len(header), len(header) + 1}
+    return is_even and len(header) > _MIN_BLANKS and all(cell.strip() for cell in header)
 
 
 def _find_quotes(file: Path, separator: str) -> Dialect:
@@ -246,7 +307,7 @@ def _count_uneven_lines(file: Path, separator: str) -> tuple[int, int]:
     """Lines with quotation marks, and lines that have more or fewer separators than the header."""
     num_marks = num_uneven = 0
     expected: int | None = None
-    for lines in _read_lines(file):
+    for lines in read_lines(file):
         numbers = lines.str.count_matches(separator, literal=True)
         expected = int(numbers[0]) if expected is None else expected
         num_uneven += int(((numbers != expected) & (lines != "")).sum())
@@ -254,7 +315,8 @@ def _count_uneven_lines(file: Path, separator: str) -> tuple[int, int]:
     return num_marks, num_uneven
 
 
-def _read_lines(file: Path) -> Iterator[pl.Series]:
+def read_lines(file: Path) -> Iterator[pl.Series]:
+    """The lines of a file, some megabytes at once."""
     with file.open(encoding="utf-8-sig", newline="") as text:
         rest = ""
         while block := text.read(_BLOCK_BYTES):

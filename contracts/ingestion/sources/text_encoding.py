@@ -42,7 +42,7 @@ _LATIN_LETTERS: Final = {
 _MIN_LATIN_SCORE: Final = 0.95
 _CLEARLY_BETTER: Final = 0.1
 """What an encoding must hold against the one of the West, which is by far the most common."""
-_MIN_LATIN_WORDS: Final = 3
+_MIN_LATIN_WORDS: Final = 2
 _MIN_LATIN_LETTERS: Final = 3
 """Fewer different ones beyond ASCII stand in languages of several encodings."""
 _MIN_SCORE: Final = 0.5
@@ -170,8 +170,11 @@ def _guess_eastern_encoding(sample: bytes) -> str | None:
         text = sample.decode(encoding, errors="replace")
         # Signs such as a full-width currency tell nothing; what cannot be decoded does.
         foreign = [c for c in text if not c.isascii() and (c.isalpha() or c == "\ufffd")]
-        num_common = sum(_is_common(character, national_set, first_bytes) for character in foreign)
-        shares[encoding] = num_common / max(len(foreign), 1)
+        # Each once: a word that stands in every row would drown the rest.
+        letters = {*foreign} - {"\ufffd"}
+        num_common = sum(_is_common(character, national_set, first_bytes) for character in letters)
+        sound_share = 1 - foreign.count("\ufffd") / max(len(foreign), 1)
+        shares[encoding] = sound_share * num_common / max(len(letters), 1)
     best = max(shares, key=lambda encoding: shares[encoding])
     return best if shares[best] >= _MIN_COMMON_SHARE else None
 

@@ -89,13 +89,13 @@ def _unpack(path: str, scratch: Path, *, is_inner: bool = False) -> Path:
         with fsspec.open(path, "rb") as remote, local_path.open("wb") as local:
             shutil.copyfileobj(remote, local, _BLOCK_BYTES)
         return _unpack(str(local_path), scratch / "unpacked")
-    suffix = Path(path).suffix.lower()
+    with Path(path).open("rb") as stream:
+        start = stream.read(64)
+    # Browsers unpack what they load, and keep its name.
+    named = "" if start.isascii() and b"\x00" not in start else Path(path).suffix.lower()
+    suffix = next((s for mark, s in _PACKED_BEGINNINGS.items() if start.startswith(mark)), named)
     if suffix not in _PACKED_BEGINNINGS.values():
-        with Path(path).open("rb") as stream:
-            start = stream.read(8)
-        suffix = next((s for mark, s in _PACKED_BEGINNINGS.items() if start.startswith(mark)), "")
-        if not suffix:
-            return Path(path)
+        return Path(path)
     scratch.mkdir(parents=True, exist_ok=True)
     plain_path = scratch / f"{Path(path).stem}.plain"
     try:

@@ -51,9 +51,32 @@ def _csv(separator=",", quoted=True):
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "^", "\x01"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "^", "\x01", "~", "\u00a6", " "])
 def test_separators_and_quotes_are_found_out(read, separator):
     assert read("items.csv", _csv(separator))[0] == ROWS
+
+
+@pytest.mark.parametrize("separator", ["::", "||"])
+def test_a_separator_may_be_two_signs(read, separator):
+    lines = [f"{n}{separator}Mug {n}{separator}{n}.5" for n in range(9)]
+    rows, _ = read("items.dat", f"item_id{separator}title{separator}price\n" + "\n".join(lines) + "\n")
+    assert rows[7] == {"item_id": "7", "title": "Mug 7", "price": "7.5"}
+
+
+def test_signs_within_names_and_cells_are_no_separators(read):
+    header = "item_id\ttitle\tcity, country, region, area, zip"
+    lines = [f"{n}\tMug, {n}\tOslo, NO" for n in range(9)]
+    rows, _ = read("items.txt", header + "\n" + "\n".join(lines) + "\n")
+    assert list(rows[0].values()) == ["0", "Mug, 0", "Oslo, NO"]
+
+
+@pytest.mark.parametrize("separator", [",", "\t", " "])
+def test_rows_may_have_names_that_the_header_leaves_out(read, separator):
+    lines = [separator.join((f'"{n + 1}"', f'"10{n}"', f'"Mug {n}"', f"{n}.5")) for n in range(12)]
+    header = separator.join(('"item_id"', '"title"', '"price"'))
+    rows, opened = read("items.txt", header + "\n" + "\n".join(lines) + "\n")
+    assert rows[3] == {"row": "4", "item_id": "103", "title": "Mug 3", "price": "3.5"}
+    assert not opened.broken_lines
 
 
 @pytest.mark.parametrize("name", ["items.tsv", "items.csv"])
@@ -119,6 +142,18 @@ def test_lines_of_another_encoding_spoil_no_other_line(read):
     assert "cp1252 where it is not" in opened.notes[0]
 
 
+def test_a_word_in_every_row_does_not_decide_the_encoding(read):
+    lines = [f"{7000 + n},{n},{word}" for n, word in enumerate(["浏览", "加购", "购买"] * 40)]
+    text = "用户ID,商品ID,行为\n" + "\n".join([*lines, *("1,2,浏览" for _ in range(200))]) + "\n"
+    rows, _ = read("log.csv", text.encode("gbk"))
+    assert rows[0] == {"用户ID": "7000", "商品ID": "0", "行为": "浏览"}
+
+
+def test_two_words_of_a_header_tell_its_encoding(read):
+    rows, _ = read("items.csv", "Data zamówienia;Ilość\n2025-03-01;2\n".encode("cp1250"))
+    assert rows == [{"Data zamówienia": "2025-03-01", "Ilość": "2"}]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_needs_no_mark(read, encoding):
     assert read("items.csv", _csv(";").encode(encoding))[0] == ROWS
@@ -166,7 +201,9 @@ def test_a_file_without_an_ending_is_known_by_its_beginning(read):
     buffer = io.BytesIO()
     pl.DataFrame(rows).write_parquet(buffer)
     assert read("part-00000", buffer.getvalue())[0] == rows
+    assert read("log.dat", buffer.getvalue())[0] == rows
     assert read("unloaded", json.dumps(rows))[0] == rows
+    assert read("items.txt", json.dumps(rows))[0] == rows
     stream = io.BytesIO()
     pl.DataFrame(rows).write_ipc_stream(stream)
     assert read("items.arrow", stream.getvalue())[0] == rows
@@ -175,6 +212,7 @@ def test_a_file_without_an_ending_is_known_by_its_beginning(read):
 def test_lines_may_end_in_any_way(read):
     lines = _csv().splitlines()
     assert read("old.csv", "\r".join(lines) + "\r")[0] == ROWS
+    assert read("windows.csv", "\r\r\n".join(lines) + "\r\r\n")[0] == ROWS
     assert read("joined.csv", "\r\n".join(lines[:9]) + "\r\n" + "\n".join(lines[9:]))[0] == ROWS
 
 
@@ -198,6 +236,15 @@ def test_a_name_that_stands_twice_is_told(read):
 
 def test_a_packed_file_needs_no_name_that_says_so(read):
     assert read("items.csv", bz2.compress(_csv().encode()))[0] == ROWS
+
+
+def test_a_name_may_say_that_a_plain_file_is_packed(read):
+    assert read("items.csv.gz", _csv())[0] == ROWS
+
+
+@pytest.mark.parametrize("name", ["items.csv.1", "items.2025-03-01", "items.20250301"])
+def test_files_of_a_series_are_known_by_what_stands_before_their_number(read, name):
+    assert read(name, _csv())[0] == ROWS
 
 
 def test_a_packed_file_may_be_packed_again(read):
@@ -239,6 +286,21 @@ def test_an_archive_of_several_files_lists_them(read):
 def test_an_encoding_that_is_not_the_file_s_is_refused(read):
     with pytest.raises(UserError, match=r"items\.csv.*encoding"):
         read("items.csv", "item_id,title\n1,Café\n".encode("latin-1"), encoding="utf-8")
+
+
+def test_an_archive_of_one_file_has_its_format(read):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("export/items.jsonl", '{"item_id": "7"}\n{"item_id": "8"}\n')
+    assert read("items.zip", packed.getvalue())[0] == [{"item_id": "7"}, {"item_id": "8"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("log.tar.gz", "is an archive; unpack it"), ("log.parquet.gz", "packed once more")]
+)
+def test_what_is_packed_in_another_way_is_refused_in_plain_words(read, name, said):
+    with pytest.raises(UserError, match=said):
+        read(name, gzip.compress(b"PAR1 and more"))
 
 
 @pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
@@ -293,11 +355,36 @@ def test_json_keeps_the_digits_of_numbers(read, kind):
     assert rows[1] == {"item_id": "a", "price": None, "tags": '["x","y"]'}
 
 
+_OBJECTS = [json.dumps({"item_id": str(n), "title": f"Mug {n}"}) for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("content", "num_broken"),
+    [
+        ("\n".join(_OBJECTS)[:-12], 1),
+        ("\n".join([*_OBJECTS[:4], '{"item_id": "7', *_OBJECTS[5:]]), 1),
+        (",\n\n".join(_OBJECTS) + ",\n", 0),
+        ("[\n" + ",\n".join(_OBJECTS)[:-12], 1),
+        ("\ufeff[" + ",".join(_OBJECTS) + "]", 0),
+        ("\ufeff" + "\n".join(_OBJECTS), 0),
+    ],
+)
+def test_broken_lines_of_json_are_told_and_cost_no_other(read, content, num_broken):
+    rows, opened = read("items.jsonl", content)
+    assert len(rows) == 9 - num_broken
+    assert {row["title"] for row in rows} <= {f"Mug {n}" for n in range(9)}
+    assert [line.reason for line in opened.broken_lines] == ["the line is no JSON object"] * num_broken
+
+
+def test_json_of_another_form_is_refused_in_plain_words(read):
+    with pytest.raises(UserError, match=r"no JSON that can be read: line 1 is '\{item_id: 1\}'"):
+        read("items.jsonl", "{item_id: 1}\n{item_id: 2}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("items.parquet", b"PAR1xx"),
-        ("items.jsonl", b'{"a": 1}\n{"a":'),
         ("items.arrow", b"no arrow"),
         ("items.csv", b""),
         ("items.xlsx", b"PK"),
@@ -318,6 +405,10 @@ def test_leftovers_copies_and_empty_files_are_left_out(tmp_path):
         "_SUCCESS",
         ".a.csv.crc",
         "a.csv~",
+        "a.csv.md5",
+        "README.txt",
+        "events_manifest",
+        "desktop.ini",
     ):
         (tmp_path / "log" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "log" / name).write_text("a,b\n1,2\n")
@@ -418,3 +509,26 @@ def test_a_store_that_tells_no_version_is_digested_by_content(said):
             digests.append(digest_data(config))
     # The same version of the store is believed; without one, a change of equal size is seen.
     assert (digests[0] == digests[1]) == bool(said)
+
+
+def test_files_may_write_the_names_of_columns_in_another_case(tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.csv").write_text("user_id,Item ID\na,1\n")
+    (tmp_path / "log" / "b.csv").write_text("USER_ID,item_id\nb,2\n")
+    (tmp_path / "log" / "c.csv").write_text("userId,user_id,item_id\nx,c,3\n")
+    rows, _ = _rows(SourceConfig(uri=str(tmp_path / "log")), tmp_path)
+    assert [(row["user_id"], row["Item ID"]) for row in rows] == [("a", "1"), ("b", "2"), ("c", "3")]
+
+
+def test_a_join_may_select_a_name_twice(tmp_path):
+    query = "duckdb:select * from (select 1 as id, 'a' as title) join (select 2 as id, 3 as price) on true"
+    rows, opened = _rows(SourceConfig(uri=query), tmp_path)
+    assert rows == [{"id": 1, "title": "a", "id_1": 2, "price": 3}]
+    assert "names a column 'id' twice" in opened.notes[0]
+
+
+def test_maps_and_intervals_are_texts(tmp_path):
+    query = "duckdb:select map {'product_id': '7', 'page': 'x'} as properties, interval 3 day as kept"
+    rows, _ = _rows(SourceConfig(uri=query), tmp_path)
+    assert json.loads(rows[0]["properties"]) == {"product_id": "7", "page": "x"}
+    assert rows[0]["kept"] == "3 days"
