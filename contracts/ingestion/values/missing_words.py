@@ -35,8 +35,27 @@ MISSING_WORDS: Final = (
     "#num!",
     "#null!",
     "########",
+    "#nv",
+    "#wert!",
+    "#bezug!",
+    "#n/d",
+    "#valeur!",
+    "#¡valor!",
+    "#¡ref!",
+    "#н/д",
+    "#знач!",
+    "(leer)",
+    "(vide)",
+    "(en blanco)",
+    "(пусто)",
+    "(空白)",
+    "k.a.",
+    "keine angabe",
+    "無し",
+    "없음",
 )
-"""pandas, MySQL, Hive, R, JavaScript, spreadsheets. Compared without case and surrounding blanks."""
+"""pandas, MySQL, Hive, R, JavaScript, spreadsheets of several languages. Compared without case and
+surrounding blanks."""
 GUEST_WORDS: Final = (
     "-1",
     "guest",
@@ -61,9 +80,33 @@ GUEST_WORDS: Final = (
     "(not provided)",
     "nobody",
     "[object object]",
+    "(anon)",
+    "anonym",
+    "anonyme",
+    "gastkunde",
+    "gastbesteller",
+    "laufkunde",
+    "laufkundschaft",
+    "barverkauf",
+    "walk-in",
+    "walk in",
+    "walk-in customer",
+    "cash customer",
+    "client comptoir",
+    "client de passage",
+    "consumidor final",
+    "cliente mostrador",
+    "cliente ocasional",
+    "público en general",
+    "publico en general",
+    "cliente occasionale",
+    "розничный покупатель",
+    "散客",
+    "匿名用户",
+    "비회원",
     "00000000-0000-0000-0000-000000000000",
 )
-"""User ids that stand for everybody who did not log in."""
+"""User ids that stand for everybody who did not log in, or paid at a till without a name."""
 NO_REQUEST_WORDS: Final = ("-1", "00000000-0000-0000-0000-000000000000")
 """Request ids that trackers write where an event belongs to no request."""
 

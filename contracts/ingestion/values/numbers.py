@@ -14,13 +14,15 @@ from contracts.ingestion.values.cell_texts import write_in_plain_characters
 
 DecimalMark = Literal["auto", ".", ","]
 _CURRENCY: Final = (
-    r"(?:\p{Sc}|[A-Za-z]{1,3}\p{Sc}|[A-Za-z]{2,3}\.?|[個个点件本枚개]|шт\.?|zł|元|円|원|руб\.?|р\.)"
+    r"(?:\p{Sc}|[A-Za-z]{1,3}\p{Sc}|[A-Za-z]{2,3}\.?|[個个点件本枚개x\u00d7]|шт\.?|zł|元|円|원|руб\.?|р\.)"
 )
 _AMOUNT: Final = (
     rf"^(?P<open>\()?(?P<sign>[-+\u2212])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+\u2212])?\s*"
     rf"(?P<body>\d[\d.,'\u2019\s_]*|[.,]\d+)(?P<exponent>[eE][+-]?\d{{1,3}})?\s*"
     rf"(?P<sign3>-)?\s*(?P<after>{_CURRENCY})?\s*(?P<close>\))?$"
 )
+_TIMES_SIGNS: Final = ("x", "\u00d7")
+"""Beside a quantity: `2x`."""
 _NO_CENTS: Final = r"(\d)[.,][-\u2013\u2014]"
 """Shops leave the places of cents out: `8,- €`, `1'200.-`."""
 SAME_CURRENCY: Final = {
@@ -253,7 +255,8 @@ def _take_apart(texts: pl.Series) -> pl.DataFrame:
     groups = plain_texts.str.extract_groups(_AMOUNT).struct.unnest()
     has_parenthesis = pl.col("open").is_not_null() & pl.col("close").is_not_null()
     signs = pl.concat_str("sign", "sign2", "sign3", ignore_nulls=True)
-    currency = pl.coalesce("before", "after").str.to_lowercase()
+    unit = pl.coalesce("before", "after").str.to_lowercase()
+    currency = pl.when(~unit.is_in(_TIMES_SIGNS)).then(unit)
     return groups.select(
         body=pl.col("body").str.replace_all(r"['\u2019\s_]", ""),
         exponent="exponent",

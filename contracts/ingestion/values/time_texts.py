@@ -38,7 +38,10 @@ _ZONE_OFFSETS: Final = {
     **{"WET": "+00:00", "MSK": "+03:00", "JST": "+09:00", "KST": "+09:00"},
 }
 """Short names of zones that mean one thing only. CST, IST and BST name several, and are not read."""
-_CLOCK: Final = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
+_HOUR: Final = r"(?P<hour>\d{1,2})"
+_MINUTE: Final = r"(?P<minute>\d{2})"
+_SECOND: Final = r"(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)"
+_CLOCK: Final = rf"{_HOUR}:{_MINUTE}{_SECOND}?"
 _DAY: Final = r"(?P<day>\d{1,2})"
 _YEAR: Final = r"(?P<year>\d{4})"
 _ANY_YEAR: Final = r"(?P<year>\d{4}|\d{2})"
@@ -46,9 +49,12 @@ _WEEKDAY: Final = r"(?:\p{L}{2,10}\.?,? )?"
 _ZONE: Final = r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?\s*(?P<zone>(?:Z|z|UTC|GMT|UT)?(?:[+-]\d{2}(?::?\d{2})?)?)$"
 _MONTH: Final = r"(?P<month>\p{L}{3,})\.?"
 _TEXT_FORMS: Final = {
-    "year_first": rf"^{_YEAR}[-/.](?P<month>\d{{1,2}})[-/.]{_DAY}(?:[T ]+{_CLOCK})?{_ZONE}",
+    # Some logs name the hour alone.
+    "year_first": (
+        rf"^{_YEAR}[-/.](?P<month>\d{{1,2}})[-/.]{_DAY}(?:[T ]+{_HOUR}(?::{_MINUTE}{_SECOND}?)?)?{_ZONE}"
+    ),
     "compact": (
-        rf"^{_YEAR}(?P<month>\d{{2}})(?P<day>\d{{2}})[T ](?P<hour>\d{{2}}):?(?P<minute>\d{{2}})"
+        rf"^{_YEAR}(?P<month>\d{{2}})(?P<day>\d{{2}})[T _-](?P<hour>\d{{2}}):?(?P<minute>\d{{2}})"
         rf"(?::?(?P<second>\d{{2}})(?:[.,](?P<fraction>\d{{1,9}}))?)?{_ZONE}"
     ),
     # As DB2 writes it.
@@ -65,7 +71,11 @@ _TEXT_FORMS: Final = {
         rf"(?:[:T, ]+{_CLOCK})?{_ZONE}"
     ),
     "name_and_day": rf"^{_WEEKDAY}{_MONTH} {_DAY}(?:st|nd|rd|th)?,? {_YEAR}(?:[T, ]+{_CLOCK})?{_ZONE}",
+    "name_day_dashed": rf"^{_MONTH}-{_DAY}-{_ANY_YEAR}(?:[T, ]+{_CLOCK})?{_ZONE}",
     "year_last": rf"^{_WEEKDAY}{_MONTH} {_DAY} {_CLOCK} (?P<zone>(?:UTC|GMT)?(?:[+-]\d{{4}})?) ?{_YEAR}$",
+    "zone_last": rf"^{_WEEKDAY}{_MONTH} {_DAY} {_CLOCK} {_YEAR}{_ZONE}",
+    # As SAS writes it.
+    "joined": rf"^{_DAY}(?P<month>\p{{L}}{{3}}){_ANY_YEAR}(?:[:T, ]+{_CLOCK})?{_ZONE}",
 }
 SLASHED: Final = _TEXT_FORMS["slashed"]
 _PARTS: Final = ("year", "month", "day", "hour", "minute", "second", "fraction", "half", "zone")
@@ -73,7 +83,7 @@ _PLAIN_TIME: Final = r"^[0-9./:TZ+-]*[0-9Z](?: \d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)
 """Needs no cleaning. Also numbers, and forms that nothing reads."""
 _FILLED: Final = (
     r"^\[|^\d{4}\. ?\d|\d[hH]\d|\d\.\d\d$|:\d\d:\d{3}$|[aApP](?:\. ?| )[mM]|Uhr$|m=|[+-]\d{4} [A-Z]"
-    r"|\d,? (?:\u0433|kl|a las|às|at|à|um|o godz)|(?:UTC|GMT) ?[+-]\d(?::|$)"
+    r"|\d,? (?:\u0433|kl|a las|às|at|à|um|o godz|@)|(?:UTC|GMT) ?[+-]\d(?::|$)"
 )
 """A time that may hold what `_drop_filling_words` takes out: one look saves a dozen."""
 _FOREIGN_CLOCK: Final = r"(\d{1,2}:\d{2}(?::\d{2})?)"
@@ -137,7 +147,7 @@ def _drop_filling_words(texts: pl.Series) -> pl.Series:
         texts.str.replace(r"^\[([^\]]+)\]$", "$1")
         # Hungarian and Korean dates end in a point, and have blanks inside.
         .str.replace(r"^(\d{4})\. ?(\d{1,2})\. ?(\d{1,2})\.(?: |$)", "$1-$2-$3 ")
-        .str.replace(r"(\d),? (?:\u0433\.|kl\.|klo|a las|às|at|à|um|o godz\.) ?(\d)", "$1 $2")
+        .str.replace(r"(\d),? (?:\u0433\.|kl\.|klo|a las|às|at|à|um|o godz\.|@) ?(\d)", "$1 $2")
         .str.replace(r"(\d) (\d{1,2})\.(\d{2})(?:\.(\d{2}))?$", "$1 $2:$3:$4")
         .str.replace(r"(\d) (\d{1,2})[hH](\d{2})$", "$1 $2:$3")
         .str.replace(r"(\d{2}:\d{2}:\d{2}):(\d{3})$", "$1.$2")
@@ -151,6 +161,8 @@ def _drop_filling_words(texts: pl.Series) -> pl.Series:
 
 
 def _replace_zone_names(texts: pl.Series) -> pl.Series:
+    # Java writes the zone before the year.
+    texts = texts.str.replace(rf"(:\d\d) ({'|'.join(_ZONE_OFFSETS)}) (\d{{4}})$", "$1 $3 $2")
     named = rf"\d ?(?:[AaPp][Mm] )?({'|'.join(_ZONE_OFFSETS)})$"
     if not texts.str.contains(named).any():
         return texts

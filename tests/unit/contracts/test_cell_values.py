@@ -73,6 +73,7 @@ def test_floats_that_name_no_single_integer_are_refused(dtype):
         (("1\u00a0299,50", "1'299", "\uffe5\uff11\uff12"), (1299.5, 1299, 12)),
         (("1,5", "1.5", "1,299"), (1.5, 1.5, None)),
         (("\u0661\u0662\u066b\u0665", "\u06f1\u06f2\u066b\u06f5"), (12.5, 12.5)),
+        (("x2", "3x", "2 \u00d7"), (2, 3, 2)),
         (("free", "10-20", "27.19.3", "inf", "1e3"), (None, None, None, None, 1000)),
     ],
 )
@@ -116,6 +117,11 @@ def test_amounts_of_several_currencies_are_not_added_up():
         "01-MAR-25 12.41.15.000000 AM",
         "2025-02-28 19:41:15 EST",
         "Mar 1, 2025 1:41:15 AM CET",
+        "Sat Mar 01 01:41:15 CET 2025",
+        "01MAR2025:00:41:15",
+        "Mar 1, 2025 @ 00:41:15.000",
+        "20250301_004115",
+        "20250301-00:41:15",
         "/Date(1740789675000)/",
         '{"$date": "2025-03-01T00:41:15Z"}',
         '{"$date": {"$numberLong": "1740789675000"}}',
@@ -163,7 +169,14 @@ def test_the_type_beside_a_value_is_left_out(cell):
     assert read_cells_as_text(pl.Series(['{"S": {"N": "1"}}', '{"sku": "1"}'])).str.starts_with("{").all()
 
 
-@pytest.mark.parametrize("cell", [20250301, "20250301", "2025-03-01", "01-Mar-2025", date(2025, 3, 1), 45717])
+@pytest.mark.parametrize("cell", ["2025-03-01 14", "2025/3/1T14", "2025-03-01 2 PM", "2025-03-01 15+01"])
+def test_an_hour_needs_no_minutes(cell):
+    assert _read_times(cell) == [datetime(2025, 3, 1, 14, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(
+    "cell", ["Mar-01-25", 20250301, "20250301", "2025-03-01", "01-Mar-2025", date(2025, 3, 1), 45717]
+)
 def test_a_date_is_its_midnight(cell):
     assert _read_times(cell) == [datetime(2025, 3, 1, tzinfo=UTC)]
 
@@ -211,7 +224,9 @@ def test_a_time_without_zone_is_of_the_given_one():
         _read_times("2025-03-01", zone="Berlin time")
 
 
-@pytest.mark.parametrize("word", ["nan", " NULL ", "\\N", "None", "", "-", "<NA>", "\u00a0"])
+@pytest.mark.parametrize(
+    "word", ["nan", " NULL ", "\\N", "None", "", "-", "<NA>", "\u00a0", "#NV", "#N/D", "(vide)"]
+)
 def test_words_for_nothing_are_missing(word):
     assert clean_texts(pl.Series([word, "kept"]), MISSING_WORDS).to_list() == [None, "kept"]
 
