@@ -137,6 +137,12 @@ def describe_users(statistics: LogStatistics, config: DataConfig) -> list[str]:
             "case or the form of accents; they are kept apart. If they are one, write them alike by a query: "
             "`lower(nfc_normalize(user_id)) as user_id`"
         )
+    if statistics.num_unpadded_users:
+        notes.append(
+            f"{statistics.num_unpadded_users:,} user ids are those of other users without the zeros in "
+            "front, which spreadsheets drop; they are kept apart. If they are one, write them alike by a "
+            "query: `lpad(user_id, 8, '0') as user_id`"
+        )
     return notes
 
 

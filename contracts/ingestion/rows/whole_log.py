@@ -31,15 +31,22 @@ SELECT
     count(*) FILTER (has_letters) - count(DISTINCT lower(nfc_normalize(user_id))) FILTER (has_letters),
     arg_max(user_id, num_behaviors),
     min(first_position),
-    count(*) FILTER (num_behaviors > 0)
+    count(*) FILTER (num_behaviors > 0),
+    count(*) FILTER (is_padded)
 FROM (
     SELECT
         user_id,
         regexp_matches(user_id, '[^0-9.-]') AS has_letters,
+        regexp_full_match(user_id, '0[0-9]*[1-9][0-9]*') AS is_padded,
         count(*) AS num_rows,
         count(*) FILTER (NOT list_contains($1, event_type)) AS num_behaviors,
         min(position) FILTER (event_type = 'impression') AS first_position
     FROM log GROUP BY user_id
+)
+"""
+_COUNT_UNPADDED: Final = """
+SELECT count(DISTINCT user_id) FROM log WHERE user_id IN (
+    SELECT ltrim(user_id, '0') FROM log WHERE regexp_full_match(user_id, '0[0-9]*[1-9][0-9]*')
 )
 """
 _FIND_SHIFT: Final = """
@@ -85,6 +92,8 @@ class LogStatistics(NamedTuple):
     """The least position of an impression; None where none says it."""
     num_active_users: int
     """Users who have behaviors."""
+    num_unpadded_users: int
+    """Users whose ids are those of others without the zeros in front."""
     rows_a_day: dict[date, int]
     """UTC day -> rows, in the order of the days."""
 
@@ -104,7 +113,7 @@ class RequestStatistics(NamedTuple):
     """Request ids that several users have."""
 
 
-NO_ROWS: Final = LogStatistics(0, 0, 0, 0, "", 0, 0, None, 0, {})
+NO_ROWS: Final = LogStatistics(0, 0, 0, 0, "", 0, 0, None, 0, 0, {})
 NO_REQUESTS: Final = RequestStatistics(False, pl.Series("request_id", [], pl.String))
 
 
@@ -126,11 +135,13 @@ def count_log(files: str, scratch: Path) -> LogStatistics:
     """Counts the rows of a log (see `open_log`)."""
     with open_log(files, scratch) as connection:
         (counts,) = connection.execute(_COUNT_USERS, [["impression", *RETURN_TYPES]]).fetchall()
+        # Few logs have such ids, and the others need no second look.
+        num_unpadded = connection.execute(_COUNT_UNPADDED).fetchall()[0][0] if counts[-1] else 0
         days = connection.sql(
             "SELECT CAST(timestamp AS DATE) AS day, count(*) FROM log WHERE timestamp IS NOT NULL "
             "GROUP BY day ORDER BY day"
         ).fetchall()
-    *numbers, busiest_user, first_position, num_active = counts
+    *numbers, busiest_user, first_position, num_active, _ = counts
     num_rows, num_users, num_of_zero, num_behaviors, num_of_busiest, num_variants = (
         int(number or 0) for number in numbers
     )
@@ -144,6 +155,7 @@ def count_log(files: str, scratch: Path) -> LogStatistics:
         num_variants,
         first_position,
         int(num_active or 0),
+        int(num_unpadded),
         dict(days),
     )
 

@@ -183,6 +183,13 @@ def test_users_who_may_be_nobody_are_told(ingest):
     assert "60 users have 60 behaviors: hardly anybody has a history" in ingest(visits)[1]
 
 
+def test_users_who_lost_the_zeros_of_their_ids_are_told(ingest):
+    lost = _change(lambda n, order: {"user_id": f"{7000 + n % 17:0{8 if n < 30 else 1}}"})
+    assert "17 user ids are those of other users without the zeros in front" in ingest(lost)[1]
+    kept = _change(lambda n, order: {"user_id": f"{7000 + n % 17 * 1000:08}"})
+    assert "zeros" not in ingest(kept)[1]
+
+
 def _make_pages(name_request):
     rows = []
     for page, order in enumerate(ORDERS):
