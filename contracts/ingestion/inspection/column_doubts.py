@@ -37,10 +37,25 @@ def leave_out_other_totals(
         for ours in compared
         if ours in mapping
     }
+    if _counts_units(name, numbers):
+        mapping["quantity"] = mapping.pop("line_total")
+        return [
+            f"'{name}' holds whole numbers, mostly below '{mapping['price']}': it is read as units. If it is "
+            f"money, map it with `columns: {{line_total: {name}, quantity: null}}`"
+        ]
     doubt = doubt_total(name, mapping, numbers)
     if doubt and not doubt.is_read:
         del mapping["line_total"]
     return [doubt.said] if doubt else []
+
+
+def _counts_units(name: str, numbers: Mapping[str, pl.Series]) -> bool:
+    """Whether a column that is named like money counts units: nobody pays less than the price."""
+    if shorten_name(name) != "amount" or "quantity" in numbers or "price" not in numbers:
+        return False
+    lines = pl.DataFrame({"amount": numbers["line_total"], "price": numbers["price"]}).drop_nulls()
+    is_whole = (lines["amount"] == lines["amount"].round()).all()
+    return bool(is_whole and 2 * int((lines["amount"] < lines["price"]).sum()) > len(lines))
 
 
 def keep_to_one_structure(

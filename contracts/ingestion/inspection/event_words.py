@@ -10,17 +10,21 @@ _EVENT_WORDS: Final = {
     "click": (
         "click clicks clicked view views viewed pv pageview detail details detailview open visit favorite "
         "favourite fav wishlist like addwishlist addtowishlist viewitem productview productviewed "
-        "viewproduct collect 点击 浏览 "
-        "收藏 閲覧 조회 клик просмотр klick ansicht"
+        "viewproduct viewcontent collect 点击 浏览 "
+        "收藏 閲覧 商品閲覧 조회 상품조회 клик просмотр klick ansicht vue vista visualizzazione visualização "
+        "visualizacao wyświetlenie"
     ),
     "cart": (
-        "cart add addcart addtocart tocart addedcart added basket addbasket addtobasket addedbasket atc 加购 "
-        "加入购物车 カート 장바구니 корзина"
+        "cart carts add addcart addtocart tocart addedcart added basket addbasket addtobasket addedbasket "
+        "atc 加购 加入购物车 カート カート追加 장바구니 장바구니담기 корзина вкорзину warenkorb "
+        "indenwarenkorb ajoutpanier ajoutaupanier panier carrito añadiralcarrito carrinho "
+        "adicionaraocarrinho carrello koszyk"
     ),
     "order": (
-        "order orders ordered purchase purchased buy bought transaction sale sold conversion paid checkout "
-        "completed complete ordercompleted completedorder orderplaced placeorder checkoutcompleted "
-        "bestellung kauf achat compra 购买 下单 支付 購入 구매 покупка заказ"
+        "order orders ordered purchase purchases purchased buy bought transaction sale sold conversion paid "
+        "checkout completed complete ordercompleted completedorder orderplaced placeorder placeanorder "
+        "checkoutcompleted completepayment bestellung kauf achat commande compra pedido acquisto ordine "
+        "zakup zamówienie 购买 下单 支付 購入 구매 покупка заказ"
     ),
     "return": (
         "return returned refund refunded cancel canceled cancelled cancellation chargeback orderrefunded "
@@ -33,13 +37,18 @@ _NOISE: Final = frozenset(("product", "products", "item", "items", "user", "ecom
 _TYPE_OF_WORD: Final = {word: ours for ours, words in _EVENT_WORDS.items() for word in words.split()}
 _VOID_STATE: Final = re.compile(
     r"cancel|refund|void|fail|declin|reject|return|expire|pending|hold|draft|abandon|chargeback|unpaid"
-    r"|storn|abgebrochen|erstattet|annul|remb|cancelad|devuelt|取消|退款|退货|关闭|待付|キャンセル|返品|취소|환불"
-    r"|отмен|возврат"
+    r"|storn|abgebrochen|erstattet|annul|remb|cancelad|devuelt|estornad|devolvid|recusad|rechazad|rimbors"
+    r"|anulow|zwr[oó][tc]|iptal|\biade|zrušen|avbrut|makuler|ausstehend|unbezahlt|nicht bezahlt|impay|não pag"
+    r"|no pagad|niet betaald|pendente|pendiente|aguardando|en attente|in attesa|oczekuj|bekliyor|beklemede"
+    r"|отмен|возврат|ожида|无效|取消|退款|退货|关闭|待付|キャンセル|返品|취소|환불"
 )
 _KEPT_STATE: Final = re.compile(
     r"paid|complet|process|ship|deliver|sent|fulfil|dispatch|invoiced|author|success|done|sold|packed|new|open"
     r"|confirm|partial|closed|accepted|bezahlt|versandt|versendet|abgeschlossen|geliefert|erledigt|payé|livré"
-    r"|expédié|pagado|enviado|entregado|完成|已付|已支付|发货|签收|成功|発送|完了|완료|배송|оплачен|доставлен|выполнен"
+    r"|expédié|terminé|pagad|pago\b|concluíd|entreg|aprovad|faturad|completat|spedit|consegnat|pagat"
+    r"|verzonden|voltooid|betaald|afgerond|zrealizow|wysłan|opłacon|dostarczon|tamamland|teslim|kargo"
+    r"|slutför|skickad|levererad|betald|vyřízen|odeslán|doručen|zaplacen|enviad"
+    r"|оплачен|доставлен|выполнен|完成|已付|已支付|发货|签收|成功|発送|完了|완료|배송"
 )
 
 
@@ -55,7 +64,8 @@ def guess_event_type(word: str) -> str | None:
 
 def guess_order_state(word: str) -> str | None:
     """Whether an order of such a state counts: `order`, `ignore`, or None where that is not known."""
-    lowered = word.lower()
+    # A Turkish capital I leaves its dot behind.
+    lowered = word.lower().replace("\u0307", "")
     if "partial" in lowered and "cancel" not in lowered:
         return "order"
     if _VOID_STATE.search(lowered):

@@ -1,7 +1,7 @@
 """Guesses which file is the catalogue and which the log, and which of their columns is which of ours."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -23,13 +23,11 @@ from contracts.ingestion.inspection.column_names import (
     ORDER_STATE_NAMES,
     PURCHASE_NAMES,
     list_short_names,
-    quote_name,
     shorten_name,
 )
 from contracts.ingestion.inspection.event_words import guess_event_type, guess_order_state
 from contracts.ingestion.inspection.match_columns import (
     MAX_EVENT_TYPES,
-    MOST_CELLS,
     add_fallback,
     find_product_column,
     find_separator,
@@ -45,9 +43,6 @@ from contracts.ingestion.inspection.order_states import (
     list_order_doubts,
 )
 from contracts.ingestion.inspection.row_doubts import doubt_several_orders, list_row_doubts
-
-_CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?$"
-_MIDNIGHT: Final = r"\b0?0:00(?::00(?:\.0+)?)?\b"
 
 
 class ColumnGuess(NamedTuple):
@@ -161,29 +156,6 @@ def find_unread_times(log: TableGuess) -> str:
                 )
             return said
     return ""
-
-
-def refuse_split_times(log: TableGuess, sample: pl.DataFrame) -> None:
-    """Refuses days in one column and the clock in another: all events of a day would stand at midnight.
-
-    Raises:
-        UserError: the message has the query that joins them.
-    """
-    day_column = log.mapping.get("timestamp")
-    if day_column is None:
-        return
-    days = read_texts(sample[day_column]).drop_nulls()
-    if days.str.contains(r"\d:\d\d").any() and not days.str.contains(_MIDNIGHT).all():
-        return
-    for column in log.columns:
-        clocks = read_texts(sample[column.theirs]).drop_nulls()
-        num_clocks = int(clocks.str.contains(_CLOCK).sum())
-        if column.ours is None and len(clocks) and num_clocks >= MOST_CELLS * len(clocks):
-            raise UserError(
-                f"'{log.uri}': '{day_column}' holds days and '{column.theirs}' the clock. Give both as one "
-                f"column by a query (`uri: duckdb:...`): {quote_name(day_column)} || ' ' || "
-                f"{quote_name(column.theirs)} as timestamp"
-            )
 
 
 def _add_types(

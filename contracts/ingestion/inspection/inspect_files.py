@@ -13,13 +13,12 @@ from contracts.ingestion.config import IGNORED, DataConfig, SourceConfig
 from contracts.ingestion.ingest import ingest_dataset
 from contracts.ingestion.ingest_summary import IngestSummary, read_summary
 from contracts.ingestion.inspection.agree_item_ids import agree_on_item_ids
-from contracts.ingestion.inspection.column_names import EVENT_NAMES, ITEM_NAMES
+from contracts.ingestion.inspection.column_names import EVENT_NAMES, ITEM_NAMES, ORDER_ID_NAMES
 from contracts.ingestion.inspection.event_words import guess_event_type
 from contracts.ingestion.inspection.guess_tables import (
     TableGuess,
     find_unread_times,
     guess_table,
-    refuse_split_times,
     tell_is_log,
 )
 from contracts.ingestion.inspection.match_columns import MAX_EVENT_TYPES
@@ -28,6 +27,7 @@ from contracts.ingestion.inspection.nested_columns import (
     explain_missing_log,
     names_any,
 )
+from contracts.ingestion.inspection.split_times import refuse_split_times
 from contracts.ingestion.sources.source_batches import OpenedSource
 from contracts.ingestion.values.cell_texts import read_cells_as_text
 
@@ -146,11 +146,14 @@ def _explain_half_log(samples: dict[str, pl.DataFrame]) -> str:
     for uri, sample in samples.items():
         has_user = names_any(sample, EVENT_NAMES["user_id"])
         has_item = names_any(sample, ITEM_NAMES["item_id"])
-        tells_events = names_any(sample, (*EVENT_NAMES["timestamp"], *EVENT_NAMES["quantity"]))
+        has_order = names_any(sample, ORDER_ID_NAMES)
+        tells_events = has_order or names_any(sample, (*EVENT_NAMES["timestamp"], *EVENT_NAMES["quantity"]))
         if tells_events and has_user != has_item:
             what, example = ("items", "item_id") if has_user else ("users", "user_id")
             said += (
-                f"In '{uri}' no column is named like {what}: rename the one that holds them to {example}. "
+                f"In '{uri}' no column is named like {what}: rename the one that holds them to {example}"
+                + (", or join the table that names them of each order" if has_order else "")
+                + ". "
             )
     return said
 

@@ -29,6 +29,8 @@ _MAX_DEPTH: Final = 3
 _LOOKED_AT: Final = 200
 _MOST_CELLS: Final = 0.8
 _LOOKS_LIKE_VALUE: Final = re.compile(r"^[\d\s.,:/TZ+-]*\d[\d\s.,:/TZ+-]*(?:_\d+)?$")
+_LISTS_ITEMS: Final = re.compile("item|product")
+_LAID_OUT: Final = re.compile(r"\S {2,}\S|^\+-")
 _NAMED_BY_PLACE: Final = re.compile(r"^column\d+$")
 
 
@@ -43,7 +45,7 @@ def expand_structures(sample: pl.DataFrame) -> pl.DataFrame:
 def find_lists(sample: pl.DataFrame) -> str:
     """The first column whose cells are lists that may hold items; empty where there is none."""
     # Trackers list parameters, too: what is named like items comes first.
-    for name in sorted(sample.columns, key=lambda name: not re.search("item|product", name.lower())):
+    for name in sorted(sample.columns, key=lambda name: not _LISTS_ITEMS.search(name.lower())):
         filled = sample[name].drop_nulls().head(_LOOKED_AT)
         if isinstance(filled.dtype, pl.List | pl.Array):
             if isinstance(filled.dtype.inner, pl.Struct) or "item" in name.lower():
@@ -66,7 +68,12 @@ def explain_missing_log(samples: Mapping[str, pl.DataFrame]) -> str:
             hints.append(
                 f"The first line of '{uri}' seems to be a row, not a header. Name its columns, for example "
                 f"by a query: duckdb:select * from read_csv('{uri}', header = false, "
-                "names = ['user_id', 'item_id', ...])"
+                "all_varchar = true, names = ['user_id', 'item_id', ...])"
+            )
+        elif len(sample.columns) == 1 and _LAID_OUT.search(sample.columns[0]):
+            hints.append(
+                f"The columns of '{uri}' are laid out for the eye, by blanks or drawn lines: export it with "
+                "a separator, as CSV or with tabs"
             )
         elif len(sample.columns) == 1 or num_unnamed > len(sample.columns) / 2:
             hints.append(
@@ -81,6 +88,9 @@ def explain_missing_log(samples: Mapping[str, pl.DataFrame]) -> str:
                     f"{said}duckdb:select *, unnest(from_json({quote_name(column)}, '[\"varchar\"]')) as "
                     f"entry from {read} and map its fields, as in `item_id: entry.product_id`"
                 )
+                continue
+            if "." in column:
+                hints.append(f"{said}duckdb:select *, unnest({column}, recursive := true) from {read}")
                 continue
             hints.append(
                 f"{said}duckdb:select * exclude ({quote_name(column)}), unnest({quote_name(column)}, "
@@ -119,7 +129,9 @@ def _list_fields(cells: pl.Series, depth: int) -> list[pl.Series]:
         return [cells]
     found = []
     for field, is_structure in fields.items():
-        if not (is_structure or set(list_short_names(f"{cells.name}.{field}")) & _KNOWN_NAMES):
+        may_list_items = bool(_LISTS_ITEMS.search(field.lower()))
+        is_known = bool(set(list_short_names(f"{cells.name}.{field}")) & _KNOWN_NAMES)
+        if not (is_structure or is_known or may_list_items):
             continue
         values = (
             cells.struct.field(field)
@@ -127,8 +139,8 @@ def _list_fields(cells: pl.Series, depth: int) -> list[pl.Series]:
             else select_json_field(cells, field)
         ).alias(f"{cells.name}.{field}")
         inner = _list_fields(values, depth - 1)
-        is_known = bool(set(list_short_names(values.name)) & _KNOWN_NAMES)
-        found += inner if is_known or inner[0].name != values.name else []
+        lists_items = may_list_items and bool(find_lists(values.to_frame()))
+        found += inner if is_known or lists_items or inner[0].name != values.name else []
     return found or [cells]
 
 

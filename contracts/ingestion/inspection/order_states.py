@@ -136,7 +136,7 @@ def doubt_total(name: str, mapping: Mapping[str, str], numbers: Mapping[str, pl.
         mapping: our column -> theirs.
         numbers: our column -> [N] its numbers.
     """
-    if shorten_name(name) not in VAGUE_TOTALS or not {"price", "quantity"} <= set(mapping):
+    if not set(list_short_names(name)) & set(VAGUE_TOTALS) or not {"price", "quantity"} <= set(mapping):
         return None
     lines = pl.DataFrame({ours: numbers[ours] for ours in ("price", "quantity", "line_total")}).drop_nulls()
     lines = lines.filter((pl.col("price") > 0) & (pl.col("quantity") > 0))

@@ -141,6 +141,49 @@ def test_a_day_and_its_clock_in_two_columns_are_not_read_as_midnights(files):
     assert inspection.summary.last_event > "2025-04-28"
 
 
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("hr", lambda n: n % 24),
+        ("time", lambda n: f"{n % 24}{n % 60:02}"),
+        ("TRANS_TIME", lambda n: f"{n % 24}{n % 60:02}00"),
+    ],
+)
+def test_a_clock_of_digits_alone_is_told_with_a_query_that_runs(files, name, write):
+    log = f"uid,sku,day,{name}\n" + "".join(
+        f"c{n % 9},sku-{n % 20},2025-04-{n % 28 + 1:02},{write(n)}\n" for n in range(90)
+    )
+    paths = files(products=PRODUCTS, events=log)
+    with pytest.raises(UserError, match=f"'day' holds days and '{name}' the clock") as refusal:
+        inspect_files(paths, read_all=True)
+    joined = str(refusal.value).split("`): ")[1]
+    query = f"duckdb:select * exclude (day, {name}), {joined} from read_csv('{paths[1]}', all_varchar=true)"
+    inspection = inspect_files([paths[0], query], read_all=True)
+    assert inspection.summary.events.kept == 90
+    assert inspection.summary.last_event.startswith("2025-04-28 ")
+    last_times = inspection.tables[1].columns[-1].examples
+    assert last_times[1].startswith("2025-04-02 01")
+
+
+def test_an_hour_beside_a_whole_time_is_no_clock(files):
+    log = "uid,sku,ts,hour\n" + "".join(
+        f"c{n % 9},sku-{n % 20},{1_743_500_000 + 5000 * n},{n % 24}\n" for n in range(90)
+    )
+    assert inspect_files(files(products=PRODUCTS, events=log), read_all=True).summary.events.kept == 90
+
+
+def test_columns_that_are_laid_out_for_the_eye_are_told(files):
+    log = "uid     sku      ts\n" + "".join(f"c{n}      sku-{n}    17435000{n:02}\n" for n in range(20))
+    with pytest.raises(UserError, match="laid out for the eye"):
+        inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+
+
+def test_orders_that_name_no_user_ask_for_a_join(files):
+    log = "order_id,product_id,reordered\n" + "".join(f"{n},sku-{n % 20},0\n" for n in range(20))
+    with pytest.raises(UserError, match="join the table that names them of each order"):
+        inspect_files(files(products=PRODUCTS, events=log), read_all=True)
+
+
 def test_times_that_cannot_be_read_are_shown(files):
     log = "uid,sku,datum\n" + "".join(f"c{n},sku-{n % 20},{n + 1}. Brachet 2025\n" for n in range(20))
     with pytest.raises(UserError, match=r"'datum' is named like one, but holds '1\. Brachet 2025'"):

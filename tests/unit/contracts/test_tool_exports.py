@@ -1,6 +1,7 @@
 """Exports as the tools of shops and trackers write them are understood, or refused with what to do."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -230,7 +231,7 @@ def test_amounts_that_name_different_currencies_are_refused(catalogue, tmp_path)
     [
         ("1001,3,1740000000\n1002,4,1740000100\n", "seems to be a row, not a header"),
         ("Orders of May,,\nuser,sku,ts\nk1,lamp-3,1740000000\n", "does not seem to be its header"),
-        ("+-----+\n| user | sku |\n+-----+\n", "does not seem to be its header"),
+        ("+-----+\n| user | sku |\n+-----+\n", "laid out for the eye"),
     ],
 )
 def test_a_file_without_a_header_says_so(catalogue, tmp_path, text, said):
@@ -257,6 +258,53 @@ def test_lists_of_items_ask_for_a_row_each(catalogue, tmp_path):
     query = f"duckdb:select * exclude (items), unnest(items, recursive := true) from read_json_auto('{path}')"
     inspection = inspect_files([catalogue, query], read_all=True)
     assert inspection.summary.events.kept_by_type == {"order": 60}
+
+
+def test_lists_within_structures_ask_for_a_query_that_runs(catalogue, tmp_path):
+    path = tmp_path / "orders.jsonl"
+    rows = [
+        {
+            "userId": order["user"],
+            "timestamp": order["time"].isoformat(),
+            "properties": {
+                "order_id": order["number"],
+                "products": [{"sku": order["item"], "quantity": order["units"], "price": order["price"]}],
+            },
+        }
+        for order in ORDERS
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"'properties\.products' of") as refusal:
+        inspect_files([catalogue, str(path)], read_all=True)
+    query = re.search(r"duckdb:.*?jsonl'\)", str(refusal.value))[0]
+    inspection = inspect_files([catalogue, query], read_all=True)
+    assert inspection.summary.events.kept == len(ORDERS)
+
+
+def test_amounts_below_the_price_count_units(inspect):
+    rows = [
+        {
+            "TRANSACTION_DT": order["time"].isoformat(),
+            "CUSTOMER_ID": order["user"],
+            "PRODUCT_ID": order["item"],
+            "AMOUNT": order["units"],
+            "SALES_PRICE": order["price"],
+        }
+        for order in ORDERS
+    ]
+    inspection, events = inspect(rows)
+    _check_orders(events)
+    assert "'AMOUNT' holds whole numbers" in inspection.tables[1].doubts[0]
+
+
+def test_maps_of_properties_are_found(catalogue, tmp_path):
+    query = (
+        "duckdb:select 'c' || (n % 7) as user_id, timestamp '2025-05-02' + n * interval 7 hour as ts, "
+        "map {'product_id': 'lamp-' || (n % 10), 'page': 'x'} as properties from range(60) t(n)"
+    )
+    inspection = inspect_files([catalogue, query], read_all=True)
+    assert inspection.data["events"]["columns"]["item_id"] == "properties.product_id"
+    assert inspection.summary.events.kept == 60
 
 
 def test_users_and_items_in_two_files_ask_for_a_join(tmp_path):
