@@ -14,6 +14,8 @@ from contracts.ingestion.inspection.column_names import (
 from contracts.ingestion.inspection.match_columns import MOST_CELLS, fits_name, match_names, read_best_numbers
 from contracts.ingestion.inspection.order_states import doubt_total, is_order_total
 
+_BUYER_WORDS: Final = ("customer", "client", "buyer", "kunde", "cliente", "member")
+_MANY_TIMES: Final = 5
 _MANY_EMPTY: Final = 0.05
 _MOMENT: Final = r"\d[ T]\d{1,2}:\d\d|^\d{10}(?:\d{3}){0,3}(?:\.\d+)?$"
 
@@ -95,8 +97,14 @@ def prefer_times_with_clock(
 
 
 def list_other_users(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) -> list[str]:
-    """Says which column names users where the one that is read is empty."""
+    """Says which column names users where the one that is read is empty, or names who sold."""
     theirs = mapping.get("user_id")
+    if theirs is not None and (buyers := _find_buyers(theirs, texts)):
+        num_users, num_buyers = texts[theirs].n_unique(), texts[buyers].n_unique()
+        return [
+            f"'{theirs}' holds {num_users:,} users, '{buyers}' {num_buyers:,}: does the first name who sold? "
+            f"Then map the other with `columns: {{user_id: {buyers}}}`"
+        ]
     if theirs is None or texts[theirs].null_count() < _MANY_EMPTY * len(texts[theirs]):
         return []
     is_empty = texts[theirs].is_null()
@@ -110,6 +118,19 @@ def list_other_users(mapping: Mapping[str, str], texts: Mapping[str, pl.Series])
                 f"{quote_name(theirs)})`"
             ]
     return []
+
+
+def _find_buyers(theirs: str, texts: Mapping[str, pl.Series]) -> str | None:
+    """A column of customers with many times as many ids as the one of users; None where there is none."""
+    for name, cells in texts.items():
+        is_named = any(short.startswith(_BUYER_WORDS) for short in list_short_names(name))
+        is_filled = cells.null_count() < (1 - MOST_CELLS) * len(cells)
+        if name == theirs or not (is_named and is_filled):
+            continue
+        is_id = bool(set(list_short_names(name)) & set(EVENT_NAMES["user_id"]))
+        if is_id and cells.n_unique() > _MANY_TIMES * texts[theirs].n_unique():
+            return name
+    return None
 
 
 def list_misnamed(

@@ -50,7 +50,7 @@ _PRICES: Final = (
     "price unitprice listprice regularprice saleprice currentprice preis cost priceeur priceusd itemprice "
     "priceperunit lineitemprice variantprice itemcost orderunitprice productunitprice unitpricetaxincl "
     "productprice einzelpreis stückpreis stueckpreis verkaufspreis nettopreis netpr bruttopreis prix "
-    "prixunitaire precio salesprice preciounitario preço precounitario 价格 单价 価格 単価 가격 단가 цена"
+    "precio salesprice itemrate preciounitario preço precounitario 价格 单价 価格 単価 가격 단가 цена"
 )
 _VAGUE_TOTALS: Final = (
     "total totalprice amount revenue sales subtotal umsatz gesamtpreis gesamtbetrag betrag summe montant "

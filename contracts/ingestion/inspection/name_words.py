@@ -51,7 +51,7 @@ _UNITS: Final = _list(
 )
 """A count of orders is that of a person or an item, not of a row: the word is not among these."""
 _PRICES: Final = _list(
-    "price rate preis prix precio preço prezzo prijs pris cena fiyat fiyati цена стоимость 价格 单价 售价 "
+    "price preis prix precio preço prezzo prijs pris cena fiyat fiyati цена стоимость 价格 单价 售价 "
     "価格 単価 가격 단가 판매가"
 )
 _SINGLE: Final = _list(

@@ -61,7 +61,7 @@ def _write_clock(name: str, clocks: pl.Series) -> str:
         return ""
     if int(clocks.str.contains(_CLOCK).sum()) >= MOST_CELLS * len(clocks):
         return quote_name(name)
-    if not set(list_short_names(name)) & set(_CLOCK_NAMES.split()):
+    if clocks.n_unique() == 1 or not set(list_short_names(name)) & set(_CLOCK_NAMES.split()):
         return ""
     whole = clocks.str.replace(r"\.0+$", "")
     for digits, written in _DIGITS.items():

@@ -75,11 +75,17 @@ def _find_marks(file: Path, header: str, separator: str, has_quotes: bool | None
 
 
 def _tell_row_names(lines: Sequence[str], dialect: Dialect) -> bool:
-    """Whether each row has one cell more than the header, and all their first cells differ."""
+    """Whether each row has one cell more than the header, and the first ones count the rows.
+
+    Other cells there may as well be values, of a column whose name is missing at the header's end.
+    """
     header, *rows = (_split_line(line, dialect) for line in lines if line)
-    # An empty last cell is a separator at the end of the line.
-    has_more = all(len(row) == len(header) + 1 and row[-1].strip() for row in rows)
-    return len(rows) > 1 and has_more and len({row[0] for row in rows}) == len(rows)
+    has_more = len(rows) > 1 and all(len(row) == len(header) + 1 for row in rows)
+    if not has_more or not any(row[-1].strip() for row in rows):
+        # Nothing behind the last separator of all lines is no cell.
+        return False
+    counted = [row[0].strip('"') for row in rows]
+    return any(counted == [str(first + n) for n in range(len(rows))] for first in (0, 1))
 
 
 def _split_line(line: str, dialect: Dialect) -> list[str]:

@@ -54,8 +54,13 @@ _TEXT_FORMS: Final = {
         rf"^{_YEAR}[-/.](?P<month>\d{{1,2}})[-/.]{_DAY}(?:[T ]+{_HOUR}(?::{_MINUTE}{_SECOND}?)?)?{_ZONE}"
     ),
     "compact": (
-        rf"^{_YEAR}(?P<month>\d{{2}})(?P<day>\d{{2}})[T _-](?P<hour>\d{{2}}):?(?P<minute>\d{{2}})"
+        rf"^{_YEAR}(?P<month>\d{{2}})(?P<day>\d{{2}})[T ](?P<hour>\d{{2}}):?(?P<minute>\d{{2}})"
         rf"(?::?(?P<second>\d{{2}})(?:[.,](?P<fraction>\d{{1,9}}))?)?{_ZONE}"
+    ),
+    # Without seconds it would be the number of an order, too.
+    "compact_dashed": (
+        rf"^{_YEAR}(?P<month>\d{{2}})(?P<day>\d{{2}})[_-](?P<hour>\d{{2}}):?(?P<minute>\d{{2}}):?"
+        rf"(?P<second>\d{{2}})(?:[.,](?P<fraction>\d{{1,9}}))?{_ZONE}"
     ),
     # As DB2 writes it.
     "dashed": (

@@ -197,7 +197,16 @@ def test_numbers_of_ten_digits_may_be_a_date_without_a_century():
 
 
 @pytest.mark.parametrize(
-    "cell", ["2025-03-01 00:41:15 CST", "soon", "2025-13-40", "0000-00-00 00:00:00", 5, 2_500_000_000.0]
+    "cell",
+    [
+        "2025-03-01 00:41:15 CST",
+        "soon",
+        "20250301-0041",
+        "2025-13-40",
+        "0000-00-00 00:00:00",
+        5,
+        2_500_000_000.0,
+    ],
 )
 def test_what_is_no_plausible_time_is_none(cell):
     assert _read_times(cell) == [None]

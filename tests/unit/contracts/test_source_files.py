@@ -79,6 +79,16 @@ def test_rows_may_have_names_that_the_header_leaves_out(read, separator):
     assert not opened.broken_lines
 
 
+def test_a_separator_at_the_end_of_all_lines_is_no_cell(read):
+    rows, _ = read("items.csv", "item_id,title\n" + "".join(f"{1 + n},Mug {n},\n" for n in range(9)))
+    assert rows[4] == {"item_id": "5", "title": "Mug 4"}
+
+
+def test_a_name_that_is_missing_at_the_header_s_end_shifts_no_other(read):
+    with pytest.raises(UserError, match="none of its 9 lines fits its first one"):
+        read("items.csv", "item_id,title\n" + "".join(f"{100 + n},Mug {n},{n}.5\n" for n in range(9)))
+
+
 @pytest.mark.parametrize("name", ["items.tsv", "items.csv"])
 def test_a_mark_that_encloses_nothing_swallows_no_line(read, name):
     lines = ["item_id\ttitle", '1\t"Best mug', "2\tplain", '3\tgreat"', '4\t12" pan', '5\t"quoted" start']

@@ -177,6 +177,12 @@ def test_another_column_of_users_is_pointed_at(inspect):
     assert "coalesce(customer_id, anonymous_id)" in inspection.tables[1].doubts[0]
 
 
+def test_customers_beside_those_who_sell_are_pointed_at(inspect):
+    rows = [_state(order, "") | {"user_id": f"till {order['number'] % 2}"} for order in ORDERS]
+    inspection, _ = inspect(rows)
+    assert "'user_id' holds 2 users, 'customer_id' 11" in inspection.tables[1].doubts[0]
+
+
 def test_states_beside_types_of_events_are_pointed_at(inspect):
     rows = [_state(order, ("completed", "refunded")[order["number"] % 2]) for order in ORDERS]
     inspection, _ = inspect([row | {"event": "purchase"} for row in rows])
