@@ -25,6 +25,17 @@ _FORMAT_OF_SUFFIX: Final[dict[str, SourceFormat]] = {
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
 }
+_SPREADSHEET: Final = "a spreadsheet; save its sheet as CSV (UTF-8) and give that"
+_ARCHIVE: Final = "an archive; unpack it into a folder and give that"
+_DATABASE: Final = "a database; export its table as CSV"
+_OTHER_FORMATS: Final = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SPREADSHEET),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), _ARCHIVE),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".mdb", ".accdb"), _DATABASE),
+    ".avro": "an Avro file; export it as Parquet, or give a query (`uri: duckdb:...`)",
+    ".sql": "a dump of SQL statements; load it into its database, and export the table as CSV",
+}
+"""Ending -> what a file is that is not read."""
 _FORMAT_MARKS: Final[dict[bytes, SourceFormat]] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
 _ANY_SUFFIXES: Final = (".txt", ".dat", ".out")
 """Endings that tell nothing of a file."""
@@ -115,37 +126,25 @@ def list_source_files(uri: str) -> list[str]:
 
 
 def detect_format(path: str) -> SourceFormat:
-    """Tells a file's format from its name, or from its first bytes where the name ends in nothing.
+    """Tells a file's format from its name, or from its first bytes where the name tells nothing.
 
     Raises:
-        UserError: neither tells.
+        UserError: neither tells, or it is a format that is not read.
     """
     suffixes = _list_suffixes(path)
-    is_packed = Path(path).suffix.lower() in COMPRESSION_SUFFIXES
-    if suffixes and (suffixes[-1] == ".tar" or Path(path).suffix.lower() in (".tgz", ".7z", ".rar")):
-        raise UserError(f"'{path}' is an archive; unpack it into a folder and give that")
-    if suffixes and is_packed and _FORMAT_OF_SUFFIX.get(suffixes[-1]) in ("parquet", "arrow"):
-        raise UserError(
-            f"'{path}' is a {suffixes[-1]} file that is packed once more; unpack it and give that"
-        )
-    if suffixes and suffixes[-1] in (".xlsx", ".xls", ".ods"):
-        raise UserError(f"'{path}' is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
-    if suffixes and suffixes[-1] == ".avro":
-        raise UserError(
-            f"'{path}' is an Avro file; export it as Parquet, or give a query (`uri: duckdb:...`)"
-        )
-    if suffixes and suffixes[-1] == ".sql":
-        raise UserError(
-            f"'{path}' is a dump of SQL statements; load it into its database, and export the table as CSV"
-        )
     if not suffixes or suffixes[-1] in _ANY_SUFFIXES:
         return _detect_format_of_content(path)
-    if suffixes[-1] not in _FORMAT_OF_SUFFIX:
+    if what := _OTHER_FORMATS.get(suffixes[-1]):
+        raise UserError(f"'{path}' is {what}")
+    name = _FORMAT_OF_SUFFIX.get(suffixes[-1])
+    if name is None:
         raise UserError(
             f"cannot tell the format of '{path}' from its name; set `format` to parquet, csv, jsonl or arrow "
             "in the config, or give a glob that leaves the file out"
         )
-    return _FORMAT_OF_SUFFIX[suffixes[-1]]
+    if name in ("parquet", "arrow") and Path(path).suffix.lower() in COMPRESSION_SUFFIXES:
+        raise UserError(f"'{path}' is a {name} file that is packed once more; unpack it and give that")
+    return name
 
 
 def _list_suffixes(path: str) -> list[str]:

@@ -5,7 +5,14 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
-from contracts.ingestion.values.time_texts import COMMON_FORM, NUMBER, SLASHED, UTC_SIGN, clean_time_texts
+from contracts.ingestion.values.time_texts import (
+    COMMON_FORM,
+    NUMBER,
+    SLASHED,
+    UTC_SIGN,
+    ZONE_NAME,
+    clean_time_texts,
+)
 
 _HOUR: Final = r"^\d{4}-\d{2}-\d{2}[T ](\d{2}):[^AaPp]*$"
 _SCIENTIFIC: Final = r"^\d(?:\.(\d+))?[eE]\+?\d{1,2}$"
@@ -148,6 +155,7 @@ def collect_time_evidence(values: pl.Series) -> TimeEvidence:
     names_zone = texts.str.contains(
         r"(?:Z|z|(?:UTC|GMT|UT)(?:[+-]\d{2})?|[+-]\d{2}:?\d{2}|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2})$"
     )
+    names_zone = names_zone | texts.str.contains(ZONE_NAME)
     is_text = ~(texts.str.contains(NUMBER) | texts.str.contains(_SCIENTIFIC)).fill_null(True)
     open_texts = values.filter(is_open.fill_null(False))
     short_dates = texts.str.extract_groups(_SHORT_DATE).struct.unnest().cast(pl.Int64).drop_nulls()

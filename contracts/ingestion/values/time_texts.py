@@ -1,7 +1,9 @@
 """Moments that are written as texts: by databases, spreadsheets and people of many languages."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
@@ -10,6 +12,8 @@ from contracts.table_schema import UTC_TIME
 
 NUMBER: Final = r"^\d+(?:\.\d+)?$"
 UTC_SIGN: Final = r"(?:Z|\+00:00)$"
+ZONE_NAME: Final = r" ([A-Z][A-Za-z]+(?:/[A-Za-z_]+){1,2})$"
+"""2025-03-01 14:30:00 Europe/Berlin"""
 COMMON_FORM: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|\+00:00)?$"
 )
@@ -201,6 +205,9 @@ def read_text_times(texts: pl.Series, zone: str, day_first: bool | None) -> pl.S
         day_first: whether 03/04/2025 is April; None where no cell is written so.
     """
     moments = pl.Series(texts.name, [None], UTC_TIME).new_from_index(0, len(texts))
+    for rows, named_zone in _find_named_zones(texts):
+        bare = texts.gather(rows).str.replace(ZONE_NAME, "")
+        moments = moments.scatter(rows, read_text_times(bare, named_zone, day_first))
     # No form is a plain number.
     is_open = ~texts.str.contains(NUMBER).fill_null(True)
     for form, pattern in _TEXT_FORMS.items():
@@ -214,6 +221,16 @@ def read_text_times(texts: pl.Series, zone: str, day_first: bool | None) -> pl.S
         if "day" in groups.columns and groups["day"].null_count() < len(groups):
             moments = moments.scatter(open_rows, _build_moments(groups, zone))
     return moments
+
+
+def _find_named_zones(texts: pl.Series) -> Iterator[tuple[pl.Series, str]]:
+    """Rows whose times end in the name of a zone, as Trino writes them, and that name, zone by zone."""
+    if not texts.str.contains(ZONE_NAME).any():
+        return
+    names = texts.str.extract(ZONE_NAME, 1)
+    for name in names.drop_nulls().unique():
+        if is_zone(name):
+            yield (names == name).fill_null(False).arg_true(), name
 
 
 def _build_moments(groups: pl.DataFrame, zone: str) -> pl.Series:
@@ -255,6 +272,15 @@ def _build_moments(groups: pl.DataFrame, zone: str) -> pl.Series:
     moments = local.to_series()
     zoned = (moments - shift_us.cast(pl.Duration("us"))).dt.replace_time_zone("UTC")
     return zoned.zip_with(parts["zone"].is_not_null(), place_in_zone(moments, zone))
+
+
+def is_zone(name: str) -> bool:
+    """Whether a zone has such a name."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return False
+    return True
 
 
 def place_in_zone(local: pl.Series, zone: str) -> pl.Series:

@@ -8,13 +8,13 @@ one wrong cell changes no other.
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
 from contracts.errors import UserError
 from contracts.ingestion.values.time_texts import (
     clean_time_texts,
+    is_zone,
     place_in_zone,
     read_common_times,
     read_text_times,
@@ -51,12 +51,8 @@ def make_time_rules(
     Raises:
         UserError: the zone has no such name.
     """
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise UserError(
-            f"time_zone '{zone}' is no IANA time zone; write one like Europe/Berlin or UTC"
-        ) from error
+    if not is_zone(zone):
+        raise UserError(f"time_zone '{zone}' is no IANA time zone; write one like Europe/Berlin or UTC")
     return TimeRules(unit, zone, day_first, earliest, latest or datetime.now(UTC) + TOLERATED_CLOCK_SKEW)
 
 

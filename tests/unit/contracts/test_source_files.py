@@ -306,7 +306,12 @@ def test_an_archive_of_one_file_has_its_format(read):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("log.tar.gz", "is an archive; unpack it"), ("log.parquet.gz", "packed once more")]
+    ("name", "said"),
+    [
+        ("log.tar.gz", "is an archive; unpack it"),
+        ("log.parquet.gz", "packed once more"),
+        ("log.sqlite", "is a database; export its table"),
+    ],
 )
 def test_what_is_packed_in_another_way_is_refused_in_plain_words(read, name, said):
     with pytest.raises(UserError, match=said):
