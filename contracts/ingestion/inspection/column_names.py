@@ -13,8 +13,8 @@ _MONGO_WRAPPERS: Final = (
 """MongoDB's export writes `{"$oid": "..."}` in the place of an id."""
 _REMARK: Final = re.compile(r"(?<=\S)\s*[(\[][^()\[\]]*[)\]]\s*$")
 """What stands behind a name: `Created (UTC)`, `Price [EUR]`."""
-_UNDECOMPOSED: Final = {0x131: "i", 0x142: "l", 0xF8: "o"}
-"""Letters of Turkish, Polish and Danish that Unicode takes for letters of their own."""
+_UNDECOMPOSED: Final = {0x131: "i", 0x142: "l", 0xF8: "o", 0x111: "d"}
+"""Letters of Turkish, Polish, Danish and Vietnamese that Unicode takes for letters of their own."""
 _PART_MARK: Final = re.compile(r"\.|(?<=\w)__(?=\w)")
 
 
@@ -50,7 +50,7 @@ _PRICES: Final = (
     "price unitprice listprice regularprice saleprice currentprice preis cost priceeur priceusd itemprice "
     "priceperunit lineitemprice variantprice itemcost orderunitprice productunitprice unitpricetaxincl "
     "productprice einzelpreis stückpreis stueckpreis verkaufspreis nettopreis netpr bruttopreis prix "
-    "precio salesprice itemrate preciounitario preço precounitario 价格 单价 価格 単価 가격 단가 цена"
+    "precio salesprice itemrate egységár preço precounitario 价格 单价 価格 単価 가격 단가 цена"
 )
 _VAGUE_TOTALS: Final = (
     "total totalprice amount revenue sales subtotal umsatz gesamtpreis gesamtbetrag betrag summe montant "
@@ -79,7 +79,7 @@ ITEM_NAMES: Final[dict[str, tuple[str, ...]]] = {
         "artikelname artikelbezeichnung produktname produktbezeichnung nomproduit libellé nombre "
         "nombreproducto nomeproduto nomeprodotto headline maktx arktx 商品名 商品名称 商品标题 "
         "상품명 название наименование description proddesc omschrijving productomschrijving benämning "
-        "désignation nom nome nazwa denominazione 品名",
+        "désignation nom nome nazwa název назва megnevezés denominazione 品名",
         "title",
     ),
     "brand": _split(

@@ -24,11 +24,12 @@ class SoundLines(NamedTuple):
     """Number, from 1, and text of the other lines."""
 
 
-def open_json(file: Path) -> duckdb.DuckDBPyRelation:
+def open_json(file: Path, shown_path: str) -> duckdb.DuckDBPyRelation:
     """The rows of a JSON file, whose objects stand a line each or in one array, every value as text.
 
     Raises:
         InvalidInputException: it is no JSON throughout.
+        UserError: it is written column by column.
     """
     connection = open_duckdb()
     options = "format='auto', hive_partitioning=false, compression='none', maximum_object_size=67108864"
@@ -38,9 +39,16 @@ def open_json(file: Path) -> duckdb.DuckDBPyRelation:
         "sample_size=-1)"
     ).fetchall()
     columns = ", ".join(f"{quote_sql(name)}: 'VARCHAR'" for name, *_ in described)
-    return connection.sql(
+    rows = connection.sql(
         f"SELECT * FROM read_json({quote_sql(str(file))}, {options}, columns={{{columns}}})"
     )
+    first_row = rows.limit(1).fetchall()
+    if first_row and all(str(cell).startswith('{"0":') for cell in first_row[0]):
+        raise UserError(
+            f"'{shown_path}' is written column by column, as pandas does: write an object a row, with "
+            "`to_json(path, orient='records', lines=True)`"
+        )
+    return rows
 
 
 def drop_byte_order_mark(file: Path, scratch: Path) -> Path:

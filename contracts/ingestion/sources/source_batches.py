@@ -144,14 +144,14 @@ class OpenedSource:
     def _read_json(self, path: str) -> Iterator[SourceBatch]:
         file, _ = self._prepare(path)
         try:
-            rows = open_json(file)
+            rows = open_json(file, path)
         except duckdb.InvalidInputException:
             sound = keep_sound_lines(file, Path(tempfile.mkdtemp(dir=self._scratch)), path)
             self._prepared[path] = (sound.file, Dialect(",", False))
             self._broken_json[path] = [
                 BrokenLine(path, number, text, "the line is no JSON object") for number, text in sound.broken
             ]
-            rows = open_json(sound.file)
+            rows = open_json(sound.file, path)
         self.broken_lines += self._broken_json.get(path, [])
         return self._read_relation(rows, path)
 

@@ -26,8 +26,13 @@ def _tell(name, known):
     ("ours", "names"),
     [
         ("user_id", "Klantnummer;Kundnummer;ID de cliente;Código do cliente;Müşteri No;ID клиента;회원번호"),
+        ("user_id", "Kundenr.;Asiakasnumero;Vevőkód;Клієнт;ID Pelanggan;Kunden-E-Mail"),
         ("user_id", "KUNNR;Auftraggeber;Customer: Internal ID;order__customer_id;orders.customer_id"),
         ("item_id", "Código de producto;Codice articolo;Kod produktu;Ürün Kodu;商品编码;상품번호;MATNR"),
+        ("item_id", "Varenr.;Tuotekoodi;Cikkszám;Kód zboží;Kode Produk"),
+        ("timestamp", "Ordredato;Tilauspäivä;Dátum;Tanggal Pesanan;Дата замовлення"),
+        ("quantity", "Antall;Määrä;Mennyiség;Jumlah;Кількість"),
+        ("price", "Enhedspris;Hinta;Egységár;Harga;Ціна;Preis CHF"),
         ("item_id", "Référence produit;product_key;Product2Id;book_id"),
         ("timestamp", "Data ordine;Besteldatum;Data zamówienia;Sipariş Tarihi;주문일;注文日時;date_key"),
         ("timestamp", "order__created;订单付款时间;derived_tstamp;Angelegt am"),
