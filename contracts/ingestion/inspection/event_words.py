@@ -54,6 +54,10 @@ _KEPT_STATE: Final = re.compile(
 
 def guess_event_type(word: str) -> str | None:
     """What a shop's word for an event means; None where that is not known."""
+    # `com.shop.view` names its origin first.
+    bare = re.split(r"[./:]", word)[-1]
+    if bare != word and (found := guess_event_type(bare)):
+        return found
     parts = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word))
     lowered = [part.lower() for part in parts]
     for kept in (lowered, [part for part in lowered if part not in _NOISE]):

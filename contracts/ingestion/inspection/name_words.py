@@ -45,7 +45,7 @@ _ORDERS: Final = _list(
     "주문 구매 결제"
 )
 _TIMES: Final = _list(
-    "date datetime time timestamp at on datum zeit zeitpunkt heure fecha hora data ora tid tarih tarihi "
+    "date datetime time timestamp ts at on datum zeit zeitpunkt heure fecha hora data ora tid tarih tarihi "
     "zaman čas dato päivä pvm dátum tanggal ngày дата время 时间 日期 日時 日 일시 일자 일 날짜 시간"
 )
 _UNITS: Final = _list(

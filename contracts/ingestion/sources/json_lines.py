@@ -29,7 +29,7 @@ def open_json(file: Path, shown_path: str) -> duckdb.DuckDBPyRelation:
 
     Raises:
         InvalidInputException: it is no JSON throughout.
-        UserError: it is written column by column.
+        UserError: it is written column by column, or its names apart from its values.
     """
     connection = open_duckdb()
     options = "format='auto', hive_partitioning=false, compression='none', maximum_object_size=67108864"
@@ -43,10 +43,11 @@ def open_json(file: Path, shown_path: str) -> duckdb.DuckDBPyRelation:
         f"SELECT * FROM read_json({quote_sql(str(file))}, {options}, columns={{{columns}}})"
     )
     first_row = rows.limit(1).fetchall()
-    if first_row and all(str(cell).startswith('{"0":') for cell in first_row[0]):
+    is_by_column = first_row and all(str(cell).startswith('{"0":') for cell in first_row[0])
+    if is_by_column or set(rows.columns) == {"columns", "index", "data"}:
         raise UserError(
-            f"'{shown_path}' is written column by column, as pandas does: write an object a row, with "
-            "`to_json(path, orient='records', lines=True)`"
+            f"'{shown_path}' is no list of rows, but another form of pandas: write an object a row, "
+            "with `to_json(path, orient='records', lines=True)`"
         )
     return rows
 

@@ -35,7 +35,7 @@ def _tell(name, known):
         ("price", "Enhedspris;Hinta;Egységár;Harga;Ціна;Preis CHF"),
         ("item_id", "Référence produit;product_key;Product2Id;book_id"),
         ("timestamp", "Data ordine;Besteldatum;Data zamówienia;Sipariş Tarihi;주문일;注文日時;date_key"),
-        ("timestamp", "order__created;订单付款时间;derived_tstamp;Angelegt am"),
+        ("timestamp", "order__created;event_ts;订单付款时间;derived_tstamp;Angelegt am"),
         ("quantity", "Qté;Stk.;Antal;Ilość;Adet;Кол-во;购买数量;個数;unitQuantity;SalesQuantity"),
         ("line_total", "Montant TTC;Gesamtbetrag;Importe;Valor total;金額;Сумма;NETWR"),
         ("price", "Prix unitaire TTC;Preis (brutto);Stukprijs;Pris;Birim Fiyat;販売価格;Item Rate"),
@@ -94,7 +94,7 @@ def test_states_of_orders_are_known_in_many_languages(states):
 @pytest.mark.parametrize(
     ("ours", "words"),
     [
-        ("click", "ViewContent;商品閲覧;Wyświetlenie;vista"),
+        ("click", "com.shop.view;commerce:product_view;ViewContent;商品閲覧;Wyświetlenie;vista"),
         ("cart", "carts;In den Warenkorb;Añadir al carrito;カート追加;장바구니담기"),
         ("order", "purchases;CompletePayment;Zakup;acquisto;commande"),
     ],

@@ -392,8 +392,10 @@ def test_broken_lines_of_json_are_told_and_cost_no_other(read, content, num_brok
 
 
 def test_json_of_another_form_is_refused_in_plain_words(read):
-    with pytest.raises(UserError, match="column by column, as pandas does"):
-        read("items.json", json.dumps({"item_id": {"0": "7", "1": "8"}, "title": {"0": "a", "1": "b"}}))
+    by_column = {"item_id": {"0": "7", "1": "8"}, "title": {"0": "a", "1": "b"}}
+    for content in (by_column, {"columns": ["item_id"], "index": [0], "data": [["7"]]}):
+        with pytest.raises(UserError, match="another form of pandas: write an object a row"):
+            read("items.json", json.dumps(content))
     with pytest.raises(UserError, match=r"no JSON that can be read: line 1 is '\{item_id: 1\}'"):
         read("items.jsonl", "{item_id: 1}\n{item_id: 2}\n")
 
