@@ -17,8 +17,7 @@ from benchmarks.loop.scored_rankers import open_lists
 from contracts.array_types import FloatArray, IntArray
 from contracts.artifacts import read_table, write_table
 from contracts.dataset import read_dataset
-from contracts.events.event_repeats import EVENT_ID
-from contracts.events.order_returns import RETURN
+from contracts.events.order_returns import EVENT_ID, RETURN
 from contracts.tables import CONTEXT_COLUMNS, INFERRED_BEHAVIORS, RANKING_LISTS, TRAINING_SET
 from feature_repo.config import FeatureStoreConfig
 from feature_repo.offline.behavior_histories import iter_histories

@@ -23,7 +23,8 @@ class BotRuleConfig(Config):
     max_click_share: float | None = Field(default=0.6, gt=0, le=1)
     """Share of the shown items that one user may click, where enough were shown."""
     max_share: float | None = Field(default=0.05, gt=0, le=1)
-    """Share of all behaviors of a history that one user may hold, where there are enough of them."""
+    """Share of all behaviors, or of all impressions, of a history that one user may hold, where there are
+    enough of them."""
     min_impressions: int = Field(default=20, ge=1)
     """From so many shown items a day on the share of clicks says something."""
 

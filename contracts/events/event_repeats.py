@@ -16,12 +16,11 @@ import polars as pl
 from pydantic import Field
 
 from contracts.config import Config
-from contracts.events.order_returns import RETURN_TYPES
+from contracts.events.order_returns import EVENT_ID, RETURN_TYPES
 from contracts.tables import EVENTS
 
 TRADE_TYPES: Final = ("order", *RETURN_TYPES)
 """Event types that move money, and have a window without an `event_id`."""
-EVENT_ID: Final = "event_id"
 _IS_NAMED: Final = pl.col(EVENT_ID).is_not_null()
 _IS_UNNAMED_TRADE: Final = ~_IS_NAMED & pl.col("event_type").is_in(TRADE_TYPES)
 _IS_ORDER: Final = pl.col("event_type") == "order"

@@ -6,8 +6,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from contracts.config import Config
 from contracts.events.bots import BotRuleConfig
-from contracts.events.event_repeats import EVENT_ID
-from contracts.events.order_returns import RETURN_TYPES
+from contracts.events.order_returns import EVENT_ID, RETURN_TYPES
 from contracts.ingestion.values.missing_words import GUEST_WORDS, MISSING_WORDS
 from contracts.ingestion.values.numbers import DecimalMark
 from contracts.ingestion.values.times import TimeUnit

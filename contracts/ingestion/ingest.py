@@ -23,10 +23,10 @@ from contracts.ingestion.rows.column_evidence import (
     describe_numbers,
     share_item_ids,
 )
-from contracts.ingestion.rows.normalize_rows import FILE_COLUMN
-from contracts.ingestion.rows.plausible_rows import describe_users, quarantine_events, reject_implausible
+from contracts.ingestion.rows.plausible_rows import describe_users, reject_implausible
 from contracts.ingestion.rows.quarantine import Quarantine, write_quarantine
 from contracts.ingestion.rows.requests import explain_next_item
+from contracts.ingestion.rows.served_rows import leave_out_served
 from contracts.ingestion.rows.settle_history import SettledHistory, settle_history
 from contracts.ingestion.rows.sorted_events import (
     count_events,
@@ -112,8 +112,8 @@ def ingest_dataset(
         served_events, served_notes = EVENTS.create_empty(), list[str]()
         if served_log is not None and served_digest:
             served_events = read_served_events(served_log, digest=served_digest, before=config.cutoff)
-            served_events, served_notes = _leave_out_unlisted(
-                served_events, catalogue, served_log, lost_events
+            served_events, served_notes = leave_out_served(
+                served_events, catalogue, config, served_log, lost_events
             )
         log = _read_log(tables, served_events, catalogue, config, lost_events, scratch)
         with create_artifact(out, kind="dataset", inputs={}, config=config) as artifact:
@@ -280,20 +280,6 @@ def _explain_empty_log(events: TableSummary) -> str:
         "stands for, as in `event_types: {view: click}`; or, if it holds other things, leave it out with "
         "`columns: {event_type: null}` and give all rows one `event_type`"
     )
-
-
-def _leave_out_unlisted(
-    served_events: pl.DataFrame, catalogue: pl.DataFrame, served_log: Path, quarantine: Quarantine
-) -> tuple[pl.DataFrame, list[str]]:
-    """Served events without those of items that are gone, which go to quarantine, and what to say of it."""
-    is_listed = served_events["item_id"].is_in(catalogue["item_id"].implode())
-    if is_listed.all():
-        return served_events, []
-    gone = served_events.filter(~is_listed).with_columns(pl.lit(str(served_log)).alias(FILE_COLUMN))
-    quarantine_events(gone, "item_id: not in the catalogue", quarantine)
-    return served_events.filter(is_listed), [
-        f"{len(gone):,} served events are of items that the catalogue no longer holds"
-    ]
 
 
 def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame) -> None:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import polars as pl
 from pydantic_core import from_json
 
-from contracts.events.event_repeats import EVENT_ID
+from contracts.events.order_returns import EVENT_ID
 from contracts.table_schema import UTC_TIME
 from contracts.tables import CONTEXT_COLUMNS, EVENTS
 from serving.event_log.event_log import RecordKind

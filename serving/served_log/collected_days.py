@@ -12,8 +12,8 @@ from typing import Final
 
 import polars as pl
 
-from contracts.events.event_repeats import EVENT_ID, TRADE_TYPES, RepeatRuleConfig, drop_repeats
-from contracts.events.order_returns import RETURN_TYPES, mark_returns
+from contracts.events.event_repeats import TRADE_TYPES, RepeatRuleConfig, drop_repeats
+from contracts.events.order_returns import EVENT_ID, RETURN_TYPES, mark_returns
 from contracts.served_log import name_day_folder
 from contracts.tables import EVENTS
 from serving.served_log.collected_rows import COLLECTED, IS_SHOWN

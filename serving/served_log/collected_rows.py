@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from contracts.events.event_repeats import EVENT_ID
+from contracts.events.order_returns import EVENT_ID
 from contracts.tables import CONTEXT_COLUMNS, EVENTS
 from serving.event_log.event_log import RecordKind
 from serving.event_log.log_lines import parse_lines

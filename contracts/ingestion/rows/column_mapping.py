@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
-from contracts.events.event_repeats import EVENT_ID
+from contracts.events.order_returns import EVENT_ID
 from contracts.ingestion.config import LINE_TOTAL, EventSourceConfig, SourceConfig
 from contracts.table_schema import UTC_TIME, Table
 

@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from contracts.errors import UserError
-from contracts.events.order_returns import RETURN, RETURN_TYPES
+from contracts.events.order_returns import RETURN_TYPES
 from contracts.ingestion.config import IGNORED, EventSourceConfig, ItemSourceConfig, SourceConfig
 from contracts.ingestion.rows.column_evidence import Readings, read_clean_texts
 from contracts.ingestion.rows.column_mapping import MappedColumn, is_free_text, list_mapped_columns
+from contracts.ingestion.rows.trade_amounts import fit_amount, settle_amounts
 from contracts.ingestion.sources.source_batches import SourceBatch
 from contracts.ingestion.values.cell_texts import join_list_texts, read_cells_as_text, take_amounts
 from contracts.ingestion.values.ids import read_ids
@@ -23,7 +24,6 @@ from contracts.tables import EVENT_TYPES
 CATEGORY_SEPARATOR: Final = " > "
 FILE_COLUMN: Final = "__file"
 ORDER_COLUMN: Final = "__order"
-_LARGEST_INTEGER: Final = 2**31 - 1
 
 
 class UnreadableCells(NamedTuple):
@@ -87,9 +87,7 @@ def normalize_rows(
     values = {name: read.values for name, read in cells.items()}
     filled = {name: read.filled for name, read in cells.items()}
     if isinstance(source, EventSourceConfig):
-        _drop_unknown_prices(values, readings.unknown_prices)
-        _drop_empty_units(values, filled, event_types)
-        values["event_type"] = _tell_returns(event_types, values)
+        values["event_type"] = settle_amounts(event_types, values, filled, readings.unknown_prices, table)
         filled["event_type"] = values["event_type"].is_not_null()
         if source.order_column:
             values[ORDER_COLUMN] = _read_order(frame, source)
@@ -188,42 +186,6 @@ def _count_types(
     return dict(Counter(written.filter(read.is_in(chosen.unique().implode())).to_list()))
 
 
-def _drop_unknown_prices(values: dict[str, pl.Series], unknown_prices: Mapping[str, float]) -> None:
-    """Leaves prices such as -1 empty where units are not negative: such a row is an order, not a return."""
-    units = values.get("quantity")
-    for name in ("price", "line_total"):
-        if name in values and name in unknown_prices:
-            is_unknown = values[name] == unknown_prices[name]
-            if units is not None:
-                is_unknown = is_unknown & ~(units < 0).fill_null(False)
-            values[name] = values[name].set(is_unknown.fill_null(False), None)
-
-
-def _drop_empty_units(
-    values: dict[str, pl.Series], filled: dict[str, pl.Series], event_types: pl.Series
-) -> None:
-    """Leaves units of 0 empty where that says nothing: of a click, and where nothing came back."""
-    is_trade = event_types.is_in(["order", *RETURN_TYPES]).fill_null(False)
-    for name in ("returned", "quantity"):
-        if name in values:
-            is_empty = (values[name] == 0).fill_null(False)
-            is_empty = is_empty & ~is_trade if name == "quantity" else is_empty
-            values[name] = values[name].set(is_empty, None)
-            filled[name] = filled[name] & ~is_empty
-
-
-def _tell_returns(event_types: pl.Series, values: dict[str, pl.Series]) -> pl.Series:
-    """Orders of negative units or price are returns; both are made positive in `values`."""
-    is_return = event_types.is_in(RETURN_TYPES)
-    for name in ("quantity", "price", "line_total"):
-        if name in values:
-            is_negative = (values[name] < 0).fill_null(False) & event_types.is_in(["order", *RETURN_TYPES])
-            is_return = is_return | is_negative
-            values[name] = values[name].abs().zip_with(is_negative, values[name])
-    returns = pl.Series([RETURN]).new_from_index(0, len(event_types))
-    return returns.zip_with(is_return.fill_null(False), event_types)
-
-
 def _read_order(frame: pl.DataFrame, source: EventSourceConfig) -> pl.Series:
     order_column = source.order_column or ""
     if order_column not in frame.columns:
@@ -254,7 +216,7 @@ def _read_column(
         return _read_distinct(cells, lambda distinct: _read_texts(column, distinct, source))
     if column.kind == "number":
         if cells.dtype.is_numeric():
-            return ReadCells(_fit_number(cells.cast(pl.Float64), table, column.ours), cells.is_not_null())
+            return ReadCells(fit_amount(cells.cast(pl.Float64), table, column.ours), cells.is_not_null())
         return _read_distinct(
             cells, lambda distinct: _read_numbers(column, distinct, source, readings, table)
         )
@@ -300,7 +262,7 @@ def _read_numbers(
 ) -> ReadCells:
     texts = take_amounts(read_clean_texts(cells, source))
     numbers = read_numbers(texts, readings.decimal_marks[column.ours])
-    return ReadCells(_fit_number(numbers, table, column.ours), texts.is_not_null())
+    return ReadCells(fit_amount(numbers, table, column.ours), texts.is_not_null())
 
 
 def _read_texts(column: MappedColumn, cells: pl.Series, source: SourceConfig) -> ReadCells:
@@ -312,14 +274,6 @@ def _read_texts(column: MappedColumn, cells: pl.Series, source: SourceConfig) ->
         parts = texts.str.split(source.category_separator).list.eval(pl.element().str.strip_chars())
         texts = parts.list.eval(pl.element().filter(pl.element() != "")).list.join(CATEGORY_SEPARATOR)
     return ReadCells(texts, texts.is_not_null())
-
-
-def _fit_number(numbers: pl.Series, table: Table, name: str) -> pl.Series:
-    dtype = table.schema.get(name)
-    if dtype is None or not dtype.is_integer():
-        return numbers
-    is_whole = (numbers == numbers.round()) & (numbers.abs() <= _LARGEST_INTEGER)
-    return numbers.set(~is_whole.fill_null(False), None).cast(dtype)
 
 
 def _list_problems(

@@ -118,6 +118,14 @@ def describe_users(statistics: LogStatistics, config: DataConfig) -> list[str]:
             "behaviors; so few users do not tell what is usual. Is it a guest, a test or a script? Then name "
             "it in data.events.guests"
         )
+    viewed_share = statistics.num_of_busiest_viewer / max(statistics.num_impressions, 1)
+    is_monitor = viewed_share > max(_ODD_SHARE, _TIMES_THE_MEAN / max(statistics.num_users, 1))
+    if is_monitor and statistics.num_impressions >= _MIN_TIMES and statistics.num_users > 1:
+        notes.append(
+            f"one of {statistics.num_users:,} users, '{statistics.busiest_viewer}', was shown "
+            f"{viewed_share:.0%} of all impressions: is it a script that watches the shop? Then name "
+            "it in data.events.guests"
+        )
     zero_share = statistics.num_of_user_zero / max(statistics.num_rows, 1)
     is_much = zero_share > max(_SEVERAL_TIMES_THE_MEAN / max(statistics.num_users, 1), _MIN_GUEST_SHARE)
     if is_much and not _has_zero_guest(statistics):

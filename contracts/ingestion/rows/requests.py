@@ -13,7 +13,7 @@ import polars as pl
 from contracts.dataset import Split
 from contracts.ingestion.config import RequestRuleConfig
 from contracts.ingestion.rows.whole_log import open_log
-from contracts.tables import CONTEXT_COLUMNS
+from contracts.tables import CONTEXT_COLUMNS, EVENTS
 
 _IS_IMPRESSION: Final = pl.col("event_type") == "impression"
 _FLUSH_DELAY: Final = timedelta(minutes=2)
@@ -108,36 +108,54 @@ def _divide_by_user(events: pl.DataFrame, shared_ids: pl.Series) -> pl.DataFrame
 
 
 def _divide_by_time(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFrame, int]:
-    """Impressions of one id that lie further apart than the window are several requests."""
-    impressions = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null()).sort("timestamp", _ROW)
-    gap = pl.col("timestamp").diff().over("request_id").fill_null(timedelta(0))
-    numbered = impressions.with_columns(__page=(gap > window).cast(pl.Int64).cum_sum().over("request_id"))
+    """Impressions of one id are several requests where they lie further apart than the window, and where
+    the first place shows another item."""
+    impressions = events.filter(_IS_IMPRESSION & pl.col("request_id").is_not_null()).sort(
+        "timestamp", "position", _ROW
+    )
+    is_later = pl.col("timestamp").diff().over("request_id").fill_null(timedelta(0)) > window
+    is_new_page = is_later | pl.col(_ROW).is_in(_find_pages_begun_again(impressions).implode())
+    numbered = impressions.with_columns(__page=is_new_page.cast(pl.Int64).cum_sum().over("request_id"))
     reused = numbered.filter(pl.col("__page") > 0)["request_id"].unique()
     if reused.is_empty():
         return events, 0
     pages = numbered.filter(pl.col("request_id").is_in(reused.implode()))
     own_id = pl.col("request_id") + "#" + pl.col("__page").cast(pl.String)
     renamed = pages.select(_ROW, "request_id", "timestamp", __own=own_id)
-    # What was done belongs to the latest page of the id that had begun, or else to the first one.
+    # What was done belongs to the latest page of the id that had shown the item, or else to the latest one
+    # that had begun, or to the first one.
     outcomes = events.filter(~_IS_IMPRESSION & pl.col("request_id").is_in(reused.implode()))
+    outcomes = outcomes.select(_ROW, "request_id", "item_id", "timestamp").sort("timestamp")
+    shown = pages.select("request_id", "item_id", "timestamp", __own=own_id).sort("timestamp")
     starts = renamed.group_by("__own").agg(pl.col("request_id").first(), pl.col("timestamp").min())
-    placed = (
-        outcomes.select(_ROW, "request_id", pl.col("timestamp") + _FLUSH_DELAY)
-        .sort("timestamp")
-        .join_asof(
-            starts.sort("timestamp"),
-            on="timestamp",
-            by="request_id",
-            strategy="backward",
-            check_sortedness=False,
-        )
+    placed = outcomes.join_asof(
+        shown, on="timestamp", by=["request_id", "item_id"], strategy="backward", check_sortedness=False
+    ).rename({"__own": "__showing"})
+    placed = placed.with_columns(pl.col("timestamp") + _FLUSH_DELAY).join_asof(
+        starts.sort("timestamp"),
+        on="timestamp",
+        by="request_id",
+        strategy="backward",
+        check_sortedness=False,
     )
+    placed = placed.with_columns(__own=pl.coalesce("__showing", "__own"))
     own_ids = pl.concat([renamed.select(_ROW, "__own"), placed.select(_ROW, "__own")])
     joined = events.join(own_ids, on=_ROW, how="left", maintain_order="left")
     is_placed = pl.col("request_id").is_in(reused.implode())
     return joined.with_columns(request_id=pl.when(is_placed).then("__own").otherwise("request_id")).drop(
         "__own"
     ), len(reused)
+
+
+def _find_pages_begun_again(impressions: pl.DataFrame) -> pl.Series:
+    """Rows at which a page begins under the id of another one, which names a visit or a kind of page."""
+    place = pl.col("position")
+    # A tracker that writes one position everywhere says nothing by it.
+    is_first_place = (place == place.min().over("request_id")) & (place < place.max().over("request_id"))
+    first_places = impressions.filter(is_first_place)
+    is_other_item = pl.col("item_id") != pl.col("item_id").shift(1).over("request_id")
+    is_later = pl.col("timestamp").diff().over("request_id") > timedelta(0)
+    return first_places.filter(is_other_item & is_later)[_ROW]
 
 
 def _link_outcomes(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -208,17 +226,25 @@ def _link_outcomes(events: pl.DataFrame, window: timedelta) -> tuple[pl.DataFram
 
 
 def _move_impressions(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Impressions stand at their request's moment: its first row of any kind."""
+    """Impressions stand at their request's moment: its first row of any kind.
+
+    So no part of the log ends within a page. What was shown twice on it then stands once.
+    """
+    shown_at = pl.col("timestamp").filter(_IS_IMPRESSION)
     moments = (
         events.drop_nulls("request_id")
         .group_by("request_id")
-        .agg(__first=pl.col("timestamp").min(), __shown=pl.col("timestamp").filter(_IS_IMPRESSION).min())
+        .agg(__first=pl.col("timestamp").min(), __shown=shown_at.min(), __last=shown_at.max())
     )
-    late = moments.filter(pl.col("__first") < pl.col("__shown"))
+    moved_pages = moments.filter(pl.col("__first") < pl.col("__last"))
+    if moved_pages.is_empty():
+        return events, 0
     joined = events.join(
-        late.select("request_id", "__first"), on="request_id", how="left", maintain_order="left"
+        moved_pages.select("request_id", "__first"), on="request_id", how="left", maintain_order="left"
     )
     moved = joined.with_columns(
         timestamp=pl.when(_IS_IMPRESSION).then(pl.coalesce("__first", "timestamp")).otherwise("timestamp")
     )
-    return moved.drop("__first"), len(late)
+    is_first = pl.struct(EVENTS.key).is_first_distinct()
+    num_late = moved_pages.select((pl.col("__first") < pl.col("__shown")).sum()).item()
+    return moved.filter(is_first).drop("__first"), num_late

@@ -15,9 +15,10 @@ from contracts.ingestion.config import DataConfig
 from contracts.ingestion.rows.order_doubts import OrderDoubts
 from contracts.ingestion.rows.plausible_rows import quarantine_events
 from contracts.ingestion.rows.quarantine import Quarantine
-from contracts.ingestion.rows.repeated_rows import merge_repeated_events
+from contracts.ingestion.rows.repeated_rows import SENT_AGAIN, drop_repeated_returns, merge_repeated_events
 from contracts.ingestion.rows.requests import settle_requests
 from contracts.ingestion.rows.revenue import check_unit_prices, divide_line_totals
+from contracts.ingestion.rows.served_rows import add_served_events
 from contracts.ingestion.rows.user_partitions import ROWS_A_PARTITION, UserPartitions
 from contracts.ingestion.rows.whole_log import (
     NO_REQUESTS,
@@ -35,6 +36,8 @@ _MIN_ROWS: Final = 20
 _NEARLY_ALL: Final = 0.9
 _COUNTED_FROM_ONE: Final = "positions count from 1 in this log; they are kept as counted from 0"
 _SAME_EVENTS: Final = "the same event again"
+_SENT_AGAIN: Final = f"orders sent again within {SENT_AGAIN.seconds} seconds"
+_MERGED: Final = (_ADDED_LINES, _SAME_EVENTS, _SENT_AGAIN)
 
 
 class SettledHistory(NamedTuple):
@@ -88,6 +91,7 @@ def settle_history(
             counts["bot_rows"] += len(rows)
         requests = study_requests(log.files, scratch)
     counts["request_ids_of_several_users"] = len(requests.shared_ids)
+    counts["impressions_without_request"] = requests.num_nameless
     doubts = OrderDoubts()
     counts_from_one = statistics.first_position == 1 and statistics.num_rows >= _MIN_ROWS
     kept_by_type: Counter[str] = Counter()
@@ -109,12 +113,16 @@ def settle_history(
             kept_by_type.update(dict(events["event_type"].value_counts().iter_rows()))
         served_part = log.select_rows(served_events, number)
         if len(served_part):
-            events = pl.concat([served_part, events]).unique(EVENTS.key, keep="first", maintain_order=True)
+            events = add_served_events(events, served_part)
         last_times += _find_last_time(events, served_part)
         log.replace_rows(number, EVENTS.check_rows(events))
     counts["bots"] = len(bots)
     return SettledHistory(
-        {what: num_rows for what in (_ADDED_LINES, _SAME_EVENTS) if (num_rows := counts.pop(what, 0))},
+        {
+            what: num_rows
+            for what in (_ADDED_LINES, _SAME_EVENTS, _SENT_AGAIN)
+            if (num_rows := counts.pop(what, 0))
+        },
         _describe_left_out(counts),
         dict(kept_by_type.most_common()),
         counts,
@@ -146,18 +154,20 @@ def _settle_users(
     orders = merged.rows.filter(pl.col("event_type") == "order")
     doubts.add_listed_prices(orders, catalogue)
     orders = fill_order_prices(orders, catalogue)
-    marked = mark_returns(orders, events.filter(is_return))
-    doubts.add_returns(events.filter(is_return), orders)
+    returns = drop_repeated_returns(events.filter(is_return))
+    marked = mark_returns(orders, returns, lowers_prices=True)
     others = merged.rows.filter(pl.col("event_type") != "order")
     settled = pl.concat([others, _keep_told_returns(marked.orders, orders).select(others.columns)])
     doubts.add_orders(orders, num_added=merged.num_added)
     counts.update(
         {
             _ADDED_LINES: merged.num_added,
-            _SAME_EVENTS: merged.num_dropped,
+            _SAME_EVENTS: merged.num_dropped + int(is_return.sum()) - len(returns),
+            _SENT_AGAIN: merged.num_sent_again,
             "orders_told_differently": merged.num_differing,
-            "returns": int(is_return.sum()),
-            "returns_unmatched": int(is_return.sum()) - marked.num_matched,
+            "returns": len(returns),
+            "returns_of_money": marked.num_lowered,
+            "returns_unmatched": len(returns) - marked.num_matched,
             "orders_without_price": int((~orders["has_own_price"]).sum()),
             "orders_of_unknown_revenue": orders["price"].null_count(),
         }
@@ -204,6 +214,9 @@ def _describe_settling(counts: Counter[str], bots: Sequence[str]) -> tuple[str, 
     sentences = {
         "request_ids_of_several_users": "request ids are shared by several users; each user's are "
         "requests of their own",
+        "impressions_without_request": "impressions name no request, and stand in no list that rankers learn "
+        "from. Map what names a page (`columns: {request_id: ...}`), or make it by a query: "
+        "`user_id || ' ' || timestamp as request_id`",
         "request_ids_used_again": "request ids are used again later; each time is a request of its own",
         "requests_told_after_their_outcomes": "requests were told after what was done on their page; they "
         "stand at its first moment",
@@ -214,6 +227,8 @@ def _describe_settling(counts: Counter[str], bots: Sequence[str]) -> tuple[str, 
         "not count as done on it; do both use one clock?",
         "orders_told_differently": "orders stand in several files at different prices or quantities; the "
         "one with most units counts, or else the first: leave the older file out",
+        "returns_of_money": "returns are of clearly less than a unit cost: they lower the price of their "
+        "order, and take back no unit",
         "returns_unmatched": "returns have no earlier order of the user and item in this log",
     }
     notes = [f"{counts[name]:,} {text}" for name, text in sentences.items() if counts.get(name)]

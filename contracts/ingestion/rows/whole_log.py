@@ -32,6 +32,9 @@ SELECT
     arg_max(user_id, num_behaviors),
     min(first_position),
     count(*) FILTER (num_behaviors > 0),
+    sum(num_impressions),
+    max(num_impressions),
+    arg_max(user_id, num_impressions),
     count(*) FILTER (is_padded)
 FROM (
     SELECT
@@ -40,6 +43,7 @@ FROM (
         regexp_full_match(user_id, '0[0-9]*[1-9][0-9]*') AS is_padded,
         count(*) AS num_rows,
         count(*) FILTER (NOT list_contains($1, event_type)) AS num_behaviors,
+        count(*) FILTER (event_type = 'impression') AS num_impressions,
         min(position) FILTER (event_type = 'impression') AS first_position
     FROM log GROUP BY user_id
 )
@@ -48,6 +52,24 @@ _COUNT_UNPADDED: Final = """
 SELECT count(DISTINCT user_id) FROM log WHERE user_id IN (
     SELECT ltrim(user_id, '0') FROM log WHERE regexp_full_match(user_id, '0[0-9]*[1-9][0-9]*')
 )
+"""
+_FIND_DOMINANT: Final = """
+WITH counted AS (
+    SELECT
+        user_id,
+        count(*) FILTER (NOT list_contains($1, event_type)) AS num_done,
+        count(*) FILTER (event_type = 'impression') AS num_shown
+    FROM log GROUP BY user_id
+),
+totals AS (
+    SELECT
+        count(*) FILTER (num_done > 0) AS num_doing, sum(num_done) AS all_done,
+        count(*) FILTER (num_shown > 0) AS num_viewing, sum(num_shown) AS all_shown
+    FROM counted
+)
+SELECT user_id FROM counted, totals
+WHERE (num_doing >= $2 AND all_done >= $3 AND num_done > $4 * all_done)
+    OR (num_viewing >= $2 AND all_shown >= $3 AND num_shown > $4 * all_shown)
 """
 _FIND_SHIFT: Final = """
 WITH sample AS (
@@ -96,6 +118,11 @@ class LogStatistics(NamedTuple):
     """Users whose ids are those of others without the zeros in front."""
     rows_a_day: dict[date, int]
     """UTC day -> rows, in the order of the days."""
+    num_impressions: int = 0
+    busiest_viewer: str = ""
+    """Whoever was shown most."""
+    num_of_busiest_viewer: int = 0
+    """Impressions of theirs."""
 
     def find_day(self, share: float) -> date:
         """The day before whose end such a share of the rows lies."""
@@ -111,6 +138,8 @@ class RequestStatistics(NamedTuple):
     """Whether the log says what was shown in a request."""
     shared_ids: pl.Series
     """Request ids that several users have."""
+    num_nameless: int = 0
+    """Impressions that name no request."""
 
 
 NO_ROWS: Final = LogStatistics(0, 0, 0, 0, "", 0, 0, None, 0, 0, {})
@@ -141,7 +170,7 @@ def count_log(files: str, scratch: Path) -> LogStatistics:
             "SELECT CAST(timestamp AS DATE) AS day, count(*) FROM log WHERE timestamp IS NOT NULL "
             "GROUP BY day ORDER BY day"
         ).fetchall()
-    *numbers, busiest_user, first_position, num_active, _ = counts
+    *numbers, busiest_user, first_position, num_active, num_impressions, num_of_viewer, viewer, _ = counts
     num_rows, num_users, num_of_zero, num_behaviors, num_of_busiest, num_variants = (
         int(number or 0) for number in numbers
     )
@@ -157,6 +186,9 @@ def count_log(files: str, scratch: Path) -> LogStatistics:
         int(num_active or 0),
         int(num_unpadded),
         dict(days),
+        int(num_impressions or 0),
+        viewer or "",
+        int(num_of_viewer or 0),
     )
 
 
@@ -182,7 +214,10 @@ def study_requests(files: str, scratch: Path) -> RequestStatistics:
         )
         ((has_pages,),) = connection.sql("SELECT bool_or(is_page) FROM requests").fetchall()
         shared = connection.sql("SELECT request_id FROM requests WHERE is_shared ORDER BY request_id").pl()
-    return RequestStatistics(bool(has_pages), shared["request_id"])
+        ((num_nameless,),) = connection.sql(
+            "SELECT count(*) FROM log WHERE request_id IS NULL AND event_type = 'impression'"
+        ).fetchall()
+    return RequestStatistics(bool(has_pages), shared["request_id"], num_nameless)
 
 
 def find_dominant_users(files: str, rule: BotRuleConfig, scratch: Path, *, many_rows: int) -> list[str]:
@@ -205,11 +240,6 @@ def find_dominant_users(files: str, rule: BotRuleConfig, scratch: Path, *, many_
         dominant: list[tuple[str]] = []
         if rule.max_share is not None:
             dominant = connection.execute(
-                "SELECT user_id FROM ("
-                "SELECT user_id, count(*) AS num_behaviors, sum(count(*)) OVER () AS num_all, "
-                "count(*) OVER () AS num_users FROM log WHERE NOT list_contains($1, event_type) "
-                "GROUP BY user_id"
-                ") WHERE num_users >= $2 AND num_all >= $3 AND num_behaviors > $4 * num_all",
-                [["impression", *RETURN_TYPES], MIN_USERS, MIN_BEHAVIORS, rule.max_share],
+                _FIND_DOMINANT, [["impression", *RETURN_TYPES], MIN_USERS, MIN_BEHAVIORS, rule.max_share]
             ).fetchall()
     return sorted({user_id for (user_id,) in [*bots, *dominant]})

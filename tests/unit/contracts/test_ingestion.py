@@ -14,6 +14,7 @@ from contracts.digests import digest_file
 from contracts.errors import UserError
 from contracts.ingestion.config import DataConfig
 from contracts.ingestion.ingest import ingest_dataset
+from contracts.ingestion.ingest_summary import read_summary
 from contracts.ingestion.sources.list_files import digest_data
 from contracts.ingestion.values.times import make_time_rules, read_times
 from contracts.served_log import (
@@ -327,6 +328,29 @@ def test_what_was_served_is_read_beside_the_history_and_wins(write, serve, tmp_p
     )
     assert "served_digest" not in read_lineage(tmp_path / "alone").labels
     assert pl.read_parquet(tmp_path / "both" / "quarantine.parquet").height == 1
+
+
+def test_an_order_that_the_shop_exports_too_counts_once(write, serve, tmp_path):
+    order, day = {"event_type": "order", "quantity": 1, "price": 4.0}, 86_400
+    clicks = [_served(3600 * hour, str(1 + hour % 3)) for hour in range(60)]
+    exported = [_served(9 * day, **order), _served(9 * day + 7200, **order)]
+    back = exported[0] | {"event_type": "return"}
+    back |= {"timestamp": back["timestamp"] + timedelta(minutes=50)}
+    config = write(events=pl.DataFrame([*clicks, *exported, back]).to_dict(as_series=False))
+    posted = _served(9 * day + 41, request_id="r9", **order)
+    other = posted | {"timestamp": posted["timestamp"] + timedelta(hours=5)}
+    ingest_dataset(config, out=tmp_path / "out", **serve([posted, other]))
+    orders = read_dataset(tmp_path / "out").events.filter(event_type="order")
+    assert orders["request_id"].to_list() == ["r9", None, "r9"]
+    assert orders["returned"].to_list() == [1, None, None], "the shop knows what came back"
+
+
+def test_served_guests_are_nobody_as_those_of_the_history_are(write, serve, tmp_path):
+    guests = [_served(86_400 + n, user_id=name) for n, name in enumerate(("Guest", "-1"))]
+    ingest_dataset(write(), out=tmp_path / "out", **serve([_served(86_399, "2"), *guests]))
+    assert not {"Guest", "-1"} & set(read_dataset(tmp_path / "out").events["user_id"])
+    notes = "; ".join(read_summary(tmp_path / "out").notes)
+    assert "2 served events are of users such as 'Guest', who are nobody" in notes
 
 
 def test_a_cutoff_holds_for_what_was_served_too(write, serve, tmp_path):
