@@ -35,6 +35,14 @@ _EVENT_WORDS: Final = {
 _NOISE: Final = frozenset(("product", "products", "item", "items", "user", "ecommerce", "to", "the", "a"))
 """What trackers write around such a word: `Product Viewed`, `add_to_cart`."""
 _TYPE_OF_WORD: Final = {word: ours for ours, words in _EVENT_WORDS.items() for word in words.split()}
+_TAKES_BACK: Final = re.compile(
+    r"refund(?:ed)?$|return(?:ed|s)?$|cancel(?:l?ed)?$|cancellation$|chargeback$|storno|退款|退货|возврат"
+)
+_DONE: Final = (
+    *("order", "orders", "purchase", "payment", "completed", "complete", "issued", "processed", "received"),
+    *("success", "succeeded", "full", "fully", "by", "customer", "admin", "seller"),
+)
+"""What stands beside such a word where it says that an order was taken back, and not what was only asked."""
 _VOID_STATE: Final = re.compile(
     r"cancel|refund|void|fail|declin|reject|return|expire|pending|hold|draft|abandon|chargeback|unpaid"
     r"|storn|abgebrochen|erstattet|annul|remb|cancelad|devuelt|estornad|devolvid|recusad|rechazad|rimbors"
@@ -63,7 +71,9 @@ def guess_event_type(word: str) -> str | None:
     for kept in (lowered, [part for part in lowered if part not in _NOISE]):
         if found := _TYPE_OF_WORD.get("".join(kept)):
             return found
-    return None
+    others = [part for part in lowered if not _TAKES_BACK.match(part)]
+    is_all_told = all(part in (*_NOISE, *_DONE) for part in others)
+    return "return" if len(others) < len(lowered) and is_all_told else None
 
 
 def guess_order_state(word: str) -> str | None:

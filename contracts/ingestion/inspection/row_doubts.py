@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from contracts.ingestion.inspection.column_names import list_short_names, quote_name, shorten_name
+from contracts.ingestion.inspection.match_columns import read_best_numbers
 from contracts.ingestion.inspection.order_states import find_order_states, tells_loss
 
 _CHANGE_NAMES: Final = ("op", "operation", "changetype", "rowkind", "dmltype", "recordtype", "cdcoperation")
@@ -20,6 +21,7 @@ _VOID_WORD: Final = (
     r"(?i)^(?:credit|refund|return|cancel|storn|gutschrift|avoir|chargeback|void|deleted?\b|test\b|rückgabe"
     r"|remboursement|devoluci|退货|退款|返品|возврат)"
 )
+_DISCOUNT: Final = r"discount|rabatt|remise|descuento|desconto|sconto|korting|скидк|折扣|優惠|割引|할인"
 _MAX_WORDS: Final = 12
 _ZONE_NAMES: Final = (
     "timezone",
@@ -40,6 +42,8 @@ def list_row_doubts(mapping: Mapping[str, str], texts: Mapping[str, pl.Series]) 
     """Says what tells of rows that are changes, parts, voids or several items, a sentence each."""
     free = {name: cells for name, cells in texts.items() if name not in mapping.values()}
     doubts = [*_list_second_items(mapping, free), *_list_currencies(mapping, free)]
+    if "price" in mapping and "line_total" not in mapping:
+        doubts += _list_discounts(free)
     states = find_order_states(texts)
     for name, cells in free.items():
         short = shorten_name(name)
@@ -146,4 +150,17 @@ def _list_currencies(mapping: Mapping[str, str], free: Mapping[str, pl.Series]) 
             doubts.append(
                 f"'{name}' holds {', '.join(words[:3])}: prices are added up as if they were in one currency"
             )
+    return doubts
+
+
+def _list_discounts(free: Mapping[str, pl.Series]) -> list[str]:
+    doubts = []
+    for name, cells in free.items():
+        if re.search(_DISCOUNT, shorten_name(name)):
+            amounts = read_best_numbers(cells, cells)
+            if num_rows := int((amounts != 0).sum()):
+                doubts.append(
+                    f"'{name}' is not 0 in {num_rows:,} rows, and is not read: is the price what was paid, "
+                    "or what it was before? Then subtract it by a query (`uri: duckdb:...`)"
+                )
     return doubts

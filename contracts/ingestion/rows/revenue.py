@@ -8,6 +8,8 @@ from contracts.errors import UserError
 from contracts.ingestion.config import LINE_TOTAL
 
 _MIN_ORDERS: Final = 20
+_FEW_ORDERS: Final = 5
+"""So many that all cost as much as their units together are no chance."""
 _MANY: Final = 0.2
 """Share of the orders that a file of another export may hold; no sale divides a price by 100 as often."""
 _MONEY_FACTORS: Final = (100.0, 0.01, 1000.0, 0.001, 1e6, 1e-6)
@@ -34,9 +36,13 @@ def check_unit_prices(events: pl.DataFrame, items: pl.DataFrame) -> None:
     """
     _refuse_other_units_of_money(events, items)
     several = events.filter((pl.col("event_type") == "order") & (pl.col("quantity") > 1))
-    if len(several) < _MIN_ORDERS:
+    if len(several) < _FEW_ORDERS:
         return
-    if several["quantity"].n_unique() > 1 and (several["quantity"] % 1000 == 0).all():
+    if (
+        len(several) >= _MIN_ORDERS
+        and several["quantity"].n_unique() > 1
+        and (several["quantity"] % 1000 == 0).all()
+    ):
         raise UserError(
             "every quantity of more than one unit is a multiple of 1,000: they seem to count thousandths, "
             "and revenue would be a thousand times too large. If the column writes 1,000 for one, set "
@@ -44,19 +50,19 @@ def check_unit_prices(events: pl.DataFrame, items: pl.DataFrame) -> None:
             '`uri: "duckdb:select * replace (quantity / 1000 as quantity) from ..."`'
         )
     orders = several.filter(pl.col("price") > 0)
-    if len(orders) < _MIN_ORDERS:
-        return
     listed = items.select("item_id", listed_price="price").filter(pl.col("listed_price") > 0)
     priced = orders.join(listed, on="item_id")
     ratio, units = pl.col("price") / pl.col("listed_price"), pl.col("quantity")
-    if len(priced) >= _MIN_ORDERS:
+    if len(priced) >= _FEW_ORDERS:
         is_total, is_unit = priced.select(
             ((ratio / units - 1).abs() < _NEAR).mean().alias("is_total"),
             ((ratio - 1).abs() < _NEAR).mean().alias("is_unit"),
         ).row(0)
     else:
         is_total, is_unit = _compare_within_items(events)
-    if is_total > 0.6 and is_unit < 0.3:
+    num_compared = len(priced) if len(priced) >= _FEW_ORDERS else len(orders)
+    is_sure = is_total > (0.6 if num_compared >= _MIN_ORDERS else 0.9)
+    if is_sure and is_unit < 0.3:
         example = (priced if len(priced) else orders).row(0, named=True)
         raise UserError(
             f"the price of orders seems to be the total of the line: {is_total:.0%} of those of several "

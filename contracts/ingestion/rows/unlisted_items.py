@@ -18,6 +18,9 @@ _REPAIRS: Final[dict[str, Callable[[pl.Expr], pl.Expr]]] = {
 """What ids may differ in, the least difference first."""
 _SURE_REPAIRS: Final = tuple(_REPAIRS)[:-1]
 """Of a few ids it may be chance that their digits are those of an item."""
+_MOST_NAMED: Final = 3
+_MANY_EVENTS: Final = 3
+"""An item that is missing in the catalogue by chance has fewer."""
 _SEVERAL_IDS: Final = r"^[\[(]?\s*[\"']?([^;,|\"']+?)[\"']?\s*[;,|]"
 
 
@@ -44,7 +47,8 @@ def explain_unlisted(unlisted: Counter[str], catalogue: pl.DataFrame, num_rows: 
 
 
 def describe_repairable(unlisted: Counter[str], catalogue: pl.DataFrame) -> str:
-    """Says which of a few events that name no item would name one; empty where none would."""
+    """Says which of a few events that name no item would name one, or else what most of them name; empty
+    where neither says anything."""
     theirs = pl.DataFrame({"id": list(unlisted), "num_rows": list(unlisted.values())})
     ours = catalogue.select(pl.col("item_id").alias("ours"))
     for difference in _SURE_REPAIRS:
@@ -54,6 +58,13 @@ def describe_repairable(unlisted: Counter[str], catalogue: pl.DataFrame) -> str:
                 f"{joined['num_rows'].sum():,} events would name an item of the catalogue without "
                 f"{difference}: {_show_both(joined)}"
             )
+    most = unlisted.most_common(_MOST_NAMED)
+    if most[0][1] >= _MANY_EVENTS and sum(count for _, count in most) > unlisted.total() / 2:
+        named = ", ".join(f"'{name[:40]}' ({count:,})" for name, count in most)
+        return (
+            f"of the items that the catalogue does not hold most events name {named}. Are these shipping, "
+            "discounts or the like? Then leave them out by a query: ... where item_id not in (...)"
+        )
     return ""
 
 

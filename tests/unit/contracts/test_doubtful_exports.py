@@ -3,6 +3,7 @@
 import csv
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 
 from contracts.dataset import read_dataset
@@ -136,27 +137,82 @@ def _put_off(order, **time):
     return order | {"timestamp": (datetime.fromisoformat(order["timestamp"]) + timedelta(**time)).isoformat()}
 
 
-def test_orders_that_are_sent_again_within_seconds_are_told(ingest):
+def test_orders_that_are_sent_again_within_seconds_count_once(ingest):
     again = [_put_off(order, seconds=3) for order in ORDERS[:4]]
-    events, notes = ingest(ORDERS + again)
-    assert len(events) == 64
-    assert "4 orders have user, item, price and quantity of one up to 10 seconds before" in notes
+    events, _ = ingest(ORDERS + again)
+    assert len(events) == 60
     others = [_put_off(ORDERS[0], minutes=5), _put_off(ORDERS[1], seconds=3) | {"quantity": 9}]
-    assert ingest(ORDERS + others)[1] == ""
+    assert len(ingest(ORDERS + others)[0]) == 62
 
 
-@pytest.mark.parametrize(("part", "is_told"), [(0.2, True), (1, False)])
-def test_refunds_of_a_part_of_the_price_are_told(ingest, part, is_told):
-    refund = _put_off(ORDERS[4], days=9) | {"event_type": "return", "price": part * ORDERS[4]["price"]}
+def test_units_that_stand_as_lines_are_sent_again_as_lines(ingest):
+    again = [_put_off(ORDERS[0], seconds=2)] * 2
+    events, _ = ingest([ORDERS[0], *ORDERS, *again])
+    assert events["quantity"].sum() == sum(order["quantity"] for order in [ORDERS[0], *ORDERS])
+
+
+def test_orders_of_other_ids_are_others_however_close(ingest):
+    named = _change(lambda n, order: {"event_id": f"o{n}"})
+    close = _put_off(named[0], seconds=3) | {"event_id": "o60"}
+    assert len(ingest([*named, close])[0]) == 61
+
+
+@pytest.mark.parametrize(("part", "is_of_money"), [(0.2, True), (0.8, False), (1, False)])
+def test_a_refund_of_a_part_of_the_price_lowers_the_price(ingest, part, is_of_money):
+    order = ORDERS[4]
+    refund = _put_off(order, days=9) | {"event_type": "return", "price": part * order["price"]}
     events, notes = ingest([*ORDERS, refund])
-    assert events["returned"].sum() == ORDERS[4]["quantity"]
-    assert ("1 returns are of less than a unit cost" in notes) == is_told
+    revenue = events.select(pl.col("price") * (pl.col("quantity") - pl.col("returned").fill_null(0)))
+    units = order["quantity"] * (part if is_of_money else 1)
+    assert revenue.sum().item() == pytest.approx(
+        sum(o["price"] * o["quantity"] for o in ORDERS) - order["price"] * units
+    )
+    assert ("1 returns are of clearly less" in notes) == is_of_money
+    units_back = refund | {"event_type": "order", "quantity": -order["quantity"]}
+    assert ingest([*ORDERS, units_back])[0]["returned"].sum() == order["quantity"], "whatever it was paid for"
 
 
 @pytest.mark.parametrize("price", [99_999.99, 0.01])
 def test_prices_far_from_those_of_the_catalogue_are_told(ingest, price):
     rows = _change(lambda n, order: {"price": price} if n % 12 == 0 else {})
-    assert "5 orders cost more than 20 times what the catalogue says" in ingest(rows)[1]
+    assert "5 orders cost more than 5 times what the catalogue says" in ingest(rows)[1]
+
+
+def test_prices_of_another_currency_are_told(ingest):
+    rows = _change(lambda n, order: {"price": round(order["price"] * 11.2, 2)} if n % 10 == 0 else {})
+    assert "in another currency" in ingest(rows)[1]
+
+
+def test_a_few_totals_of_lines_are_told_from_unit_prices(ingest):
+    rows = _change(lambda n, order: {"quantity": 4 if n % 8 == 0 else 1})
+    totals = _change(lambda n, order: {"price": order["price"] * order["quantity"]}, rows)
+    assert ingest(rows)[1] == ""
+    with pytest.raises(UserError, match=r"100% of those of several units.*line_total"):
+        ingest(totals)
+
+
+@pytest.mark.parametrize("form", ["{:.3f}", "{:g}"])
+def test_a_weight_is_one_unit_at_the_price_of_the_whole(ingest, form):
+    weights = {n: 0.35 + n / 4 for n in (3, 12, 33)}
+    rows = _change(lambda n, order: {"quantity": form.format(weights.get(n, order["quantity"]))})
+    back = _put_off(rows[12], days=2) | {"quantity": f"-{rows[12]['quantity']}"}
+    events, _ = ingest([*rows, back])
+    kept = pl.col("quantity") - pl.col("returned").fill_null(0)
+    revenue = sum(
+        order["price"] * weights.get(n, order["quantity"]) for n, order in enumerate(ORDERS) if n != 12
+    )
+    assert events.select((pl.col("price") * kept).sum()).item() == pytest.approx(revenue)
+
+
+def test_units_that_came_back_may_be_written_below_zero(ingest):
+    rows = _change(lambda n, order: {"returned": -1 if n % 12 == 0 else 0})
+    assert ingest(rows)[0]["returned"].sum() == 5
+
+
+def test_a_refusal_names_the_items_that_are_missing(ingest):
+    shipping = [order | {"item_id": "SHIPPING", "quantity": 1, "price": 4.9} for order in ORDERS[::4]]
+    with pytest.raises(UserError, match=r"'SHIPPING' \(15\).*Are these shipping"):
+        ingest(ORDERS + shipping)
 
 
 def _write_in_capitals(every):

@@ -59,6 +59,7 @@ def test_lines_without_more_leave_no_doubt(inspect):
         ({"doc": lambda n: "credit_note" if n == 3 else "invoice"}, "'doc' says 'credit_note' in 1 rows"),
         ({"__op": lambda n: "u" if n % 5 == 0 else "c"}, "'__op' names changes of a database, 10 of them"),
         ({"parent_item": lambda n: n if n % 5 == 0 else None}, "'parent_item' is filled in 10 rows"),
+        ({"discount_amount": lambda n: 2.5 if n % 10 == 0 else 0}, "'discount_amount' is not 0 in 5 rows"),
         ({"paid_currency": lambda n: ("EUR", "CHF")[n % 2]}, "'paid_currency' holds CHF, EUR"),
     ],
 )

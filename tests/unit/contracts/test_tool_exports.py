@@ -331,6 +331,11 @@ def test_users_and_items_in_two_files_ask_for_a_join(tmp_path):
         ("product_removed", None),
         ("remove_from_cart", None),
         ("checkout_started", None),
+        ("refund_completed", "return"),
+        ("Order Cancelled By Customer", "return"),
+        ("return_requested", None),
+        ("refund failed", None),
+        ("returning visitor", None),
     ],
 )
 def test_trackers_words_are_known(word, meaning):
