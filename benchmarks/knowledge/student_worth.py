@@ -18,18 +18,15 @@ import numpy as np
 
 from benchmarks.knowledge.quality import embed_catalogue, prepare_inputs
 from benchmarks.knowledge.recorded_worth import SEEDS, run_trial_in_space
+from benchmarks.knowledge.student_answers import ask_student, read_products
 from benchmarks.knowledge.student_teacher import DATASET, RECORDINGS, configure_student, prepare_student
 from benchmarks.ranker.trials import Trial
 from benchmarks.shared.measured_process import run_on_all_cores
 from benchmarks.shared.public_data import find_data_folder, load_benchmark_config
 from benchmarks.shared.results import Row, make_row
 from contracts.digests import digest_value
-from contracts.progress import report_progress
 from models.knowledge.config import KnowledgeConfig, ReplayTeacherConfig, StudentConfig
 from models.knowledge.distillation.distill_knowledge import distill_knowledge
-from models.knowledge.distillation.item_batches import CatalogueReader
-from models.knowledge.distillation.product_text import Product, read_product
-from models.knowledge.teacher_student.distill_teacher import MODEL_FOLDER, load_student
 from models.knowledge.teacher_student.training_examples import read_lessons, store_examples
 from models.knowledge.teachers.compact.compact_answer import CompactAnswer
 
@@ -38,7 +35,6 @@ _TEXT, _LARGE = "text_space", "llm_space"
 _PART, _NEIGHBOR, _STUDENT, _CASCADE = "part_space", "neighbor_space", "student_space", "cascade_space"
 _SENT_SHARE: Final = 0.5
 """Of the other items: sent to the large model in the cascade."""
-_ASKED_AT_ONCE: Final = 64
 
 Lines = dict[str, dict[str, Any]]
 """Item -> what is recorded of it."""
@@ -74,13 +70,13 @@ def _record_arms(
     student: Path, folder: Path, config: StudentConfig
 ) -> tuple[dict[str, Lines], dict[str, float]]:
     """What each arm's teachers recorded, and the share of all items that the large model was asked about."""
-    products = _read_products(folder / "dataset")
+    products = read_products(folder / "dataset")
     recorded = _read_recordings()
     sides = read_lessons(student / "dataset", student / "knowledge", config)
     lessons = [*sides.training, *sides.held_out]
     part = {lesson.item_id: recorded[lesson.item_id] for lesson in lessons}
     others = {item: product for item, product in products.items() if item not in part}
-    answers = _ask_student(student, config, others)
+    answers = ask_student(student, list(others))
     by_student = {
         item: _to_line(item, CompactAnswer.model_validate(answer["answer"]))
         for item, answer in answers.items()
@@ -106,32 +102,6 @@ def _record_arms(
     }
     share = len(part) / len(products)
     return arms, {_STUDENT: share, _CASCADE: share + _SENT_SHARE * (1 - share)}
-
-
-def _ask_student(
-    student: Path, config: StudentConfig, products: Mapping[str, Product]
-) -> dict[str, dict[str, Any]]:
-    """Item -> the student's valid answer, or none, and its confidence; goes on where it was stopped."""
-    path = student / "answers.jsonl"
-    answers: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        answers = {line["item_id"]: line for line in map(json.loads, path.read_text().splitlines())}
-    teacher = load_student(student / "student" / MODEL_FOLDER, config)
-    left = [item for item in products if item not in answers]
-    with path.open("a") as stream:
-        for start in range(0, len(left), _ASKED_AT_ONCE):
-            asked = left[start : start + _ASKED_AT_ONCE]
-            for reply in teacher.ask_about_products([products[item] for item in asked]):
-                answer: dict[str, Any] = {
-                    "item_id": asked[reply.number],
-                    "confidence": reply.response.mean_logprob,
-                    "answer": reply.answer.model_dump() if reply.answer else None,
-                }
-                stream.write(json.dumps(answer) + "\n")
-                answers[answer["item_id"]] = answer
-            stream.flush()
-            report_progress("ask the student", start + len(asked), len(left), "items")
-    return answers
 
 
 def _make_space(folder: Path, name: str, lines: Lines) -> Path:
@@ -185,14 +155,6 @@ def find_calls(points: Sequence[tuple[float, float]], wanted: float) -> float:
         if more_gain >= wanted:
             return calls + (wanted - gain) / (more_gain - gain) * (more_calls - calls)
     return points[-1][0]
-
-
-def _read_products(dataset: Path) -> dict[str, Product]:
-    return {
-        row["item_id"]: read_product(row)
-        for frame in CatalogueReader(dataset).read_item_batches()
-        for row in frame.iter_rows(named=True)
-    }
 
 
 def _read_recordings() -> Lines:
