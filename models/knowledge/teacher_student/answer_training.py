@@ -23,6 +23,9 @@ from models.training.training_loop import derive_step_seed, take_optimizer_step
 
 _WARMUP_SHARE = 0.1
 _MAX_GRADIENT_NORM = 1.0
+LENGTH_STEP = 32
+"""Questions and answers are padded to multiples of it. Else nearly every batch has a shape of its own, and
+the memory that the last ones left is never reused."""
 
 
 class AnswerTraining:
@@ -111,13 +114,13 @@ class AnswerTraining:
 def align_examples(batch: Sequence[Example], device: torch.device) -> tuple[dict[str, Any], Tensor]:
     """Puts the examples of a batch side by side so that all answers start at the same place.
 
-    Questions are padded on the left, answers on the right.
+    Questions are padded on the left, answers on the right, each to a multiple of `LENGTH_STEP`.
 
     Returns:
         The model's inputs, each [B, Q + A], and the answers' tokens [B, A] with -1 where there is none.
     """
-    question_length = max(len(example.question) for example in batch)
-    answer_length = max(len(example.answer) for example in batch)
+    question_length = _round_up(max(len(example.question) for example in batch))
+    answer_length = _round_up(max(len(example.answer) for example in batch))
     shape = (len(batch), question_length + answer_length)
     input_ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     targets = torch.full((len(batch), answer_length), -1)
@@ -129,3 +132,7 @@ def align_examples(batch: Sequence[Example], device: torch.device) -> tuple[dict
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     inputs = {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions}
     return {name: tensor.to(device) for name, tensor in inputs.items()}, targets.to(device)
+
+
+def _round_up(length: int) -> int:
+    return math.ceil(length / LENGTH_STEP) * LENGTH_STEP

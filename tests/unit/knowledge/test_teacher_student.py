@@ -16,7 +16,7 @@ from contracts.errors import UserError
 from models.knowledge.config import KnowledgeConfig, ReplayTeacherConfig, StudentConfig
 from models.knowledge.distillation.distill_knowledge import distill_knowledge
 from models.knowledge.teacher_student import distill_teacher as step
-from models.knowledge.teacher_student.answer_training import AnswerTraining, align_examples
+from models.knowledge.teacher_student.answer_training import LENGTH_STEP, AnswerTraining, align_examples
 from models.knowledge.teacher_student.low_rank_update import add_low_rank_updates, merge_low_rank_updates
 from models.knowledge.teacher_student.training_examples import Example, read_lessons, tokenize_lessons
 from models.knowledge.teachers.cascade.calibration import CALIBRATION_FILE, Calibration
@@ -86,10 +86,22 @@ def test_the_split_does_not_depend_on_the_order_of_items(taught, tiny_model):
 def test_answers_start_at_one_place_and_only_they_are_learned():
     examples = [Example([5, 6, 7], [8, 9]), Example([5], [8, 9, 4, 2])]
     inputs, targets = align_examples(examples, torch.device("cpu"))
-    assert inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9, 0, 0], [0, 0, 5, 8, 9, 4, 2]]
-    assert inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1]]
-    assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 4, 4], [0, 0, 0, 1, 2, 3, 4]]
-    assert targets.tolist() == [[8, 9, -1, -1], [8, 9, 4, 2]]
+    shown = slice(LENGTH_STEP - 3, LENGTH_STEP + 4)
+    assert inputs["input_ids"][:, shown].tolist() == [[5, 6, 7, 8, 9, 0, 0], [0, 0, 5, 8, 9, 4, 2]]
+    assert inputs["attention_mask"][:, shown].tolist() == [[1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1]]
+    assert inputs["position_ids"][:, shown].tolist() == [[0, 1, 2, 3, 4, 4, 4], [0, 0, 0, 1, 2, 3, 4]]
+    assert inputs["attention_mask"].sum().item() == 10
+    assert targets[:, :4].tolist() == [[8, 9, -1, -1], [8, 9, 4, 2]]
+    assert (targets[:, 4:] == -1).all()
+
+
+def test_batches_have_few_shapes():
+    shapes = {
+        tuple(align_examples([Example([5] * q, [8] * a)], torch.device("cpu"))[0]["input_ids"].shape)
+        for q in range(1, 2 * LENGTH_STEP + 1)
+        for a in (1, LENGTH_STEP)
+    }
+    assert shapes == {(1, 2 * LENGTH_STEP), (1, 3 * LENGTH_STEP)}
 
 
 def load_tiny(folder: Path):
