@@ -49,8 +49,9 @@ FROM (
 )
 """
 _COUNT_UNPADDED: Final = """
-SELECT count(DISTINCT user_id) FROM log WHERE user_id IN (
-    SELECT ltrim(user_id, '0') FROM log WHERE regexp_full_match(user_id, '0[0-9]*[1-9][0-9]*')
+WITH users AS (SELECT DISTINCT user_id FROM log)
+SELECT count(*) FROM users WHERE user_id IN (
+    SELECT ltrim(user_id, '0') FROM users WHERE regexp_full_match(user_id, '0[0-9]*[1-9][0-9]*')
 )
 """
 _FIND_DOMINANT: Final = """
