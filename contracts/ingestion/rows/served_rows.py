@@ -54,7 +54,9 @@ def add_served_events(events: pl.DataFrame, served_events: pl.DataFrame) -> pl.D
     units = pl.col("quantity").fill_null(1).alias("units")
     served_orders = served_events.with_row_index("served_row").filter(_IS_ORDER)
     if len(served_orders) and len(own_orders := events.with_row_index("own_row").filter(_IS_ORDER)):
-        sought = served_orders.select("served_row", *_SAME_NAMES[:2], units, "timestamp")
+        sought = served_orders.select(
+            "served_row", *_SAME_NAMES[:2], units, "timestamp", served_at="timestamp"
+        )
         found = (
             own_orders.select("own_row", *_SAME_NAMES[:2], units, "timestamp", told_back="returned")
             .sort("timestamp")
@@ -67,6 +69,10 @@ def add_served_events(events: pl.DataFrame, served_events: pl.DataFrame) -> pl.D
                 check_sortedness=False,
             )
             .drop_nulls("served_row")
+            .with_columns(distance=(pl.col("timestamp") - pl.col("served_at")).abs())
+            # One that was served stands for one of the shop's: the next is an order of its own.
+            .sort("distance")
+            .unique("served_row", keep="first", maintain_order=True)
         )
         is_told_twice = pl.int_range(pl.len(), dtype=pl.UInt32).is_in(found["own_row"].implode())
         events = events.filter(~is_told_twice)
