@@ -64,7 +64,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     dataset, _, sample_inferred = write_sample_inputs(root)
     with create_artifact(root / "knowledge", kind="knowledge", inputs={}) as artifact:
         write_table(artifact.path / "knowledge.parquet", KNOWLEDGE, KNOWLEDGE.create_empty())
-    config = EmbeddingConfig(dimension=8, semantic_ids=SemanticIdConfig(num_levels=2, num_codes=4))
+    # The exported query encoder is float32; `auto` would embed the items in bfloat16 on processors with AMX.
+    config = EmbeddingConfig(
+        dimension=8, semantic_ids=SemanticIdConfig(num_levels=2, num_codes=4), precision="float32"
+    )
     embed_items(dataset, root / "knowledge", config, out=root / "embeddings")
     embeddings = read_table(root / "embeddings" / "item_embeddings.parquet", ITEM_EMBEDDINGS)
     inferred = read_table(sample_inferred / "inferred_behaviors.parquet", INFERRED_BEHAVIORS)
