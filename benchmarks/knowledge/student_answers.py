@@ -67,7 +67,8 @@ def _answer_in_this_process(folder: Path) -> None:
     if not asked:
         return
     with (folder / _ANSWERS_FILE).open("a", buffering=1) as stream:
-        replies = _load_student(folder / "student" / MODEL_FOLDER).ask_about_products([products[item] for item in asked])
+        student = _load_student(folder / "student" / MODEL_FOLDER)
+        replies = student.ask_about_products([products[item] for item in asked])
         for done, reply in enumerate(replies, 1):
             answer: Answer = {
                 "item_id": asked[reply.number],
