@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -10,7 +9,7 @@ import polars as pl
 
 from contracts.artifacts import Artifact, create_artifact, write_json, write_table
 from contracts.errors import UserError
-from contracts.ingestion.config import DataConfig, EventSourceConfig
+from contracts.ingestion.config import DataConfig
 from contracts.ingestion.divide_log import divide_log
 from contracts.ingestion.ingest_summary import SUMMARY_FILE, IngestSummary, TableSummary, describe_summary
 from contracts.ingestion.rows.catalogue_doubts import describe_catalogue
@@ -35,22 +34,15 @@ from contracts.ingestion.rows.sorted_events import (
     write_sorted_events,
 )
 from contracts.ingestion.rows.table_rows import ReadRows, read_table_rows
+from contracts.ingestion.rows.time_doubts import describe_shifted_files, describe_times
 from contracts.ingestion.rows.user_partitions import UserPartitions
-from contracts.ingestion.rows.whole_log import find_shifted_files
 from contracts.ingestion.sources.list_files import digest_data
 from contracts.ingestion.sources.source_batches import OpenedSource
-from contracts.ingestion.values.time_evidence import NumberRange
 from contracts.progress import report_summary
 from contracts.served_log import read_served_events
 from contracts.table_schema import ONE_TICK
 from contracts.tables import EVENTS, ITEMS
 
-_HALF_DAY: Final = NumberRange(1, 12)
-_MANY_ROWS: Final = 200
-"""So many times have hours of the whole day, by any real clock."""
-_LONG_AGO: Final = timedelta(days=5 * 365)
-_MIN_DATES: Final = 5
-"""Of fewer all days may be above the 12th by chance."""
 _MIN_ITEMS: Final = 2
 """There is nothing to rank below."""
 
@@ -195,7 +187,9 @@ def _read_log(
     )
     partitions.write_buffer()
     statistics = reject_implausible(partitions, catalogue, config, read.rejections, quarantine, scratch)
-    shifted_notes = _note_shifted_files(partitions, len(tables.log.files.paths), statistics.num_rows, scratch)
+    shifted_notes = describe_shifted_files(
+        partitions, len(tables.log.files.paths), statistics.num_rows, scratch
+    )
     history = settle_history(
         partitions, served_events, catalogue, config, quarantine, scratch, statistics=statistics
     )
@@ -217,7 +211,7 @@ def _read_log(
         *tables.log.notes,
         *describe_differing_files(tables.log_evidence, config.events, EVENTS),
         *describe_numbers(tables.log_evidence, tables.log_readings, config.events),
-        *_note_times(tables.log_evidence, config.events, history.last_time),
+        *describe_times(tables.log_evidence, config.events, history.last_time),
         *shifted_notes,
         *describe_users(statistics, config),
         *([read.rejections.explanation] if read.rejections.explanation else []),
@@ -293,58 +287,6 @@ def _describe_served_days(artifact: Artifact, served_events: pl.DataFrame) -> No
         "served_days": str(len(days)),
     }
     artifact.metrics["served_events"] = len(served_events)
-
-
-def _note_times(evidence: SourceEvidence, source: EventSourceConfig, last_time: datetime | None) -> list[str]:
-    times = evidence.times.get("timestamp")
-    if times is None:
-        return []
-    notes = []
-    if times.num_naive and source.time_zone == "UTC":
-        notes.append(
-            f"{times.num_naive:,} times name no zone and are read as UTC; set data.events.time_zone if they "
-            "are local times"
-        )
-    if times.hours == _HALF_DAY and evidence.num_rows >= _MANY_ROWS:
-        notes.append("no time is before 1:00 or after 12:59: did a 12-hour clock lose its AM and PM?")
-    if times.num_serials and source.time_unit == "auto":
-        notes.append(
-            f"{times.num_serials:,} times are days of a spreadsheet, counted from 1899-12-30; if the "
-            "workbook counts from 1904, as old ones of Macs do, add 1,462 to each"
-        )
-        if times.num_day_first + times.num_month_first >= _MIN_DATES and not times.num_open:
-            notes.append(
-                "all dates that stand as texts have a day above the 12th: a spreadsheet seems to have read "
-                "the others with day and month exchanged. Export the dates as 2025-03-01"
-            )
-    is_old = last_time is not None and datetime.now(UTC) - last_time > _LONG_AGO
-    if times.num_epochs and is_old and source.time_unit in ("auto", "s"):
-        notes.append(
-            f"times are numbers, read as counted from 1970, and the last one is of {last_time:%Y-%m-%d}. Is "
-            "the log newer? GPS counts from 1980 (add 315,964,800 seconds), others from 2000 (946,684,800), "
-            "Apple from 2001 (978,307,200)"
-        )
-    open_files = evidence.files_of_open_dates
-    if open_files and source.day_first is None:
-        notes.append(
-            f"{len(open_files):,} file(s), such as '{open_files[0]}', hold only dates like 03/04/2025; they "
-            "are read in the order of the other files' dates. Set "
-            "data.events.day_first if that is wrong"
-        )
-    return notes
-
-
-def _note_shifted_files(log: UserPartitions, num_files: int, num_rows: int, scratch: Path) -> list[str]:
-    if num_files < 2 or not log.has_rows:
-        return []
-    found = find_shifted_files(log.files, num_rows, scratch)
-    if found is None:
-        return []
-    one, other, hours, num_events = found
-    return [
-        f"'{one}' and '{other}' hold the same events {hours:+g} hours apart ({num_events:,} of those looked "
-        "at), and they count twice: is one in local time? Leave one out, or write both in one zone"
-    ]
 
 
 def _summarize(

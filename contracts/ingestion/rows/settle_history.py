@@ -1,7 +1,7 @@
 """What the rows of a log mean together: units, returns, requests, and who is no shopper."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +19,7 @@ from contracts.ingestion.rows.repeated_rows import SENT_AGAIN, drop_repeated_ret
 from contracts.ingestion.rows.requests import settle_requests
 from contracts.ingestion.rows.revenue import check_unit_prices, divide_line_totals
 from contracts.ingestion.rows.served_rows import add_served_events
+from contracts.ingestion.rows.settling_notes import describe_left_out, describe_settling
 from contracts.ingestion.rows.user_partitions import ROWS_A_PARTITION, UserPartitions
 from contracts.ingestion.rows.whole_log import (
     NO_REQUESTS,
@@ -33,7 +34,6 @@ _BOT_REASON: Final = "user_id: a bot"
 _ADDED_LINES: Final = "units of repeated order lines added up"
 _MIN_ROWS: Final = 20
 """Of fewer rows none may happen to stand first."""
-_NEARLY_ALL: Final = 0.9
 _COUNTED_FROM_ONE: Final = "positions count from 1 in this log; they are kept as counted from 0"
 _SAME_EVENTS: Final = "the same event again"
 _SENT_AGAIN: Final = f"orders sent again within {SENT_AGAIN.seconds} seconds"
@@ -103,13 +103,8 @@ def settle_history(
             if counts_from_one:
                 rows = rows.with_columns(pl.col("position") - 1)
             settled = _settle_users(rows, catalogue, config, requests, counts, doubts)
-            is_bot = pl.col("user_id").is_in(find_bots(settled, config.bots).implode())
-            bot_rows = settled.filter(is_bot)
-            if len(bot_rows):
-                quarantine_events(bot_rows, _BOT_REASON, quarantine)
-                bots.extend(bot_rows["user_id"].unique())
-                counts["bot_rows"] += len(bot_rows)
-            events = settled.filter(~is_bot).select(pl.col(c.name).cast(c.dtype) for c in EVENTS.columns)
+            events, more_bots = _leave_out_bots(settled, config, quarantine, counts)
+            bots += more_bots
             kept_by_type.update(dict(events["event_type"].value_counts().iter_rows()))
         served_part = log.select_rows(served_events, number)
         if len(served_part):
@@ -118,17 +113,13 @@ def settle_history(
         log.replace_rows(number, EVENTS.check_rows(events))
     counts["bots"] = len(bots)
     return SettledHistory(
-        {
-            what: num_rows
-            for what in (_ADDED_LINES, _SAME_EVENTS, _SENT_AGAIN)
-            if (num_rows := counts.pop(what, 0))
-        },
-        _describe_left_out(counts),
+        {what: num_rows for what in _MERGED if (num_rows := counts.pop(what, 0))},
+        describe_left_out(counts),
         dict(kept_by_type.most_common()),
         counts,
         (
             *([_COUNTED_FROM_ONE] if counts_from_one else []),
-            *_describe_settling(counts, sorted(bots)),
+            *describe_settling(counts, sorted(bots)),
             *doubts.describe(),
         ),
         max(last_times, default=None),
@@ -179,6 +170,19 @@ def _settle_users(
     return told.events
 
 
+def _leave_out_bots(
+    settled: pl.DataFrame, config: DataConfig, quarantine: Quarantine, counts: Counter[str]
+) -> tuple[pl.DataFrame, list[str]]:
+    """The events (EVENTS) of those who pass for shoppers, and who does not."""
+    is_bot = pl.col("user_id").is_in(find_bots(settled, config.bots).implode())
+    bot_rows = settled.filter(is_bot)
+    if len(bot_rows):
+        quarantine_events(bot_rows, _BOT_REASON, quarantine)
+        counts["bot_rows"] += len(bot_rows)
+    events = settled.filter(~is_bot).select(pl.col(c.name).cast(c.dtype) for c in EVENTS.columns)
+    return events, bot_rows["user_id"].unique().to_list()
+
+
 def _keep_told_returns(marked_orders: pl.DataFrame, orders: pl.DataFrame) -> pl.DataFrame:
     """A log may say itself how many units came back, beside rows of returns or without them."""
     units_told = pl.when(pl.col("told").is_not_null()).then(
@@ -198,64 +202,3 @@ def _find_last_time(events: pl.DataFrame, served_events: pl.DataFrame) -> list[d
     kept = events.join(served_pages, on=EVENTS.key, how="anti") if len(served_pages) else events
     last_time = kept["timestamp"].max()
     return [last_time] if isinstance(last_time, datetime) else []
-
-
-def _describe_left_out(counts: Mapping[str, int]) -> dict[str, int]:
-    left_out = {
-        "returns, noted at their orders": counts["returns"] - counts["returns_unmatched"],
-        "returns without an earlier order": counts["returns_unmatched"],
-        f"rows of {counts['bots']} bot(s)": counts["bot_rows"],
-    }
-    return {what: num_rows for what, num_rows in left_out.items() if num_rows}
-
-
-def _describe_settling(counts: Counter[str], bots: Sequence[str]) -> tuple[str, ...]:
-    """What a user may want to know, a sentence each."""
-    sentences = {
-        "request_ids_of_several_users": "request ids are shared by several users; each user's are "
-        "requests of their own",
-        "impressions_without_request": "impressions name no request, and stand in no list that rankers learn "
-        "from. Map what names a page (`columns: {request_id: ...}`), or make it by a query: "
-        "`user_id || ' ' || timestamp as request_id`",
-        "request_ids_used_again": "request ids are used again later; each time is a request of its own",
-        "requests_told_after_their_outcomes": "requests were told after what was done on their page; they "
-        "stand at its first moment",
-        "behaviors_linked_by_time": "behaviors named no request that showed their item; they were joined by "
-        "user, item and time",
-        "behaviors_naming_an_unknown_request": "behaviors name a request that did not show their item",
-        "behaviors_long_before_their_request": "behaviors stand long before the page that they name, and do "
-        "not count as done on it; do both use one clock?",
-        "orders_told_differently": "orders stand in several files at different prices or quantities; the "
-        "one with most units counts, or else the first: leave the older file out",
-        "returns_of_money": "returns are of clearly less than a unit cost: they lower the price of their "
-        "order, and take back no unit",
-        "returns_unmatched": "returns have no earlier order of the user and item in this log",
-    }
-    notes = [f"{counts[name]:,} {text}" for name, text in sentences.items() if counts.get(name)]
-    if counts["clicks_long_after_their_request"] > counts["clicks_of_requests"] / 2:
-        notes.append(
-            f"{counts['clicks_long_after_their_request']:,} of {counts['clicks_of_requests']:,} clicks stand "
-            "long after the page that they name (data.requests.window_minutes); do both use one clock?"
-        )
-    if counts["clicked_items"] > counts["shown_items"] / 2:
-        notes.append(
-            f"{counts['clicked_items']:,} of {counts['shown_items']:,} shown items were clicked: does the "
-            "log hold what was shown, or only what somebody reacted to?"
-        )
-    if counts["pages_of_one_item"] > _NEARLY_ALL * counts["pages"]:
-        notes.append(
-            f"{counts['pages_of_one_item']:,} of {counts['pages']:,} requests show one item alone, and a "
-            "ranker compares the items of one request: does request_id name single impressions?"
-        )
-    if counts.get("behaviors"):
-        share = counts["behaviors_of_requests"] / counts["behaviors"]
-        notes.append(f"{share:.1%} of the behaviors belong to a request")
-    if counts["orders_without_price"]:
-        notes.append(
-            f"{counts['orders_without_price']:,} orders have no price and count at the catalogue's; "
-            f"{counts['orders_of_unknown_revenue']:,} have none there either: their revenue is "
-            "unknown, not zero"
-        )
-    if bots:
-        notes.append(f"left out as bots (data.bots): {', '.join(bots[:5])}{' ...' if len(bots) > 5 else ''}")
-    return tuple(notes)

@@ -3,15 +3,12 @@
 import json
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
 from contracts.array_types import DoubleArray, IntArray
-from contracts.artifacts import Artifact, create_artifact, write_json, write_table, write_text
+from contracts.artifacts import create_artifact, write_table, write_text
 from contracts.dataset import read_dataset, select_events_before
 from contracts.errors import UserError
 from contracts.tables import EXPOSURES
@@ -22,10 +19,17 @@ from models.ranker.evaluation.counterfactual_value import (
     expect_outcomes,
 )
 from models.ranker.evaluation.drift_reference import REFERENCE_FILE, make_reference_exposures
-from models.ranker.evaluation.evaluation_report import write_evaluation_report
+from models.ranker.evaluation.evaluation_files import (
+    Evaluation,
+    PageComparisons,
+    Results,
+    SlicesByRole,
+    write_evaluation,
+)
 from models.ranker.evaluation.examination import estimate_examination
 from models.ranker.evaluation.exported_ranker import ExportedRanker
-from models.ranker.evaluation.list_counts import ListCounts, read_list_counts
+from models.ranker.evaluation.held_out_lists import ProtocolLists, Rankers, encode_test_lists
+from models.ranker.evaluation.list_counts import read_list_counts
 from models.ranker.evaluation.list_slices import average_slices, count_training_events, slice_lists
 from models.ranker.evaluation.measure_ranker import MeasuredRanker, measure_ranker
 from models.ranker.evaluation.model_card import write_model_card
@@ -35,7 +39,6 @@ from models.ranker.evaluation.paired_bootstrap import (
     widen_by_seed_noise,
 )
 from models.ranker.evaluation.promotion_gate import (
-    PromotionDecision,
     decide_by_pages,
     decide_promotion,
     overrule_gate,
@@ -46,41 +49,12 @@ from models.ranker.evaluation.reference_scores import (
     fit_ease,
     measure_references,
 )
-from models.ranker.evaluation.reliability import ReliabilityBin, draw_reliability, measure_reliability
+from models.ranker.evaluation.reliability import measure_reliability
 from models.ranker.inputs.ranker_spec import RankerSpec
-from models.ranker.lists.build_lists import TEST
 from models.ranker.lists.encode_catalogue import read_item_vectors
-from models.ranker.lists.encode_lists import TRAINING_SET_FILE, encode_lists
+from models.ranker.lists.encode_lists import TRAINING_SET_FILE
 from models.ranker.lists.item_statistics import ItemActivity
-from models.ranker.lists.mapped_lists import RankingLists
 from models.ranker.training.train_ranker import read_training_protocol
-
-RELIABILITY_FILE = "reliability.svg"
-
-Rankers = dict[str, ExportedRanker]
-"""Role (challenger, baseline, champion) -> ranker."""
-Results = dict[str, dict[str, MeasuredRanker]]
-"""Role -> protocol -> what was measured."""
-PageComparisons = dict[str, dict[str, MetricComparison]]
-"""Role -> outcome -> the challenger against it, as a share of what it earns a page."""
-SlicesByRole = dict[str, dict[str, dict[str, float]]]
-"""Role -> slice of the protocol's lists -> metric -> value."""
-
-
-class ProtocolLists(NamedTuple):
-    """The test lists of one protocol."""
-
-    by_search: dict[tuple[int, int, int], RankingLists]
-    """By how a ranker searches histories (`RankerSpec.search_settings`)."""
-    users: IntArray
-    """User of each list, counted from 0."""
-    full_size: int | None
-    """Candidates of the longest list: shorter ones are measured as if they had as many. None where a page
-    has the size that it has."""
-
-    def select_for(self, ranker: ExportedRanker) -> RankingLists:
-        """The lists as the ranker reads them."""
-        return self.by_search[ranker.spec.search_settings]
 
 
 def evaluate_ranker(
@@ -115,7 +89,7 @@ def evaluate_ranker(
         tempfile.TemporaryDirectory() as scratch,
         create_artifact(out, kind="evaluation", inputs=inputs, config=config) as artifact,
     ):
-        lists = _encode_test_lists(lists_file, dataset, rankers, Path(scratch))
+        lists = encode_test_lists(lists_file, dataset, rankers, Path(scratch))
         if missing_protocols := {training_protocol, gate_protocol} - lists.keys():
             raise UserError(
                 f"{training_set} holds no test list of protocol '{missing_protocols.pop()}'; give a "
@@ -128,51 +102,37 @@ def evaluate_ranker(
         references = _measure_references(lists, our_ranker, dataset, config)
         comparisons = _compare_challenger(results, lists[gate_protocol], config, gate_protocol)
         ece = results["challenger"][training_protocol].summary["ece"]
-        page_comparisons: PageComparisons = {}
+        pages: PageComparisons = {}
         if gate_protocol == "impressions":
             page_values = estimate_values_of_rankers(
                 rankers, lists[gate_protocol], estimate_examination(lists_file), config.pool_factor
             )
-            page_comparisons = _compare_pages(page_values, lists[gate_protocol].users, config)
+            pages = _compare_pages(page_values, lists[gate_protocol].users, config)
+            effective_lists = page_values["challenger"].effective_lists
             decision = decide_by_pages(
-                page_comparisons,
-                effective_lists=page_values["challenger"].effective_lists,
-                ece=ece,
-                config=config,
-                notes=notes,
+                pages, effective_lists=effective_lists, ece=ece, config=config, notes=notes
             )
         else:
-            decision = decide_promotion(
-                comparisons,
-                ece=ece,
-                config=config,
-                notes=notes,
-                leaks=describe_leaks(references[gate_protocol].from_chance),
-            )
+            leaks = describe_leaks(references[gate_protocol].from_chance)
+            decision = decide_promotion(comparisons, ece=ece, config=config, notes=notes, leaks=leaks)
         if config.gate == "report":
             decision = overrule_gate(decision)
-        slices = _measure_slices(results, lists[gate_protocol], our_ranker, dataset, gate_protocol)
         training_lists = lists[training_protocol].select_for(our_ranker)
         # Calibration is judged on the regime that was trained, whatever the gate compares on.
         scores = our_ranker.score_lists(training_lists)
-        bins = measure_reliability(scores.click, np.asarray(training_lists.clicks))
-        model_names = {role: ranker.spec.model_name for role, ranker in rankers.items()}
-        _write_evaluation(
-            artifact,
+        evaluation = Evaluation(
             results,
             comparisons,
             decision,
-            names=model_names,
+            names={role: ranker.spec.model_name for role, ranker in rankers.items()},
             gate_protocol=gate_protocol,
-            pages=page_comparisons,
-            config=config,
-            slices=slices,
-            bins=bins,
+            pages=pages,
+            slices=_measure_slices(results, lists[gate_protocol], our_ranker, dataset, gate_protocol),
+            bins=measure_reliability(scores.click, np.asarray(training_lists.clicks)),
             references=references,
             counts=read_list_counts(training_set),
         )
-        plot = draw_reliability(bins, title=f"{model_names['challenger']}: clicks")
-        write_text(artifact.path / RELIABILITY_FILE, plot)
+        write_evaluation(artifact, evaluation, config)
         exposures = make_reference_exposures(
             lists_file, training_protocol, scores.score, model_version=our_ranker.spec.version
         )
@@ -181,7 +141,7 @@ def evaluate_ranker(
             our_ranker.spec,
             json.loads((challenger / "training.json").read_text(encoding="utf-8")),
             {protocol: measured.summary for protocol, measured in results["challenger"].items()},
-            slices["challenger"],
+            evaluation.slices["challenger"],
             references[gate_protocol].summaries,
             gate_protocol=gate_protocol,
             trained_on=training_protocol,
@@ -209,46 +169,6 @@ def _open_rankers(
         for role, folder in folders.items()
     }
     return rankers, notes
-
-
-def _encode_test_lists(
-    lists_file: Path, dataset: Path, rankers: Rankers, scratch: Path
-) -> dict[str, ProtocolLists]:
-    """Protocol -> its lists, once for each way in which a ranker searches histories."""
-    specs = [ranker.spec for ranker in rankers.values()]
-    inferred_length = max(spec.inferred_length for spec in specs)
-    item_id_enum = rankers["challenger"].table.item_id_enum
-    activity = None
-    if any(spec.features.statistics for spec in specs):
-        activity = ItemActivity.index_behaviors(read_dataset(dataset).behaviors, item_id_enum)
-    # Rankers that search alike share the encoded lists; most only cut and share one set.
-    searches = {ranker.spec.search_settings: ranker.history_search for ranker in rankers.values()}
-    history_lengths = {
-        settings: max(spec.history_length for spec in specs if spec.search_settings == settings)
-        for settings in searches
-    }
-    test_rows = pl.scan_parquet(lists_file).filter(pl.col("split") == TEST)
-    list_users = test_rows.select("protocol", "user_id").collect()
-    lists = {}
-    for protocol in sorted(list_users["protocol"].unique()):
-        encode = partial(
-            encode_lists, lists_file, item_id_enum, split=TEST, protocol=protocol, activity=activity
-        )
-        by_search = {
-            settings: encode(
-                lengths=(history_lengths[settings], inferred_length),
-                search=search,
-                scratch=scratch / f"{protocol}-{'-'.join(map(str, settings))}",
-            )
-            for settings, search in searches.items()
-        }
-        protocol_users = list_users.filter(pl.col("protocol") == protocol)["user_id"]
-        user_codes = protocol_users.rank("dense").cast(pl.Int64) - 1
-        full_size = None
-        if protocol != "impressions":
-            full_size = int(np.diff(next(iter(by_search.values())).offsets).max())
-        lists[protocol] = ProtocolLists(by_search, user_codes.to_numpy(), full_size)
-    return lists
 
 
 def _measure_on_lists(ranker: ExportedRanker, test: ProtocolLists) -> MeasuredRanker:
@@ -340,77 +260,3 @@ def _compare_challenger(
         is_same = np.array_equal(ours, theirs, equal_nan=True)
         comparisons[role] = comparison if is_same else widen_by_seed_noise(comparison, config.seed_noise)
     return comparisons
-
-
-def _write_evaluation(
-    artifact: Artifact,
-    results: Results,
-    comparisons: dict[str, MetricComparison],
-    decision: PromotionDecision,
-    *,
-    names: dict[str, str],
-    gate_protocol: str,
-    pages: PageComparisons,
-    config: EvaluationConfig,
-    slices: SlicesByRole,
-    bins: list[ReliabilityBin],
-    references: dict[str, ReferenceScores],
-    counts: dict[str, ListCounts],
-) -> None:
-    summaries = {
-        role: {protocol: measured.summary for protocol, measured in by_protocol.items()}
-        for role, by_protocol in results.items()
-    }
-    metrics = {
-        "gate_protocol": gate_protocol,
-        "page_comparisons": {
-            role: {outcome: comparison._asdict() for outcome, comparison in by_outcome.items()}
-            for role, by_outcome in pages.items()
-        },
-        "models": names,
-        "rankers": summaries,
-        "ndcg10_comparisons": {role: comparison._asdict() for role, comparison in comparisons.items()},
-        "slices": slices,
-        "references": {protocol: reference.summaries for protocol, reference in references.items()},
-        "references_from_chance": {
-            protocol: {name: comparison._asdict() for name, comparison in reference.from_chance.items()}
-            for protocol, reference in references.items()
-        },
-        "list_counts": {protocol: list_counts._asdict() for protocol, list_counts in counts.items()},
-        "reliability": [reliability_bin._asdict() for reliability_bin in bins],
-    }
-    write_json(artifact.path / "metrics.json", metrics)
-    write_json(artifact.path / "decision.json", decision._asdict())
-    report = write_evaluation_report(
-        summaries,
-        comparisons,
-        decision,
-        slices,
-        references=references,
-        counts=counts,
-        names=names,
-        gate_protocol=gate_protocol,
-        pages=pages,
-        config=config,
-    )
-    write_text(artifact.path / "report.md", report)
-    artifact.metrics |= {
-        f"{role}.{protocol}.{name}": value
-        for role, by_protocol in summaries.items()
-        for protocol, values in by_protocol.items()
-        for name, value in values.items()
-    }
-    artifact.metrics |= {
-        f"reference.{name.replace(' ', '_')}.{protocol}.ndcg10": metrics["ndcg10"]
-        for protocol, reference in references.items()
-        for name, metrics in reference.summaries.items()
-        if "ndcg10" in metrics
-    }
-    artifact.metrics |= {f"ndcg10_ratio.{role}": comparison.ratio for role, comparison in comparisons.items()}
-    artifact.metrics |= {
-        f"page_gain.{role}.{outcome}": comparison.difference
-        for role, by_outcome in pages.items()
-        for outcome, comparison in by_outcome.items()
-    }
-    artifact.metrics["promote"] = float(decision.promote)
-    artifact.labels |= {"gate_protocol": gate_protocol, **names}
