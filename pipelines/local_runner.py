@@ -41,7 +41,7 @@ def run_package(
     num_steps = count_steps(read_package(package), arguments)
     # Steps share the cores with whatever else runs here: threads that spin while they wait would take all.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    pipeline_component = components.load_component_from_text(_read_without_retries(package))
+    pipeline_component = components.load_component_from_text(_read_for_local_run(package))
     home.mkdir(parents=True, exist_ok=True)
     step_log = StepLog(home / "run.log", screen=sys.stdout, num_steps=num_steps)
     with warnings.catch_warnings(), step_log, redirect_stdout(step_log), _restore_print():
@@ -71,12 +71,19 @@ def _restore_print() -> Iterator[None]:
         builtins.print = original_print
 
 
-def _read_without_retries(package: Path) -> str:
-    """The package's text without retries: here a failure is the user's or a bug, and both want to be seen at
-    once."""
+def _read_for_local_run(package: Path) -> str:
+    """The package's text as it is run here.
+
+    It is without retries: here a failure is the user's or a bug, and both want to be seen at once.
+    """
     documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
-    components_with_dags = [c for c in documents[0].get("components", {}).values() if "dag" in c]
-    for holder in [documents[0]["root"], *components_with_dags]:
+    pipeline = documents[0]
+    components_with_dags = [c for c in pipeline.get("components", {}).values() if "dag" in c]
+    for holder in [pipeline["root"], *components_with_dags]:
         for task in holder["dag"]["tasks"].values():
             task.pop("retryPolicy", None)
+    # kfp takes a whole pipeline for the one step that has the same name, and then knows no other argument.
+    name = pipeline["pipelineInfo"]["name"]
+    if f"exec-{name}" in pipeline.get("deploymentSpec", {}).get("executors", {}):
+        pipeline["pipelineInfo"]["name"] = f"{name}-pipeline"
     return yaml.safe_dump_all(documents)
