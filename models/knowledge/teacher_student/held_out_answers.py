@@ -1,5 +1,6 @@
 """What a student is worth on items that it never learned from: does it answer, and as the teacher did?"""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -48,7 +49,9 @@ class HeldOutAnswers(NamedTuple):
         measured = [
             (reply.response.mean_logprob, float(np.mean(list(facets.values()))))
             for reply, facets in zip(self.replies, self.agreements, strict=True)
-            if reply.response.mean_logprob is not None and facets
+            if reply.response.mean_logprob is not None
+            and math.isfinite(reply.response.mean_logprob)
+            and facets
         ]
         return Calibration.fit(
             [confidence for confidence, _ in measured],

@@ -4,18 +4,37 @@ Confidence is the mean log-probability of an answer's tokens. It becomes the exp
 teacher by isotonic regression: a more confident answer is never expected to be a worse one.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from contracts.artifacts import write_json
 from contracts.errors import UserError
 
 CALIBRATION_FILE: Final = "calibration.json"
 _SEND_ALL: Final = float("inf")
+
+
+class _CalibrationFile(BaseModel):
+    """What must hold of a file, which may come from elsewhere."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    confidences: list[FiniteFloat]
+    agreements: list[FiniteFloat]
+    num_invalid: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _require_rising_pairs(self) -> Self:
+        if len(self.confidences) != len(self.agreements):
+            raise ValueError("confidences and agreements are not as many")
+        # A threshold is read off their order.
+        if self.confidences != sorted(self.confidences):
+            raise ValueError("confidences are not in rising order")
+        return self
 
 
 class Calibration(NamedTuple):
@@ -54,9 +73,15 @@ class Calibration(NamedTuple):
                 "weights; for a served student give its path."
             )
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"teacher.calibration: {path} is no calibration: {error}") from error
+            stored = _CalibrationFile.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            detail = error.errors()[0]
+            place = ".".join(map(str, detail["loc"])) or "file"
+            raise UserError(
+                f"teacher.calibration: {path} is no calibration: {place}: {detail['msg']}. Give the "
+                f"{CALIBRATION_FILE} that `distill_teacher` wrote."
+            ) from error
+        return cls(stored.confidences, stored.agreements, stored.num_invalid)
 
     def write(self, folder: Path) -> None:
         """Writes it into a student's folder."""
@@ -77,9 +102,12 @@ class Calibration(NamedTuple):
             if num_sent <= 0:
                 return -_SEND_ALL
             return self.confidences[num_sent] if num_sent < len(self.confidences) else _SEND_ALL
+        if not min_agreement:
+            # Any answer is good enough, also one of less confidence than the held-out items had.
+            return -_SEND_ALL
         good_enough = [
             confidence
             for confidence, agreement in zip(self.confidences, self.agreements, strict=True)
-            if agreement >= (min_agreement or 0)
+            if agreement >= min_agreement
         ]
         return good_enough[0] if good_enough else _SEND_ALL
