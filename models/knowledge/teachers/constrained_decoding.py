@@ -5,7 +5,7 @@ the parts of an answer are not allowed: small models fill their answers with the
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import llguidance
 import llguidance.hf
@@ -14,6 +14,9 @@ import numpy as np
 import torch
 
 from contracts.errors import UserError
+
+_NUMBER_STEP: Final = 0.01
+"""No answer needs a finer number: the only ones are confidences from 0 to 1."""
 
 
 class SchemaConstraint:
@@ -86,4 +89,18 @@ def build_token_table(tokenizer: Any, num_logits: int) -> llguidance.LLTokenizer
 
 
 def _compile_schema(schema: dict[str, Any]) -> str:
-    return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False})
+    return llguidance.LLMatcher.grammar_from_json_schema(
+        _bound_digits(schema), overrides={"whitespace_flexible": False}
+    )
+
+
+def _bound_digits(node: Any) -> Any:
+    """A copy of a schema whose numbers end: a small model may repeat the digits of one up to its limit."""
+    if isinstance(node, list):
+        return [_bound_digits(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    bounded_node = {key: _bound_digits(child) for key, child in node.items()}
+    if node.get("type") == "number":
+        bounded_node.setdefault("multipleOf", _NUMBER_STEP)
+    return bounded_node

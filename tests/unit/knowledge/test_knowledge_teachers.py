@@ -8,7 +8,8 @@ from typing import Any
 
 import psutil
 import pytest
-from transformers import LlamaConfig
+import torch
+from transformers import AutoTokenizer, LlamaConfig
 
 from benchmarks.knowledge.tiny_model import make_tiny_model
 from contracts.errors import UserError
@@ -30,6 +31,7 @@ from models.knowledge.distillation.product_text import Product, clean_catalogue_
 from models.knowledge.teachers import handbook_teacher as handbook
 from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.chat_messages import make_chat_prompt
+from models.knowledge.teachers.constrained_decoding import SchemaConstraint, build_token_table
 from models.knowledge.teachers.json_answers import extract_json_object
 from models.knowledge.teachers.model_identity import identify_model, identify_source_code
 from models.knowledge.teachers.schema_trial import SCHEMA_TRIAL, check_schema_trial
@@ -190,6 +192,25 @@ def test_transformers_answers_keep_to_their_schemas(tiny: Path) -> None:
     for response in teacher.answer_batch(requests):
         assert not response.truncated
         requests[response.number].answer_type.model_validate_json(response.text)
+
+
+def test_a_model_that_repeats_a_digit_ends_its_number(tiny: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    schema = {
+        "type": "object",
+        "properties": {"confidence": {"type": "number", "minimum": 0, "maximum": 1}},
+        "required": ["confidence"],
+        "additionalProperties": False,
+    }
+    constraint = SchemaConstraint(build_token_table(tokenizer, len(tokenizer)), [schema])
+    scores = torch.zeros(1, len(tokenizer))
+    for rank, character in enumerate("3.0"):
+        scores[0, tokenizer.encode(character, add_special_tokens=False)] = 3.0 - rank
+    answer = torch.zeros(1, 1, dtype=torch.long)
+    for _ in range(40):
+        answer = torch.cat([answer, constraint(answer, scores).argmax(1, keepdim=True)], dim=1)
+    text = tokenizer.decode(answer[0, 1:], skip_special_tokens=True)
+    assert json.loads(text) == {"confidence": 0.33}
 
 
 def test_a_model_may_think_first(tiny: Path) -> None:
