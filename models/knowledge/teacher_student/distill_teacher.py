@@ -7,6 +7,8 @@ goes on from its checkpoint.
 """
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +36,7 @@ from models.training.training_loop import SaveInterval, run_epochs
 MODEL_FOLDER: Final = "model"
 HELD_OUT_FILE: Final = "held_out.jsonl"
 MAX_ANSWER_TOKENS: Final = 320
-"""Longest answer when the student is measured; four claims a facet need about half."""
+"""Longest answer of a student, unless its teacher's are longer; four claims a facet need about half of it."""
 _MEASURED_BATCH: Final = 16
 
 
@@ -51,7 +53,8 @@ def distill_teacher(
         out: The artifact folder to write.
 
     Raises:
-        UserError: the base model cannot be loaded, or there are too few items to learn from.
+        UserError: the base model cannot be loaded, there are too few items to learn from, or it does not
+            learn.
     """
     lessons = read_lessons(dataset, knowledge, config)
     tokenizer, model = _load_base_model(config)
@@ -66,8 +69,12 @@ def distill_teacher(
             f"student_lm.max_length {config.max_length}: too few questions and answers are that short; "
             "raise it"
         )
+    _check_vocabulary(model, [*training, *held_out], config)
     task = AnswerTraining(model, training, held_out, config)
-    checkpoint = locate_checkpoint(checkpoints, "student", [dataset, knowledge], config)
+    base_model = identify_model(config.base_model, config.revision)
+    # A folder may hold another model by now. Updates of the former one would not fit.
+    run_config = config.model_copy(update={"base_model": base_model})
+    checkpoint = locate_checkpoint(checkpoints, "student", [dataset, knowledge], run_config)
     run_epochs(
         task,
         max_epochs=config.epochs,
@@ -75,8 +82,10 @@ def distill_teacher(
         save_interval=SaveInterval(steps=config.checkpoint_steps),
         is_writer=True,
     )
+    _check_losses(task, config)
     model.cpu()
     merge_low_rank_updates(model)
+    max_tokens = _find_longest_answer([*training, *held_out])
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with create_artifact(out, kind="student", inputs=inputs, config=config) as artifact:
         model_folder = artifact.path / MODEL_FOLDER
@@ -85,7 +94,8 @@ def distill_teacher(
         if shown_examples:
             shown_examples.write(model_folder)
         measured_lessons = lessons.held_out[: config.max_measured]
-        answers = answer_held_out_items(load_student(model_folder, config), measured_lessons)
+        student = load_student(model_folder, config, max_tokens=max_tokens)
+        answers = answer_held_out_items(student, measured_lessons)
         answers.calibrate().write(model_folder)
         _write_held_out_answers(artifact.path / HELD_OUT_FILE, answers)
         progress = task.state.progress
@@ -102,13 +112,13 @@ def distill_teacher(
         )
         for facet, agreement in answers.average_facets().items():
             artifact.metrics[f"agreement_{facet}"] = agreement
-        artifact.labels["base_model"] = identify_model(config.base_model, config.revision)
+        artifact.labels["base_model"] = base_model
         artifact.labels["teacher"] = read_lineage(knowledge).labels["teacher"]
         artifact.labels["student"] = identify_model(str(model_folder), None)
-    report_summary(_describe_student(out / MODEL_FOLDER, artifact.metrics))
+    report_summary(_describe_student(out / MODEL_FOLDER, artifact.metrics, max_tokens=max_tokens))
 
 
-def load_student(model_folder: Path, config: StudentConfig) -> CompactTeacher:
+def load_student(model_folder: Path, config: StudentConfig, *, max_tokens: int) -> CompactTeacher:
     """The student as a teacher. Without a constraint its answers show what it has learned of the schema."""
     student = build_teacher(
         TransformersTeacherConfig(
@@ -116,7 +126,7 @@ def load_student(model_folder: Path, config: StudentConfig) -> CompactTeacher:
             model=str(model_folder),
             form="compact",
             dtype="bfloat16" if config.precision == "bfloat16" else "auto",
-            max_tokens=MAX_ANSWER_TOKENS,
+            max_tokens=max_tokens,
             batch_size=_MEASURED_BATCH,
             constrained=False,
             confidence=True,
@@ -131,17 +141,66 @@ def _load_base_model(config: StudentConfig) -> tuple[Any, Any]:
 
     name = config.base_model
     with explain_load_errors("student_lm.base_model", name):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            name, revision=config.revision, dtype="float32", use_safetensors=True
+            name,
+            revision=config.revision,
+            dtype="float32",
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     if not tokenizer.chat_template:
         raise UserError(f"student_lm.base_model: '{name}' has no chat template; choose an instruct model.")
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"student_lm.base_model: the tokenizer of '{name}' has no token that ends an answer (eos_token); "
+            "choose an instruct model."
+        )
+    num_positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if num_positions is not None and config.max_length > num_positions:
+        raise UserError(
+            f"student_lm.max_length {config.max_length}: '{name}' reads {num_positions} tokens at most; "
+            "lower max_length to that, or choose a model of more positions"
+        )
     return tokenizer, model
+
+
+def _check_vocabulary(model: Any, examples: Sequence[Example], config: StudentConfig) -> None:
+    """Refuses a tokenizer of another model.
+
+    Raises:
+        UserError: it writes tokens that the model does not have.
+    """
+    num_tokens = model.get_input_embeddings().num_embeddings
+    last_token = max(max(*example.question, *example.answer) for example in examples)
+    if last_token >= num_tokens:
+        raise UserError(
+            f"student_lm.base_model: the tokenizer of '{config.base_model}' writes token {last_token}, but "
+            f"the model has {num_tokens} tokens: its files are not all of one model"
+        )
 
 
 def _keep_fitting(examples: list[Example], max_length: int) -> list[Example]:
     return [example for example in examples if example.num_tokens <= max_length]
+
+
+def _check_losses(task: AnswerTraining, config: StudentConfig) -> None:
+    """Refuses weights that are no numbers: their answers would be noise.
+
+    Raises:
+        UserError: the training has diverged.
+    """
+    progress = task.state.progress
+    if not all(map(math.isfinite, (*progress.losses, *progress.scores))):
+        raise UserError(
+            f"student_lm.learning_rate {config.learning_rate:g}: the training diverged, a loss is no number; "
+            "lower it to a tenth"
+        )
+
+
+def _find_longest_answer(examples: Sequence[Example]) -> int:
+    """Tokens that a student may need; an answer that is cut off is not valid."""
+    return max(MAX_ANSWER_TOKENS, *(len(example.answer) for example in examples))
 
 
 def _write_held_out_answers(path: Path, answers: HeldOutAnswers) -> None:
@@ -167,9 +226,10 @@ def _dump_held_out_answer(lesson: Lesson, reply: ItemReply, agreement: dict[str,
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
-def _describe_student(model_folder: Path, metrics: dict[str, float]) -> list[str]:
+def _describe_student(model_folder: Path, metrics: dict[str, float], *, max_tokens: int) -> list[str]:
     return [
         f"The student answered {metrics['items_measured']:.0f} held-out items: {metrics['valid_share']:.1%} "
         f"of the answers are valid, {metrics['kind_accuracy']:.1%} name the teacher's kind of product.",
-        f"It is a teacher by knowledge.teacher: {{kind: transformers, form: compact, model: {model_folder}}}",
+        "It is a teacher by knowledge.teacher: {kind: transformers, form: compact, "
+        f"max_tokens: {max_tokens}, model: {model_folder}}}",
     ]

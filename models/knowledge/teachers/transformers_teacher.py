@@ -140,7 +140,10 @@ class TransformersTeacher:
 
         with explain_load_errors("teacher", self._config.model):
             tokenizer = AutoTokenizer.from_pretrained(
-                self._config.model, revision=self._config.revision, padding_side="left"
+                self._config.model,
+                revision=self._config.revision,
+                padding_side="left",
+                trust_remote_code=False,
             )
         if not tokenizer.chat_template:
             raise UserError(
@@ -162,6 +165,7 @@ class TransformersTeacher:
                 revision=self._config.revision,
                 dtype=self._config.dtype,
                 use_safetensors=True,
+                trust_remote_code=False,
             )
             return model.to(device).eval()
 
@@ -209,8 +213,12 @@ def render_chat(
 
 @contextmanager
 def explain_load_errors(setting: str, model: str) -> Iterator[None]:
-    """Turns what a wrong name, a missing file or a lost network raises into a `UserError`."""
+    """Turns what a wrong name, a missing or damaged file or a lost network raises into a `UserError`."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{setting}: transformers cannot load '{model}': {error}") from error
+    except Exception as error:  # safetensors and tokenizers have errors of their own, which share no base
+        fault = str(error) or type(error).__name__
+        raise UserError(
+            f"{setting}: transformers cannot load '{model}': {fault}. Give a hub name or a local folder of a "
+            "causal language model, with safetensors and all files whole."
+        ) from error

@@ -101,7 +101,9 @@ def limit_positions(config: VllmTeacherConfig) -> int:
     from transformers import AutoConfig
 
     with explain_load_errors("teacher", config.model):
-        model_config = AutoConfig.from_pretrained(config.model, revision=config.revision)
+        model_config = AutoConfig.from_pretrained(
+            config.model, revision=config.revision, trust_remote_code=False
+        )
     text_config = model_config.get_text_config()
     rope = getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None) or {}
     num_positions = getattr(text_config, "max_position_embeddings", None)
