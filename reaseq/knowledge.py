@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from contracts.artifacts import write_text
 from contracts.errors import UserError
 from pipelines.config import RunConfig
 from reaseq.config_options import add_config_options, load_run_config
@@ -111,12 +112,14 @@ def _write_report(arguments: argparse.Namespace, run_config: RunConfig) -> int:
     from models.knowledge.reporting.teacher_agreement import compare_knowledge
     from reaseq.local_runs import find_artifact
 
+    if arguments.out.is_dir() or not arguments.out.parent.is_dir():
+        raise UserError(f"--out {arguments.out}: give the name of a file, in a folder that is there")
     knowledge = arguments.knowledge or find_artifact(run_config, "knowledge")
     figures = read_knowledge_figures(knowledge)
     comparison = compare_knowledge(knowledge, arguments.against) if arguments.against else None
     # An artifact given by hand need not be of this run, whose vectors may know nothing of its items.
     neighbors = {} if arguments.knowledge else _find_shown_neighbors(run_config, figures)
-    arguments.out.write_text(render_knowledge_page(figures, neighbors, comparison), encoding="utf-8")
+    write_text(arguments.out, render_knowledge_page(figures, neighbors, comparison))
     print(f"{figures.coverage:.1%} of {figures.num_items:,} items have knowledge; page: {arguments.out}")
     return 0
 
@@ -127,13 +130,13 @@ def _find_shown_neighbors(run_config: RunConfig, figures: "KnowledgeFigures") ->
 
     try:
         item_embeddings = find_artifact(run_config, "item_embeddings")
-    except UserError:  # the run may have stopped before
+        items_path = find_artifact(run_config, "dataset") / "items.parquet"
+        return {
+            item.item_id: find_neighbors(item_embeddings, items_path, item.item_id, count=5)
+            for item in (*figures.most_certain, *figures.least_certain)
+        }
+    except UserError:  # the run may have stopped before, and left the vectors of an earlier catalogue
         return {}
-    items_path = find_artifact(run_config, "dataset") / "items.parquet"
-    return {
-        item.item_id: find_neighbors(item_embeddings, items_path, item.item_id, count=5)
-        for item in (*figures.most_certain, *figures.least_certain)
-    }
 
 
 def _check_drift(arguments: argparse.Namespace, run_config: RunConfig) -> int:

@@ -1,7 +1,6 @@
 """What is known of an item and why, as plain text for a terminal."""
 
 import difflib
-import json
 import textwrap
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -13,7 +12,7 @@ import polars as pl
 from contracts.artifacts import read_lineage
 from contracts.errors import UserError
 from contracts.tables import FACETS
-from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE, find_trace_line
+from models.knowledge.distillation.finished_records import read_item_trace, scan_knowledge
 from models.knowledge.distillation.product_text import escape_control_chars
 
 _WIDTH: Final = 110
@@ -27,14 +26,12 @@ def describe_item(knowledge: Path, item_id: str) -> str:
         UserError: the folder is no knowledge artifact, or does not know the item.
     """
     lineage = read_lineage(knowledge)
-    if not (knowledge / KNOWLEDGE_FILE).is_file():
-        raise UserError(f"{knowledge} holds no knowledge but an artifact of kind '{lineage.kind}'")
-    knowledge_table = pl.scan_parquet(knowledge / KNOWLEDGE_FILE)
+    knowledge_table = scan_knowledge(knowledge)
     item_rows = knowledge_table.filter(pl.col("item_id") == item_id).collect()
     if item_rows.is_empty():
         suggestion = suggest_item_ids(item_id, knowledge_table)
         raise UserError(f"no item '{escape_control_chars(item_id)}' in {knowledge}{suggestion}")
-    item_row, item_trace = item_rows.row(0, named=True), json.loads(find_trace_line(knowledge, item_id))
+    item_row, item_trace = item_rows.row(0, named=True), read_item_trace(knowledge, item_id)
     made_at = f"{lineage.created_at:%Y-%m-%d %H:%M} UTC"
     text_lines = [
         *_describe_product(item_row, item_trace),

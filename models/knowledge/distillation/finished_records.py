@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
-from contracts.artifacts import read_lineage
+from contracts.artifacts import check_table_columns, read_lineage
+from contracts.errors import UserError
 from contracts.tables import FACETS, KNOWLEDGE
 from models.knowledge.agents.agent_roles import Objection
 from models.knowledge.agents.agent_team import ProductCase
@@ -110,11 +112,44 @@ def carry_over_items(
                     item_cache.store_finished_item(digest, FinishedItem(row_json, _strip_item_id(trace_line)))
 
 
-def find_trace_line(folder: Path, item_id: str) -> str:
-    """An item's line of the trace; empty when it has none. Only the beginning of other lines is looked at."""
+def scan_knowledge(knowledge: Path) -> pl.LazyFrame:
+    """The table of a knowledge artifact.
+
+    Raises:
+        UserError: the folder is no such artifact, or its table is damaged.
+    """
+    lineage = read_lineage(knowledge)
+    if not (knowledge / KNOWLEDGE_FILE).is_file():
+        raise UserError(f"{knowledge} holds no knowledge but an artifact of kind '{lineage.kind}'")
+    with explain_damage(knowledge / KNOWLEDGE_FILE) as table_path:
+        check_table_columns(table_path, KNOWLEDGE)
+    return pl.scan_parquet(knowledge / KNOWLEDGE_FILE)
+
+
+def read_item_trace(folder: Path, item_id: str) -> dict[str, Any]:
+    """What the trace says of an item. Only the beginning of other lines is looked at.
+
+    Raises:
+        UserError: the trace is missing or damaged, or does not have the item.
+    """
     line_start = f"{_LINE_HEAD}{_dump_json(item_id)}, "
-    with (folder / TRACE_FILE).open(encoding="utf-8") as lines:
-        return next((line for line in lines if line.startswith(line_start)), "")
+    with explain_damage(folder / TRACE_FILE) as path, path.open(encoding="utf-8") as lines:
+        trace: dict[str, Any] = json.loads(next((line for line in lines if line.startswith(line_start)), ""))
+    return trace
+
+
+@contextmanager
+def explain_damage(path: Path) -> Iterator[Path]:
+    """Turns what a missing, cut-off or foreign file of an artifact raises into a `UserError`."""
+    try:
+        yield path
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({error}); copy the whole artifact again, or run the step that "
+            "makes it"
+        ) from error
 
 
 def _find_objected_claim(case: ProductCase, objection: Objection) -> str:

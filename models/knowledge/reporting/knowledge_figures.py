@@ -12,10 +12,9 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from contracts.artifacts import Lineage, read_lineage
-from contracts.errors import UserError
 from contracts.tables import FACETS
 from models.knowledge.distillation.distill_knowledge import LEDGER_FILE
-from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE, TRACE_FILE
+from models.knowledge.distillation.finished_records import TRACE_FILE, explain_damage, scan_knowledge
 
 _NUM_EXAMPLES: Final = 3
 
@@ -94,23 +93,11 @@ class KnowledgeFigures:
         return self.statuses.get("ok", 0) / max(self.num_items, 1)
 
 
-def scan_knowledge(knowledge: Path) -> pl.LazyFrame:
-    """The table of a knowledge artifact.
-
-    Raises:
-        UserError: the folder is no such artifact.
-    """
-    lineage = read_lineage(knowledge)
-    if not (knowledge / KNOWLEDGE_FILE).is_file():
-        raise UserError(f"{knowledge} holds no knowledge but an artifact of kind '{lineage.kind}'")
-    return pl.scan_parquet(knowledge / KNOWLEDGE_FILE)
-
-
 def read_knowledge_figures(knowledge: Path, *, num_shown: int = 5) -> KnowledgeFigures:
     """Reads an artifact's figures, and its `num_shown` most and least certain items.
 
     Raises:
-        UserError: the folder is no knowledge artifact.
+        UserError: the folder is no knowledge artifact, or a file of it is missing or damaged.
     """
     table = scan_knowledge(knowledge)
     statuses = dict(table.group_by("status").len().collect().iter_rows())
@@ -119,7 +106,7 @@ def read_knowledge_figures(knowledge: Path, *, num_shown: int = 5) -> KnowledgeF
     most = by_confidence.sort("confidence", "item_id", descending=[True, False]).head(num_shown).collect()
     shown_ids = {*least["item_id"], *most["item_id"]}
     tally, titles = TraceTally(), dict[str, str]()
-    with (knowledge / TRACE_FILE).open(encoding="utf-8") as lines:
+    with explain_damage(knowledge / TRACE_FILE) as trace_path, trace_path.open(encoding="utf-8") as lines:
         for line in lines:
             trace = json.loads(line)
             tally.add_trace(trace)
@@ -129,7 +116,9 @@ def read_knowledge_figures(knowledge: Path, *, num_shown: int = 5) -> KnowledgeF
         [CertainItem(item_id, titles.get(item_id, ""), *rest) for item_id, *rest in frame.iter_rows()]
         for frame in (most, least)
     )
-    ledger = json.loads((knowledge / LEDGER_FILE).read_text(encoding="utf-8"))["paid"]
+    with explain_damage(knowledge / LEDGER_FILE) as ledger_path:
+        ledger = json.loads(ledger_path.read_text(encoding="utf-8"))["paid"]
+        paid = {**ledger["agents"], "total": ledger["total"]}
     return KnowledgeFigures(
         lineage=read_lineage(knowledge),
         statuses=statuses,
@@ -137,7 +126,7 @@ def read_knowledge_figures(knowledge: Path, *, num_shown: int = 5) -> KnowledgeF
         tally=tally,
         most_certain=most_certain,
         least_certain=least_certain,
-        paid={**ledger["agents"], "total": ledger["total"]},
+        paid=paid,
     )
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from contracts.errors import UserError
 from contracts.tables import FACETS
-from models.knowledge.reporting.knowledge_figures import scan_knowledge
+from models.knowledge.distillation.finished_records import scan_knowledge
 from models.knowledge.writing_systems import split_words
 
 SUMMARY: Final = "summary"

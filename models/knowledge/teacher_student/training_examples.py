@@ -15,7 +15,7 @@ import polars as pl
 from contracts.errors import UserError
 from models.knowledge.agents.prompt_files import read_prompt_file
 from models.knowledge.config import StudentConfig
-from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE
+from models.knowledge.distillation.finished_records import scan_knowledge
 from models.knowledge.distillation.item_batches import CatalogueReader
 from models.knowledge.distillation.product_text import Product, read_product
 from models.knowledge.knowledge_schema import record_from_row
@@ -59,7 +59,8 @@ def read_lessons(dataset: Path, knowledge: Path, config: StudentConfig) -> Lesso
     """Reads a catalogue and what a teacher knows of it. Items without a valid answer are left out.
 
     Raises:
-        UserError: too few items to learn from and to hold out.
+        UserError: the folder is no knowledge artifact, or there are too few items to learn from and to hold
+            out.
     """
     lessons: dict[str, Lesson] = {}
     for lesson in _join_records(dataset, knowledge, config.max_claims):
@@ -81,7 +82,7 @@ def read_lessons(dataset: Path, knowledge: Path, config: StudentConfig) -> Lesso
 
 
 def _join_records(dataset: Path, knowledge: Path, max_claims: int) -> Iterator[Lesson]:
-    known_rows = pl.scan_parquet(knowledge / KNOWLEDGE_FILE).filter(pl.col("status") != "invalid")
+    known_rows = scan_knowledge(knowledge).filter(pl.col("status") != "invalid")
     for frame in CatalogueReader(dataset).read_item_batches():
         products = {row["item_id"]: read_product(row) for row in frame.iter_rows(named=True)}
         rows = known_rows.filter(pl.col("item_id").is_in(list(products))).collect()
