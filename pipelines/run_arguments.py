@@ -17,6 +17,7 @@ from pipelines.run_data import (
     locate_shop_folder,
     prepare_local_data,
     prepare_local_knowledge,
+    prepare_local_student,
 )
 from pipelines.step_settings import WORKSPACE_MOUNT
 
@@ -51,7 +52,11 @@ def build_local_arguments(
     for source in (data_config.items, data_config.events):
         if not source.uri.startswith(QUERY_SCHEME):
             list_source_files(source.uri)  # what is not there is said before anything runs
-    local_config = config.model_copy(update={"knowledge": prepare_local_knowledge(config.knowledge)})
+    pinned_configs = {
+        "knowledge": prepare_local_knowledge(config.knowledge),
+        "student_lm": prepare_local_student(config.student_lm),
+    }
+    local_config = config.model_copy(update=pinned_configs)
     return _select_parameters(package, _build_arguments(local_config, data_config, config.home, choices))
 
 
