@@ -236,7 +236,7 @@ def check_invalid_rate(tally: KnowledgeTally, num_items: int, config: KnowledgeC
             f"knowledge: {tally.statuses['invalid']} of {num_items} items got no valid answer, more than "
             f"max_invalid_rate {config.max_invalid_rate} allows. The first, "
             f"{escape_control_chars(tally.first_fault)}. Valid answers are cached: mend the "
-            "teacher and run again."
+            "teacher and run again, or raise knowledge.max_invalid_rate where so many may go without."
         )
 
 
