@@ -91,6 +91,9 @@ def distill_teacher(
         model_folder = artifact.path / MODEL_FOLDER
         model.save_pretrained(model_folder)
         tokenizer.save_pretrained(model_folder)
+        for path in model_folder.iterdir():
+            # safetensors lets the owner alone read: a server of another user could not load the student.
+            path.chmod(path.stat().st_mode | 0o044)
         if shown_examples:
             shown_examples.write(model_folder)
         measured_lessons = lessons.held_out[: config.max_measured]

@@ -162,6 +162,7 @@ def test_the_step_writes_a_teacher_and_goes_on_after_a_kill(
     assert {"validation_loss", "valid_share", "kind_accuracy", "items_trained"} <= metrics.keys()
     assert "It is a teacher by knowledge.teacher" in capsys.readouterr().err
     folder = tmp_path / "student" / step.MODEL_FOLDER
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), "a server reads them"
     assert (folder / "model.safetensors").is_file()
     assert isinstance(Calibration.read(folder / CALIBRATION_FILE), Calibration)
     assert find_example_store(str(folder), None), "a student is shown what it learned from"
