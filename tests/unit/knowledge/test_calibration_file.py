@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import UserError
+from models.knowledge.config import CascadeTeacherConfig
+from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.cascade.calibration import CALIBRATION_FILE, Calibration
 
 GOOD = {"confidences": [-2.0, -1.0], "agreements": [0.2, 0.8], "num_invalid": 1}
@@ -53,3 +55,17 @@ def test_where_any_agreement_is_good_enough_nothing_valid_is_sent_on() -> None:
     calibration = Calibration([-2.0, -1.0], [0.2, 0.8], 1)
     assert calibration.find_threshold(share=None, min_agreement=0.0) == -float("inf")
     assert calibration.find_threshold(share=None, min_agreement=0.1) == -2.0
+
+
+def test_a_student_without_a_valid_answer_is_no_part_of_a_cascade(tmp_path: Path) -> None:
+    Calibration([], [], 7).write(tmp_path)
+    config = CascadeTeacherConfig.model_validate(
+        {
+            "kind": "cascade",
+            "share": 0.0,
+            "student": {"kind": "transformers", "model": str(tmp_path)},
+            "fallback": {"kind": "handbook"},
+        }
+    )
+    with pytest.raises(UserError, match=r"no valid answer of the student \(7 were not valid\)"):
+        build_teacher(config)

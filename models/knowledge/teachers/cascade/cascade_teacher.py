@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import UserError
 from models.knowledge.agents.agent_roles import AnalystAssignment
 from models.knowledge.config import CascadeTeacherConfig
 from models.knowledge.costs.cost_ledger import compute_money
@@ -65,6 +66,13 @@ class CascadeTeacher:
         self._fallback: Teacher = build_teacher(config.fallback)
         calibration_path = config.calibration or Path(config.student.model) / CALIBRATION_FILE
         calibration = Calibration.read(calibration_path)
+        if not calibration.confidences:
+            # Else all items would be sent on, whatever share was asked for.
+            raise UserError(
+                f"teacher.calibration: {calibration_path} knows no valid answer of the student "
+                f"({calibration.num_invalid} were not valid), so there is no threshold. Train the student on "
+                "more items or epochs, or from a larger base model, or ask the large teacher alone."
+            )
         self._threshold = calibration.find_threshold(share=config.share, min_agreement=config.min_agreement)
         self.price = TokenPrice()
         self._accounts = {"student": _Account(), "fallback": _Account()}
