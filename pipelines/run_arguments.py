@@ -12,12 +12,11 @@ from contracts.shards import Shard
 from models.ranker.config import WITHOUT_KNOWLEDGE
 from pipelines.compiled_package import read_package
 from pipelines.config import RunConfig
+from pipelines.pinned_files import pin_local_files
 from pipelines.run_data import (
     describe_shop_data,
     locate_shop_folder,
     prepare_local_data,
-    prepare_local_knowledge,
-    prepare_local_student,
 )
 from pipelines.step_settings import WORKSPACE_MOUNT
 
@@ -52,12 +51,8 @@ def build_local_arguments(
     for source in (data_config.items, data_config.events):
         if not source.uri.startswith(QUERY_SCHEME):
             list_source_files(source.uri)  # what is not there is said before anything runs
-    pinned_configs = {
-        "knowledge": prepare_local_knowledge(config.knowledge),
-        "student_lm": prepare_local_student(config.student_lm),
-    }
-    local_config = config.model_copy(update=pinned_configs)
-    return _select_parameters(package, _build_arguments(local_config, data_config, config.home, choices))
+    pinned_config = pin_local_files(config)
+    return _select_parameters(package, _build_arguments(pinned_config, data_config, config.home, choices))
 
 
 def build_cluster_arguments(

@@ -7,14 +7,6 @@ from contracts.artifacts import read_lineage
 from contracts.digests import LINEAGE_FILE, compute_code_version
 from contracts.ingestion.config import DataConfig, EventSourceConfig, ItemSourceConfig
 from contracts.served_log import SERVED_LOG_FOLDER
-from models.knowledge.config import (
-    CascadeTeacherConfig,
-    KnowledgeConfig,
-    LocalModelConfig,
-    ReplayTeacherConfig,
-    StudentConfig,
-    TeacherConfig,
-)
 from pipelines.config import RunConfig
 from simulation.config import SimulationConfig
 
@@ -32,50 +24,6 @@ def prepare_local_data(config: RunConfig) -> DataConfig:
     item_source = config.data.items.model_copy(update={"uri": _make_absolute(config.data.items.uri)})
     event_source = config.data.events.model_copy(update={"uri": _make_absolute(config.data.events.uri)})
     return config.data.model_copy(update={"items": item_source, "events": event_source})
-
-
-def prepare_local_knowledge(config: KnowledgeConfig) -> KnowledgeConfig:
-    """The knowledge's configuration, which says what the teacher's files hold.
-
-    Recordings get an absolute path and their digest, a model in a folder the name of its content as its
-    revision. Else a step would be taken from the cache though the files have changed.
-
-    Raises:
-        UserError: the recordings are not there.
-    """
-    teacher = config.teacher
-    if isinstance(teacher, CascadeTeacherConfig):
-        pinned_teachers = {"student": _pin_files(teacher.student), "fallback": _pin_files(teacher.fallback)}
-        return config.model_copy(update={"teacher": teacher.model_copy(update=pinned_teachers)})
-    return config.model_copy(update={"teacher": _pin_files(teacher)})
-
-
-def prepare_local_student(config: StudentConfig) -> StudentConfig:
-    """The student's configuration, which says what the base model's folder holds, as above."""
-    return config.model_copy(update={"revision": _name_revision(config.base_model, config.revision)})
-
-
-def _pin_files(teacher: TeacherConfig) -> TeacherConfig:
-    if isinstance(teacher, ReplayTeacherConfig):
-        return _pin_recordings(teacher)
-    if isinstance(teacher, LocalModelConfig):
-        return teacher.model_copy(update={"revision": _name_revision(teacher.model, teacher.revision)})
-    return teacher
-
-
-def _name_revision(model: str, revision: str | None) -> str | None:
-    """The revision of a hub model, or a name for what a folder holds, which its loader does not read."""
-    from models.knowledge.teachers.model_identity import identify_model
-
-    return identify_model(model, None) if Path(model).is_dir() else revision
-
-
-def _pin_recordings(teacher: ReplayTeacherConfig) -> ReplayTeacherConfig:
-    from models.knowledge.teachers.replay.replay_teacher import digest_recordings
-
-    digest = teacher.digest or digest_recordings(teacher.recordings)
-    update = {"recordings": teacher.recordings.absolute(), "digest": digest}
-    return teacher.model_copy(update=update)
 
 
 def _write_shop_anew(config: RunConfig) -> None:

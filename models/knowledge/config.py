@@ -240,6 +240,9 @@ class KnowledgeConfig(Config):
     """The step fails when a larger share of items got no valid answer even after a repair."""
     min_coverage: float = Field(default=0.0, ge=0, le=1)
     """The step fails when a smaller share of items has knowledge."""
+    files_digest: str | None = None
+    """Digest of the files that the teacher reads: handbook, model, examples, calibration. A run on this
+    machine fills it in, so that no step is taken from the cache where one has changed."""
 
 
 class SemanticIdConfig(Config):

@@ -40,11 +40,18 @@ def identify_model(model: str, revision: str | None) -> str:
     """
     model_folder = Path(model)
     if model_folder.is_dir():
-        # Notes and licenses do not change answers, so they are left out.
-        model_files = sorted(path for path in model_folder.iterdir() if path.suffix in _MODEL_SUFFIXES)
-        content_digest = digest_value([(path.name, digest_file(path)) for path in model_files])
+        content_digest = digest_value(
+            [(path.name, digest_file(path)) for path in list_model_files(model_folder)]
+        )
         return f"{model_folder.resolve().name}-{content_digest[:8]}"
     return f"{model}@{revision}" if revision else model
+
+
+def list_model_files(model_folder: Path) -> list[Path]:
+    """The files that change a model's answers, not its notes and licenses; none where there is no folder."""
+    if not model_folder.is_dir():
+        return []
+    return sorted(path for path in model_folder.iterdir() if path.suffix in _MODEL_SUFFIXES)
 
 
 def identify_source_code(paths: Iterable[Path]) -> str:

@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
-from contracts.errors import UserError
 from contracts.served_log import SERVED_LOG_FOLDER
-from models.knowledge.config import KnowledgeConfig, StudentConfig
-from models.knowledge.teachers.build_teacher import build_teacher
 from pipelines.config import load_config
-from pipelines.run_data import prepare_local_data, prepare_local_knowledge, prepare_local_student
+from pipelines.run_data import prepare_local_data
 
 
 def _prepare(workspace: Path, *, seed: int) -> Path:
@@ -36,46 +31,3 @@ def test_what_was_served_of_another_shop_is_set_aside(tmp_path: Path) -> None:
     assert not (home / SERVED_LOG_FOLDER).exists()
     assert not (home / "serving" / "events").exists()
     assert len(list((home / "former_shops").glob("*/*/kept"))) == 2
-
-
-def test_recorded_knowledge_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a step would be taken from the cache though the file has changed."""
-    monkeypatch.chdir(tmp_path)
-    config = KnowledgeConfig.model_validate({"teacher": {"kind": "replay", "recordings": "k.jsonl"}})
-    with pytest.raises(UserError, match=r"k\.jsonl not found"):
-        prepare_local_knowledge(config)
-    prepared_configs = []
-    for kind in ("jar", "lid"):
-        Path("k.jsonl").write_text(f'{{"item_id": "1", "kind": "{kind}"}}\n')
-        prepared_configs.append(prepare_local_knowledge(config))
-    assert prepared_configs[0] != prepared_configs[1]
-    assert prepared_configs[1].model_dump()["teacher"]["recordings"] == tmp_path / "k.jsonl"
-    build_teacher(prepared_configs[1].teacher)
-    with pytest.raises(UserError, match="it has changed"):
-        build_teacher(prepared_configs[0].teacher)
-
-
-def test_a_model_in_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
-    folder = tmp_path / "student"
-    folder.mkdir()
-    local = {"kind": "transformers", "model": str(folder)}
-    served = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "large"}
-    teachers = [local, {"kind": "cascade", "share": 0.5, "student": local, "fallback": served}]
-    configs = [KnowledgeConfig.model_validate({"teacher": teacher}) for teacher in teachers]
-    student = StudentConfig(base_model=str(folder))
-    prepared_configs = []
-    for weights in ("first", "second", "second"):
-        (folder / "model.safetensors").write_text(weights)
-        prepared_knowledge = [prepare_local_knowledge(config) for config in configs]
-        prepared_configs.append((*prepared_knowledge, prepare_local_student(student)))
-    first, second, again = prepared_configs
-    assert second == again
-    assert all(one != other for one, other in zip(first, second, strict=True))
-
-
-def test_a_model_of_the_hub_keeps_its_revision() -> None:
-    teacher = {"kind": "transformers", "model": "owner/model", "revision": "abc"}
-    config = KnowledgeConfig.model_validate({"teacher": teacher})
-    assert prepare_local_knowledge(config) == config
-    student = StudentConfig(base_model="owner/model")
-    assert prepare_local_student(student) == student
