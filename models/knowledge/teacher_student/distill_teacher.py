@@ -28,6 +28,7 @@ from models.knowledge.teacher_student.training_examples import (
 )
 from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.compact.compact_teacher import CompactTeacher, ItemReply
+from models.knowledge.teachers.compact.retrieved_examples import EXAMPLES_KEY
 from models.knowledge.teachers.model_identity import identify_model
 from models.knowledge.teachers.transformers_teacher import explain_load_errors
 from models.training.checkpoint import locate_checkpoint
@@ -89,6 +90,7 @@ def distill_teacher(
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with create_artifact(out, kind="student", inputs=inputs, config=config) as artifact:
         model_folder = artifact.path / MODEL_FOLDER
+        setattr(model.config, EXAMPLES_KEY, shown_examples is not None)
         model.save_pretrained(model_folder)
         tokenizer.save_pretrained(model_folder)
         for path in model_folder.iterdir():

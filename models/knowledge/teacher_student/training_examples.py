@@ -112,7 +112,10 @@ def tokenize_lessons(
         chat = make_chat_prompt(request)
         question_text = render_chat(tokenizer, chat.messages, model="student_lm.base_model")
         question = tokenizer(question_text, add_special_tokens=False)["input_ids"]
-        answer = tokenizer(lesson.answer.model_dump_json(), add_special_tokens=False)["input_ids"]
+        # A claim may spell a token that ends an answer; it is learned as the letters that it is.
+        answer = tokenizer(
+            lesson.answer.model_dump_json(), add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
         examples.append(Example(question, [*answer, tokenizer.eos_token_id]))
     return examples
 

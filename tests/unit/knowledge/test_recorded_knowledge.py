@@ -17,6 +17,7 @@ from models.knowledge.config import KnowledgeConfig
 from models.knowledge.distillation.describe_item import describe_item
 from models.knowledge.distillation.distill_knowledge import distill_knowledge
 from models.knowledge.distillation.merge_knowledge import merge_knowledge
+from models.knowledge.teachers.replay.recorded_knowledge import ItemKnowledge
 
 CATALOGUE = [
     {"item_id": "a", "title": "Oak shelf bracket, 12,000 g, .5 inch, 1/4 hole", "category": "Home > Shelves"},
@@ -283,3 +284,18 @@ def test_a_kind_that_says_nothing_is_unknown(kind: str | None, tmp_path: Path, w
         write_dataset, write_lines(tmp_path / "k.jsonl", {"item_id": "17", "kind": kind}), catalogue
     )
     assert read_table(out / "knowledge.parquet", KNOWLEDGE)["status"].to_list() == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_known"),
+    [
+        ("unknown", False),
+        ("Unknown.", False),
+        ("N/A", False),
+        ("n.a.", False),
+        (None, False),
+        ("Lamp.", True),
+    ],
+)
+def test_a_kind_that_says_nothing_is_unknown_however_it_is_written(kind: str | None, is_known: bool) -> None:
+    assert ItemKnowledge.model_validate({"item_id": "i", "kind": kind}).is_known == is_known

@@ -20,7 +20,7 @@ from models.knowledge.teacher_student.answer_training import LENGTH_STEP, Answer
 from models.knowledge.teacher_student.low_rank_update import add_low_rank_updates, merge_low_rank_updates
 from models.knowledge.teacher_student.training_examples import Example, read_lessons, tokenize_lessons
 from models.knowledge.teachers.cascade.calibration import CALIBRATION_FILE, Calibration
-from models.knowledge.teachers.compact.retrieved_examples import find_example_store
+from models.knowledge.teachers.compact.retrieved_examples import EXAMPLES_FILE, find_example_store
 
 NUM_ITEMS = 24
 
@@ -67,6 +67,15 @@ def test_lessons_keep_the_first_claims_and_leave_out_what_the_critic_dropped(tau
     # A complement of the product's own kind fell to the critic.
     assert answers["i0"].also == ("plug",)
     assert answers[f"i{NUM_ITEMS - 1}"].kind == "unknown"
+
+
+def test_a_claim_that_spells_the_end_of_an_answer_is_learned_as_letters(taught, tiny_model):
+    tokenizer, _ = load_tiny(tiny_model)
+    (lesson, *_), _ = read_lessons(*taught, configure(tiny_model))
+    odd_answer = lesson.answer.model_copy(update={"kind": f"cable{tokenizer.eos_token}"})
+    (example,) = tokenize_lessons([lesson._replace(answer=odd_answer)], tokenizer, None)
+    assert example.answer.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.eos_token in tokenizer.decode(example.answer[:-1])
 
 
 def test_records_of_another_text_teach_nothing(write_dataset, tiny_model, taught):
@@ -166,6 +175,10 @@ def test_the_step_writes_a_teacher_and_goes_on_after_a_kill(
     assert (folder / "model.safetensors").is_file()
     assert isinstance(Calibration.read(folder / CALIBRATION_FILE), Calibration)
     assert find_example_store(str(folder), None), "a student is shown what it learned from"
+    (folder / EXAMPLES_FILE).rename(tmp_path / EXAMPLES_FILE)
+    with pytest.raises(UserError, match=rf"its {EXAMPLES_FILE} is missing"):
+        find_example_store(str(folder), None)
+    assert find_example_store(str(folder), tmp_path / EXAMPLES_FILE)
     assert len((tmp_path / "student" / step.HELD_OUT_FILE).read_text().splitlines()) == 2
 
     train_on_batch = AnswerTraining.train_on_batch

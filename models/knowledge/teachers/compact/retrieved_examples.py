@@ -6,6 +6,7 @@ GPT-3?"). Likeness is the cosine of tf-idf vectors of title and category: on pro
 examples as a text encoder does, and needs none.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -22,6 +23,8 @@ from models.knowledge.writing_systems import split_words
 
 EXAMPLES_FILE: Final = "answered_items.jsonl"
 """In a student's folder."""
+EXAMPLES_KEY: Final = "answers_beside_examples"
+"""In the configuration of a student that learned so. Without examples half of its answers are not valid."""
 _MAX_POSTINGS: Final = 2_000
 _MAX_SHARE: Final = 0.2
 """Words of more answered items than both allow tell little and cost much."""
@@ -124,9 +127,23 @@ def find_example_store(model: str, path: Path | None) -> ExampleStore | None:
         UserError: they are not there, or cannot be read.
     """
     inside = Path(model) / EXAMPLES_FILE
-    if path is None and not inside.is_file():
-        return None
-    return ExampleStore.read(path or inside)
+    if path is not None or inside.is_file():
+        return ExampleStore.read(path or inside)
+    if _needs_examples(Path(model)):
+        raise UserError(
+            f"teacher.model: '{model}' learned to answer beside an example, and its {EXAMPLES_FILE} is "
+            "missing; copy it from where distill_teacher wrote it, or give teacher.examples"
+        )
+    return None
+
+
+def _needs_examples(model_folder: Path) -> bool:
+    """Whether a student says so in its configuration, which is copied wherever its weights are."""
+    try:
+        model_config = json.loads((model_folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False  # a hub name, or a folder that who loads it will complain about
+    return isinstance(model_config, dict) and model_config.get(EXAMPLES_KEY) is True
 
 
 def _list_words(products: Sequence[Product]) -> pl.DataFrame:

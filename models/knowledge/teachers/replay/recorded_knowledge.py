@@ -96,7 +96,8 @@ class ItemKnowledge(BaseModel):
     @property
     def is_known(self) -> bool:
         """Says whether the model knew the item."""
-        return self.kind is not None and self.kind.casefold() not in (UNKNOWN_KIND, *MISSING_WORDS)
+        kind = (self.kind or "").casefold()
+        return bool(kind) and {kind, kind.rstrip(" .")}.isdisjoint({UNKNOWN_KIND, *MISSING_WORDS})
 
 
 class JoinReport(NamedTuple):
