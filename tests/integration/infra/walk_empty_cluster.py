@@ -104,11 +104,7 @@ def submit(pipeline: str, folder: Path) -> dict[str, Path]:
     package.write_text(yaml.safe_dump(cluster.read_spec(run)))
     os.environ.update(PIPELINE_SECRET)
     try:
-        parameters = run["runtime_config"]["parameters"]
-        if pipeline == "simulate_shop":
-            # kfp.local takes a pipeline of one step for that step, which has other names for its arguments.
-            parameters = {name.removeprefix("shop_"): value for name, value in parameters.items()}
-        return run_package(package, parameters, home=folder / pipeline)
+        return run_package(package, run["runtime_config"]["parameters"], home=folder / pipeline)
     finally:
         for name in PIPELINE_SECRET:
             del os.environ[name]
