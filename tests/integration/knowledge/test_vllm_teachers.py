@@ -19,6 +19,8 @@ from contracts.errors import UserError
 from contracts.tables import KNOWLEDGE
 from models.knowledge.agents.agent_roles import AGENT_NAMES
 from models.knowledge.config import OpenAITeacherConfig
+from models.knowledge.teachers.chat_messages import ChatPrompt
+from models.knowledge.teachers.chat_server import ChatServer
 from models.knowledge.teachers.openai_teacher import OpenAICompatibleTeacher
 
 pytestmark = pytest.mark.integration
@@ -116,15 +118,18 @@ def test_served_every_agent_is_answered_by_its_schema(vllm_server: str, structur
         requests[response.number].answer_type.model_validate_json(response.text)
 
 
-def test_served_a_field_that_the_server_does_not_know_is_found_out(vllm_server: str) -> None:
-    class Outdated(OpenAICompatibleTeacher):
-        """Sends the schema as older versions of vLLM wanted it: this one answers with free text."""
+def test_served_a_field_that_the_server_does_not_know_is_found_out(
+    vllm_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schema is sent as older versions of vLLM wanted it: this one answers with free text."""
+    build_request_arguments = ChatServer._build_request_arguments
 
-        def _build_request_arguments(self, chat: Any) -> dict[str, Any]:
-            return {**super()._build_request_arguments(chat), "extra_body": {"guided_json": chat.schema}}
+    def build_outdated(server: ChatServer, chat: ChatPrompt) -> dict[str, Any]:
+        return {**build_request_arguments(server, chat), "extra_body": {"guided_json": chat.schema}}
 
+    monkeypatch.setattr(ChatServer, "_build_request_arguments", build_outdated)
     with pytest.raises(UserError, match="schema was ignored"):
-        list(Outdated(config(vllm_server, max_tokens=64)).answer_batch(list(requests_of_every_agent())))
+        list(served(vllm_server, max_tokens=64).answer_batch(list(requests_of_every_agent())))
 
 
 def config(url: str, **options: Any) -> OpenAITeacherConfig:
