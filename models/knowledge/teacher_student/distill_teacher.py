@@ -28,7 +28,7 @@ from models.knowledge.teacher_student.training_examples import (
 )
 from models.knowledge.teachers.build_teacher import build_teacher
 from models.knowledge.teachers.compact.compact_teacher import CompactTeacher, ItemReply
-from models.knowledge.teachers.compact.retrieved_examples import EXAMPLES_KEY
+from models.knowledge.teachers.compact.retrieved_examples import EXAMPLES_KEY, ExampleStore
 from models.knowledge.teachers.model_identity import identify_model
 from models.knowledge.teachers.transformers_teacher import explain_load_errors
 from models.training.checkpoint import locate_checkpoint
@@ -90,14 +90,7 @@ def distill_teacher(
     inputs = {"dataset": dataset, "knowledge": knowledge}
     with create_artifact(out, kind="student", inputs=inputs, config=config) as artifact:
         model_folder = artifact.path / MODEL_FOLDER
-        setattr(model.config, EXAMPLES_KEY, shown_examples is not None)
-        model.save_pretrained(model_folder)
-        tokenizer.save_pretrained(model_folder)
-        for path in model_folder.iterdir():
-            # safetensors lets the owner alone read: a server of another user could not load the student.
-            path.chmod(path.stat().st_mode | 0o044)
-        if shown_examples:
-            shown_examples.write(model_folder)
+        _save_student(model, tokenizer, shown_examples, model_folder)
         measured_lessons = lessons.held_out[: config.max_measured]
         student = load_student(model_folder, config, max_tokens=max_tokens)
         answers = answer_held_out_items(student, measured_lessons)
@@ -201,6 +194,19 @@ def _check_losses(task: AnswerTraining, config: StudentConfig) -> None:
             f"student_lm.learning_rate {config.learning_rate:g}: the training diverged, a loss is no number; "
             "lower it to a tenth"
         )
+
+
+def _save_student(
+    model: Any, tokenizer: Any, shown_examples: ExampleStore | None, model_folder: Path
+) -> None:
+    setattr(model.config, EXAMPLES_KEY, shown_examples is not None)
+    model.save_pretrained(model_folder)
+    tokenizer.save_pretrained(model_folder)
+    for path in model_folder.iterdir():
+        # safetensors lets the owner alone read: a server of another user could not load the student.
+        path.chmod(path.stat().st_mode | 0o044)
+    if shown_examples:
+        shown_examples.write(model_folder)
 
 
 def _find_longest_answer(examples: Sequence[Example]) -> int:
