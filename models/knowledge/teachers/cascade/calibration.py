@@ -88,14 +88,12 @@ class Calibration(NamedTuple):
         write_json(folder / CALIBRATION_FILE, self._asdict())
 
     def find_threshold(self, *, share: float | None, min_agreement: float | None) -> float:
-        """The confidence below which an item is sent on.
+        """The confidence below which an item is sent on, where any held-out answer was valid.
 
         Args:
             share: Of the items that are sent on, those without a valid answer among them.
             min_agreement: Or the least expected agreement that is good enough.
         """
-        if not self.confidences:
-            return _SEND_ALL
         if share is not None:
             num_items = len(self.confidences) + self.num_invalid
             num_sent = round(share * num_items) - self.num_invalid
