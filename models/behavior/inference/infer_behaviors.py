@@ -34,8 +34,8 @@ def infer_behaviors(
     """Writes `inferred_behaviors.parquet`: one row per snapshot and user in the log before it.
 
     A user without a behavior (only impressions, or only items without an embedding) gets what the model
-    expects of a
-    stranger: mostly what is popular at that moment. Rows are in order of snapshot, partition and user.
+    expects of a stranger: mostly what is popular at that moment. Rows are in order of snapshot, partition
+    and user.
 
     Args:
         dataset: dataset artifact.
@@ -83,7 +83,6 @@ def _check_slots_fit(num_slots: int, max_length: int) -> None:
         raise UserError(
             f"behavior.decoding.num_slots {num_slots} leaves no position for behaviors: the model has "
             f"{max_length}; give at most {max_length - 1} or train a model with a larger max_history"
-            f"give at most {max_length - 1} or train a model with a larger max_history"
         )
 
 
@@ -92,7 +91,6 @@ def _check_steps_fit(num_steps: int, num_items: int) -> None:
         raise UserError(
             f"behavior.decoding.num_steps {num_steps} scores the whole catalogue, and {num_items} items are "
             "too many for that; give 1"
-            "many for that; give 1"
         )
 
 
