@@ -213,7 +213,11 @@ def _make_cost_rows(lines: Sequence[dict[str, Any]], data: str) -> list[Row]:
     }
     return [
         make_row(
-            f"knowledge.student_lm.{name}", float(value), unit=unit, data=f"{data}, prices of the config"
+            f"knowledge.student_lm.{name}",
+            float(value),
+            unit=unit,
+            better="lower",
+            data=f"{data}, prices of the config",
         )
         for name, (value, unit) in figures.items()
     ]

@@ -134,12 +134,21 @@ def _make_rows(quality: Mapping[str, float], shares_asked: Mapping[str, float]) 
         "student_lm.ranker_share_of_gain_alone": shares[_PART],
         "student_lm.ranker_share_of_gain_neighbors": shares[_NEIGHBOR],
         "cascade.ranker_share_of_gain": shares[_CASCADE],
-        "cascade.calls_for_95": find_calls([*points, (1.0, 1.0)], 0.95),
     }
-    return [
+    rows = [
         make_row(f"knowledge.{name}", value, unit="share", data=data, seeds=list(_SEEDS))
         for name, value in values.items()
     ]
+    calls = find_calls([*points, (1.0, 1.0)], 0.95)
+    calls_row = make_row(
+        "knowledge.cascade.calls_for_95",
+        calls,
+        unit="share",
+        better="lower",
+        data=data,
+        seeds=list(_SEEDS),
+    )
+    return [*rows, calls_row]
 
 
 def find_calls(points: Sequence[tuple[float, float]], wanted: float) -> float:
