@@ -1,9 +1,10 @@
 """What knowledge and a pretrained language model are worth to the behavior model.
 
 On `scientific`, where a large language model has described the items. One behavior model is trained in each
-space: of raw text, with the handbook's knowledge, with the large model's. One more starts from the lowest
-blocks of a small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from the
-same visible behaviors and are asked for the same hidden ones.
+space: of raw text, with the handbook's knowledge, with the large model's. In the spaces with knowledge one
+more leaves out what it tells of complements, which the score reads beside the space. And one starts from the
+lowest blocks of a small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from
+the same visible behaviors and are asked for the same hidden ones.
 """
 
 from collections.abc import Iterator
@@ -27,12 +28,15 @@ SEEDS: Final = range(3)
 _PRETRAINED: Final = REPOSITORY / "build/smollm2-135m"
 NUM_BLOCKS: Final = 4
 """Of the pretrained model's 30: all of them take hours on two cores."""
+_PRETRAINED_MODEL: Final = "llm_space_pretrained"
 _METRICS: Final = (("all", "recall10"), ("nonhead", "recall20"), ("cold", "recall50"))
 """Slice and metric of the rows."""
 OVER: Final = {
     "handbook_over_text": ("handbook_space", "text_space"),
     "llm_over_text": ("llm_space", "text_space"),
-    "pretrained_over_new": ("llm_space_pretrained", "llm_space"),
+    "handbook_complements_over_none": ("handbook_space", "handbook_space_without_complements"),
+    "llm_complements_over_none": ("llm_space", "llm_space_without_complements"),
+    "pretrained_over_new": (_PRETRAINED_MODEL, "llm_space"),
 }
 """Row -> model over model."""
 
@@ -46,12 +50,14 @@ class Trial(NamedTuple):
 
 def measure_knowledge_worth(*, quick: bool) -> Iterator[Row]:
     """Rows of each model, and of the pairs in `OVER`; `quick`: one seed, and no pretrained model."""
-    models = ["text_space", "handbook_space", "llm_space"]
+    models = list(
+        dict.fromkeys(model for pair in OVER.values() for model in pair if model != _PRETRAINED_MODEL)
+    )
     trials = [Trial(model, seed) for model in models for seed in (SEEDS[:1] if quick else SEEDS)]
     # Task and checkpoint are written once, before processes share them.
     task = make_bench(configure_trial(trials[0])).task
     if not quick:
-        trials.append(Trial("llm_space_pretrained", 0))
+        trials.append(Trial(_PRETRAINED_MODEL, 0))
         shorten_checkpoint(_PRETRAINED, _locate_checkpoint(configure_trial(trials[-1])))
     lists = dict(zip(trials, run_on_all_cores(_run_trial, trials), strict=True))
     scores = {trial: measure_lists(task, trial_lists) for trial, trial_lists in lists.items()}
@@ -86,7 +92,10 @@ def configure_trial(trial: Trial) -> RunConfig:
     source = load_benchmark_config(f"{_DATASET}-recorded") if "llm" in trial.model else config
     embedding = source.embedding.model_copy(update={"knowledge": trial.model != "text_space"})
     behavior = config.behavior.model_copy(update={"seed": trial.seed})
-    if "pretrained" in trial.model:
+    if "without_complements" in trial.model:
+        complements = behavior.complements.model_copy(update={"weight": 0.0})
+        behavior = behavior.model_copy(update={"complements": complements})
+    if trial.model == _PRETRAINED_MODEL:
         network = behavior.network.model_copy(update={"pretrained": str(_locate_checkpoint(config))})
         behavior = behavior.model_copy(update={"network": network})
     return config.model_copy(

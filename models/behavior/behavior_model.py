@@ -12,6 +12,7 @@ from contracts.config import Config
 from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
 from models.behavior.config import DecodingConfig
+from models.behavior.decoding.complement_votes import tabulate_complements
 from models.behavior.decoding.cooccurrence import COOCCURRENCE_FILE, load_cooccurrence, save_cooccurrence
 from models.behavior.decoding.shortlist_decoder import needs_shortlists, search_associations
 from models.behavior.decoding.slot_decoder import SlotDecoder
@@ -41,7 +42,7 @@ class BehaviorModelCard(Config):
     weights: ScoreWeights = ScoreWeights()
     """Of the shipped score's terms, fitted on held-out users."""
     model_weights: ScoreWeights = ScoreWeights()
-    """The same without co-occurrence: the denoiser alone."""
+    """The same without co-occurrence and complements: the denoiser alone."""
 
 
 class BehaviorModel(NamedTuple):
@@ -51,6 +52,8 @@ class BehaviorModel(NamedTuple):
     denoiser: Denoiser
     associations: VoteTable
     cooccurrences: NeighborVoteTable
+    complements: VoteTable | None = None
+    """None where they do not count, or none is known."""
 
 
 def save_model(folder: Path, model: BehaviorModel, catalogue: BehaviorCatalogue) -> BehaviorModel:
@@ -88,8 +91,13 @@ def load_model(folder: Path, catalogue: BehaviorCatalogue) -> BehaviorModel:
         )
     denoiser = Denoiser(card.network)
     denoiser.load_state_dict(load_file(folder / _WEIGHTS_FILE))
-    associations = tabulate_associations(denoiser, catalogue)
-    return BehaviorModel(card, denoiser, associations, load_cooccurrence(folder, catalogue))
+    return BehaviorModel(
+        card=card,
+        denoiser=denoiser,
+        associations=tabulate_associations(denoiser, catalogue),
+        cooccurrences=load_cooccurrence(folder, catalogue),
+        complements=find_complements(denoiser, catalogue, card.weights.complement),
+    )
 
 
 @torch.no_grad()
@@ -100,6 +108,14 @@ def tabulate_associations(denoiser: Denoiser, catalogue: BehaviorCatalogue) -> V
         codes_IL = denoiser.replace_unknown_codes(torch.from_numpy(catalogue.codes))
         return search_associations(vectors_ID, codes_IL, sharpness, INDEXED_NEIGHBORS)
     return build_association_table(vectors_ID, sharpness)
+
+
+def find_complements(denoiser: Denoiser, catalogue: BehaviorCatalogue, weight: float) -> VoteTable | None:
+    """Tabulates what goes with each item, if it counts and anything is known."""
+    if not weight or catalogue.complements is None:
+        return None
+    codes_IL = denoiser.replace_unknown_codes(torch.from_numpy(catalogue.codes))
+    return tabulate_complements(catalogue.complements, codes_IL)
 
 
 @torch.no_grad()
@@ -129,7 +145,7 @@ def make_decoder(
         catalogue: what may be inferred.
         log_prior_I: log P(item) at that moment.
         config: the settings.
-        alone: the denoiser without co-occurrence, which the shipped score has.
+        alone: the denoiser without co-occurrence and complements, which the shipped score has.
     """
     return SlotDecoder(
         denoiser=model.denoiser,
@@ -140,4 +156,5 @@ def make_decoder(
         cooccurrences=model.cooccurrences,
         weights=model.card.model_weights if alone else model.card.weights,
         popularity_weight=config.popularity_weight,
+        complements=model.complements,
     )

@@ -58,6 +58,14 @@ class CooccurrenceConfig(Config):
     since the space knows them."""
 
 
+class ComplementsConfig(Config):
+    """What goes with the items of a history, as the knowledge tells; joins the shipped score."""
+
+    weight: float = Field(default=0.1, ge=0)
+    """Of its logarithm in the score, like `cooccurrence.weight`. It finds items that few have met; beyond .15
+    it costs others. It counts only where the knowledge names complements."""
+
+
 class DecodingConfig(Config):
     """How behaviors are inferred."""
 
@@ -100,6 +108,8 @@ class BehaviorConfig(Config):
     """Its training."""
     cooccurrence: CooccurrenceConfig = CooccurrenceConfig()
     """A part of the shipped score that the network does not have."""
+    complements: ComplementsConfig = ComplementsConfig()
+    """Another part that the network does not have."""
     decoding: DecodingConfig = DecodingConfig()
     """Inference."""
     inference: InferenceConfig = InferenceConfig()

@@ -41,8 +41,8 @@ class _Candidates(NamedTuple):
 
     items_BW: Tensor
     """`NO_CANDIDATE` where a row has fewer."""
-    association_votes_BW: Tensor
-    cooccurrence_votes_BW: Tensor
+    votes: Tensor
+    """Of associations, co-occurrences and complements, as far as there are any, [2 or 3, B, W]."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,14 @@ class ShortlistDecoder:
         return candidates.items_BW, confidences_BW.where(scores_BW > -torch.inf, 0.0)
 
     @property
-    def _associations(self) -> NeighborVoteTable:
-        table = self.decoder.associations
-        assert isinstance(table, NeighborVoteTable), "a huge catalogue's associations are not kept whole"
-        return table
+    def _tables(self) -> list[NeighborVoteTable]:
+        """Associations, co-occurrences and, where there are any, complements."""
+        decoder = self.decoder
+        tables = [decoder.associations, decoder.cooccurrences]
+        tables += [decoder.complements] if decoder.complements else []
+        neighbor_tables = [table for table in tables if isinstance(table, NeighborVoteTable)]
+        assert len(neighbor_tables) == len(tables), "a huge catalogue's votes are not kept whole"
+        return neighbor_tables
 
     def _number_pairs(self, rows: Tensor, items: Tensor) -> Tensor:
         """One number for each pair of row and item."""
@@ -91,7 +95,7 @@ class ShortlistDecoder:
         num_items = len(self.index.prior_I)
         beam_rows, beam_columns = (beam_items_BM != NO_CANDIDATE).nonzero(as_tuple=True)
         beam_pairs = self._number_pairs(beam_rows, beam_items_BM[beam_rows, beam_columns])
-        tables = [_list_votes(table, histories) for table in (self._associations, self.decoder.cooccurrences)]
+        tables = [_list_votes(table, histories) for table in self._tables]
         all_pairs = [beam_pairs, *(self._number_pairs(rows, items) for rows, items, _ in tables)]
         pairs_Q, places = torch.unique(torch.cat(all_pairs), return_inverse=True)
         _, *table_places = places.split([len(pairs) for pairs in all_pairs])
@@ -100,26 +104,29 @@ class ShortlistDecoder:
         columns = torch.arange(len(rows)) - (count_B.cumsum(0) - count_B)[rows]
         items_BW = torch.full((len(beam_items_BM), int(count_B.max())), NO_CANDIDATE)
         items_BW[rows, columns] = pairs_Q % num_items
-        vote_sums = torch.zeros(2, *items_BW.shape)
+        vote_sums = torch.zeros(len(tables), *items_BW.shape)
         for sums_BW, (_, _, votes), of_table in zip(vote_sums, tables, table_places, strict=True):
             sums_BW.index_put_((rows[of_table], columns[of_table]), votes, accumulate=True)
-        return _Candidates(items_BW, vote_sums[0], vote_sums[1])
+        return _Candidates(items_BW, vote_sums)
 
     def _score_candidates(
         self, histories: SequenceBatch, users_BE: Tensor, candidates: _Candidates
     ) -> Tensor:
         weights, items_BW = self.decoder.weights, candidates.items_BW.clamp_min(0)
         context_BW = torch.einsum("bd,bwd->bw", users_BE, self.index.items_IE[items_BW])
-        other_vote_B1 = self._associations.sum_other_votes(histories)[:, None]
-        association_BW = log_mean_vote(
-            candidates.association_votes_BW + other_vote_B1, histories.is_valid_BT.sum(1)
+        num_behaviors_B = histories.is_valid_BT.sum(1)
+        association_BW, cooccurrence_votes_BW, *complement_BW = (
+            votes_BW + table.sum_other_votes(histories)[:, None]
+            for votes_BW, table in zip(candidates.votes, self._tables, strict=True)
         )
-        cooccurrence_BW = log_mean_cooccurrence(candidates.cooccurrence_votes_BW, histories)
+        cooccurrence_BW = log_mean_cooccurrence(cooccurrence_votes_BW, histories)
         terms_BW = (
             weights.context * context_BW
-            + weights.association * association_BW
+            + weights.association * log_mean_vote(association_BW, num_behaviors_B)
             + weights.cooccurrence * cooccurrence_BW
         )
+        for votes_BW in complement_BW:
+            terms_BW += weights.complement * log_mean_vote(votes_BW, num_behaviors_B)
         scores_BW = terms_BW + self.index.prior_I[items_BW]
         return scores_BW.masked_fill(candidates.items_BW == NO_CANDIDATE, -torch.inf)
 
@@ -138,7 +145,12 @@ def build_shortlist_decoder(decoder: SlotDecoder, is_unavailable_I: Tensor) -> S
 
 
 def search_associations(
-    vectors_ID: Tensor, codes_IL: Tensor, sharpness: float, num_neighbors: int
+    vectors_ID: Tensor,
+    codes_IL: Tensor,
+    sharpness: float,
+    num_neighbors: int,
+    *,
+    queries_ID: Tensor | None = None,
 ) -> NeighborVoteTable:
     """Approximates `build_association_table` where a comparison of all with all items takes too long.
 
@@ -147,8 +159,10 @@ def search_associations(
         codes_IL: semantic ids of the items.
         sharpness: what a cosine is multiplied by.
         num_neighbors: neighbors J kept per item; the mean of the others is estimated from a sample.
+        queries_ID: what each item looks for; by default what is near its own vector.
     """
     num_items = len(vectors_ID)
+    queries_ID = vectors_ID if queries_ID is None else queries_ID
     index = build_semantic_id_index(codes_IL, vectors_ID, torch.zeros(num_items))
     generator = torch.Generator().manual_seed(0)
     sample_ND = vectors_ID[torch.randint(num_items, (_SAMPLE_ITEMS,), generator=generator)]
@@ -156,13 +170,13 @@ def search_associations(
     for first_item in range(0, num_items, _BLOCK_ROWS):
         own_items = torch.arange(first_item, min(first_item + _BLOCK_ROWS, num_items))
         shortlist = index.search_items(
-            vectors_ID[own_items], _SEARCHED_PER_NEIGHBOR * num_neighbors, **_NARROW_BEAM
+            queries_ID[own_items], _SEARCHED_PER_NEIGHBOR * num_neighbors, **_NARROW_BEAM
         )
         cosines_BM = shortlist.scores_BM.masked_fill(shortlist.items_BM == own_items[:, None], -torch.inf)
         best = cosines_BM.topk(min(num_neighbors, cosines_BM.shape[1]), dim=1)
         neighbors_BJ, is_empty_BJ = shortlist.items_BM.gather(1, best.indices), best.values == -torch.inf
         nearness_BJ = torch.exp(sharpness * (best.values - 1))
-        sampled_BN = torch.exp(sharpness * (vectors_ID[own_items] @ sample_ND.T - 1))
+        sampled_BN = torch.exp(sharpness * (queries_ID[own_items] @ sample_ND.T - 1))
         # What is as near as a neighbor is one already; the others of the sample stand for all others.
         is_other_BN = sampled_BN < nearness_BJ.masked_fill(is_empty_BJ, torch.inf).amin(1, keepdim=True)
         other_B = (sampled_BN * is_other_BN).sum(1) / is_other_BN.sum(1).clamp_min(1)

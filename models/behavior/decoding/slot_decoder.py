@@ -5,12 +5,12 @@ Letters of its own: G slots, Q positions of behaviors and slots together.
 In one denoising step each slot gets a hidden state; their mean is the user's state. The score has four terms:
 
     score(item) = popularity log P(item) + context state . item vector + association log mean_j near(j, item)
-                + cooccurrence log(mean_j also(j, item) + 0.0005)
+                + cooccurrence log(mean_j also(j, item) + 0.0005) + complement log mean_j with(j, item)
 
 With weights of 1 it is the denoiser's own log-probability (averaged over slots in log space), but for the
-last term, which the denoiser does not have. The weights are fitted on held-out users (`score_weights.py`).
-The confidences are the scores normalized over the items that may be inferred. With several steps the surest
-slots are filled first. The others, masked again, see them.
+last two terms, which the denoiser does not have. The weights are fitted on held-out users
+(`score_weights.py`). The confidences are the scores normalized over the items that may be inferred. With
+several steps the surest slots are filled first. The others, masked again, see them.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ class ScoreTerms(NamedTuple):
     context_BI: Tensor
     association_BI: Tensor
     cooccurrence_BI: Tensor
+    complement_BI: Tensor
+    """0 for all items where no complement is known."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class SlotDecoder:
     weights: ScoreWeights
     popularity_weight: float
     """Factor of the popularity: 1 gives the likeliest items, 0 what the user adds to it."""
+    complements: VoteTable | None = None
+    """From `complement_votes.py`, where any complement is known."""
 
     def compute_confidences(self, histories: SequenceBatch, is_excluded_BI: Tensor) -> Tensor:
         """Computes the confidence of every item for every user, [B, I]: in (0, 1], and 0 where excluded.
@@ -90,9 +94,12 @@ class SlotDecoder:
     def compute_terms(self, histories: SequenceBatch, is_excluded_BI: Tensor | None = None) -> ScoreTerms:
         """Computes the terms of the scores, unweighted."""
         context_BI = self.encode_users(histories, is_excluded_BI) @ self.item_vectors.T
-        associations_BI = self._log_associations(histories)
+        associations_BI = _log_votes(self.associations, histories)
         cooccurrences_BI = log_mean_cooccurrence(self.cooccurrences.sum_votes(histories), histories)
-        return ScoreTerms(self.items.log_prior_I, context_BI, associations_BI, cooccurrences_BI)
+        complements_BI = _log_votes(self.complements, histories) if self.complements else torch.zeros(())
+        return ScoreTerms(
+            self.items.log_prior_I, context_BI, associations_BI, cooccurrences_BI, complements_BI
+        )
 
     @torch.no_grad()
     def encode_users(self, histories: SequenceBatch, is_excluded_BI: Tensor | None = None) -> Tensor:
@@ -124,12 +131,6 @@ class SlotDecoder:
         """The popularity's term of the score, [I]."""
         return self.items.log_prior_I * (self.weights.popularity * self.popularity_weight)
 
-    def _log_associations(self, histories: SequenceBatch) -> Tensor:
-        """`associations.log_mean_vote` up to a constant per user, in place."""
-        total_BI = self.associations.sum_votes(histories)
-        total_BI[~histories.is_valid_BT.any(1)] = 1.0
-        return total_BI.log_()
-
     def _encode_slots(self, layout: SlotLayout, items_BG: Tensor) -> Tensor:
         batch, is_masked_BQ = layout.fill_slots(items_BG)
         codes_BQL = self.items.codes_IL[batch.items_BT]
@@ -142,7 +143,7 @@ class SlotDecoder:
         self, hidden_BGE: Tensor, histories: SequenceBatch, is_excluded_BI: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Best item and its confidence per slot by the denoiser alone, [B, G] each, no item twice."""
-        shared_BI = self._log_associations(histories) * self.weights.association + self.weighted_prior
+        shared_BI = _log_votes(self.associations, histories) * self.weights.association + self.weighted_prior
         if is_excluded_BI is not None:
             shared_BI = shared_BI.masked_fill(is_excluded_BI, -torch.inf)
         items, confidences = [], []
@@ -153,6 +154,13 @@ class SlotDecoder:
             items.append(item_B)
             confidences.append(confidence_B.nan_to_num())  # nothing is left for this slot
         return torch.stack(items, 1), torch.stack(confidences, 1)
+
+
+def _log_votes(table: VoteTable, histories: SequenceBatch) -> Tensor:
+    """`associations.log_mean_vote` up to a constant per user, in place."""
+    total_BI = table.sum_votes(histories)
+    total_BI[~histories.is_valid_BT.any(1)] = 1.0
+    return total_BI.log_()
 
 
 def log_mean_cooccurrence(total_BC: Tensor, histories: SequenceBatch) -> Tensor:

@@ -3,6 +3,7 @@
 A letter of its own: J neighbors kept per item.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -104,9 +105,30 @@ def build_association_table(
         num_neighbors: neighbors J kept per item of a large catalogue.
         max_whole: catalogues up to this many items are kept whole.
     """
-    num_items = len(vectors_ID)
+
+    def share_block(block: slice) -> Tensor:
+        return share_votes(vectors_ID[block] @ vectors_ID.T, sharpness)
+
+    return tabulate_votes(share_block, len(vectors_ID), num_neighbors=num_neighbors, max_whole=max_whole)
+
+
+def tabulate_votes(
+    share_block: Callable[[slice], Tensor],
+    num_items: int,
+    *,
+    num_neighbors: int = NUM_NEIGHBORS,
+    max_whole: int = MAX_WHOLE_ITEMS,
+) -> VoteTable:
+    """Tabulates votes, whole or by neighbors.
+
+    Args:
+        share_block: gives the votes of some items for all items, [R, I].
+        num_items: items I of the catalogue.
+        num_neighbors: as of `build_association_table`.
+        max_whole: as of `build_association_table`.
+    """
     row_blocks = (
-        (first_item, share_votes(vectors_ID[first_item : first_item + _BLOCK_ROWS] @ vectors_ID.T, sharpness))
+        (first_item, share_block(slice(first_item, first_item + _BLOCK_ROWS)))
         for first_item in range(0, num_items, _BLOCK_ROWS)
     )
     if num_items > max_whole:

@@ -2,17 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from safetensors.numpy import load_file
 
 from contracts.array_types import FloatArray, IntArray
 from contracts.artifacts import read_table
-from contracts.embedding_aspects import read_aspects
+from contracts.embedding_aspects import COMPLEMENTS_FILE, read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
+
+
+class ComplementVectors(NamedTuple):
+    """What goes with what. Unit norm, half precision; a row of zeros where it is not known."""
+
+    kinds: npt.NDArray[np.float16]
+    """What each item is, [I, X]."""
+    complements: npt.NDArray[np.float16]
+    """What it is used with, [I, X]."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class BehaviorCatalogue:
     """First time each item could be shown, microseconds since 1970; the smallest integer if unknown, [I]."""
     space: str
     """Version of the embedding space."""
+    complements: ComplementVectors | None = None
+    """None where no complement of any item is known."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -53,7 +65,8 @@ def read_behavior_catalogue(items: pl.DataFrame, item_embeddings: Path) -> Behav
     """
     all_embeddings = read_table(item_embeddings / "item_embeddings.parquet", ITEM_EMBEDDINGS)
     available_at = items.select("item_id", "available_at")
-    embedded_items = all_embeddings.join(available_at, on="item_id", how="inner").sort("item_id")
+    numbered_embeddings = all_embeddings.with_row_index("row")
+    embedded_items = numbered_embeddings.join(available_at, on="item_id", how="inner").sort("item_id")
     if embedded_items.is_empty():
         raise UserError(
             f"no item of the catalogue has an embedding in {item_embeddings}; run embed_items again"
@@ -69,7 +82,16 @@ def read_behavior_catalogue(items: pl.DataFrame, item_embeddings: Path) -> Behav
         vectors=np.array(vectors_IW[:, :learned_length], dtype=np.float32),
         available_us=available_us.to_numpy(),
         space=embedded_items["space"][0],
+        complements=_read_complements(item_embeddings, embedded_items["row"].to_numpy()),
     )
+
+
+def _read_complements(item_embeddings: Path, rows: IntArray) -> ComplementVectors | None:
+    path = item_embeddings / COMPLEMENTS_FILE
+    if not path.is_file():
+        return None
+    tensors = load_file(path)
+    return ComplementVectors(kinds=tensors["kinds"][rows], complements=tensors["complements"][rows])
 
 
 def _stack_lists(lists: pl.Series) -> npt.NDArray[Any]:

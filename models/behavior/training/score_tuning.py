@@ -36,7 +36,7 @@ class TunedWeights(NamedTuple):
 
     shipped: ScoreWeights
     alone: ScoreWeights
-    """Without co-occurrence."""
+    """Without co-occurrence and complements."""
 
 
 def tune_score_weights(
@@ -44,7 +44,8 @@ def tune_score_weights(
 ) -> TunedWeights:
     """Finds the weights that make the latest 30 % of the held-out users' behaviors likeliest.
 
-    Without such users the terms of the denoiser count 1 each. Co-occurrence counts as configured in any case.
+    Without such users the terms of the denoiser count 1 each. Co-occurrence and complements count as
+    configured in any case.
 
     Args:
         decoder: what infers; its co-occurrences have not seen the held-out users.
@@ -58,8 +59,9 @@ def tune_score_weights(
     hidden_behaviors = marked.filter("is_hidden")
     users = hidden_behaviors["user_id"].unique().sort()
     users = users.head(max(_MAX_TUNING_SCORES // len(snapshot.catalogue), _MIN_TUNING_USERS))
+    given = ScoreWeights(cooccurrence=config.cooccurrence.weight, complement=config.complements.weight)
     if users.is_empty():
-        return TunedWeights(ScoreWeights(cooccurrence=config.cooccurrence.weight), ScoreWeights())
+        return TunedWeights(given, ScoreWeights())
     visible, hidden = (
         make_sequence_batch(collect_user_histories(behaviors, users, snapshot.as_of, config.max_visible))
         for behaviors in (marked.filter(~pl.col("is_hidden")), hidden_behaviors)
@@ -72,8 +74,8 @@ def tune_score_weights(
     rows, columns = visible.is_valid_BT.nonzero(as_tuple=True)
     is_excluded_BI[rows, visible.items_BT[rows, columns]] = True
     shipped, alone = (
-        fit_score_weights(tuple(terms), is_excluded_BI, hidden, cooccurrence=weight)
-        for weight in (config.cooccurrence.weight, 0.0)
+        fit_score_weights(tuple(terms), is_excluded_BI, hidden, given=weights)
+        for weights in (given, ScoreWeights())
     )
     return TunedWeights(shipped, alone)
 

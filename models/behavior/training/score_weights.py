@@ -22,26 +22,30 @@ class ScoreWeights(Config):
     """Of what lies near something in the history."""
     cooccurrence: float = 0.0
     """Of what users of the history's items also turned to."""
+    complement: float = 0.0
+    """Of what goes with something in the history."""
 
     @property
-    def values(self) -> tuple[float, float, float, float]:
+    def values(self) -> tuple[float, float, float, float, float]:
         """In the order of `slot_decoder.ScoreTerms`."""
-        return self.popularity, self.context, self.association, self.cooccurrence
+        return self.popularity, self.context, self.association, self.cooccurrence, self.complement
 
 
 def fit_score_weights(
-    terms: tuple[Tensor, ...], is_excluded_BI: Tensor, hidden: SequenceBatch, *, cooccurrence: float
+    terms: tuple[Tensor, ...], is_excluded_BI: Tensor, hidden: SequenceBatch, *, given: ScoreWeights
 ) -> ScoreWeights:
     """Maximizes the mean log-probability of users' hidden items.
 
     Args:
-        terms: popularity, context, association, co-occurrence of every item, [B, I] each (or [I]).
+        terms: popularity, context, association, co-occurrence, complement of every item, [B, I] each (or [I],
+            or one number).
         is_excluded_BI: items that cannot be hidden ones.
         hidden: the hidden items of each user.
-        cooccurrence: weight of the last term, which is given.
+        given: co-occurrence and complement are taken from here; the others are fitted.
     """
-    *fitted_terms, cooccurrence_term = terms
-    fixed_scores_BI = torch.where(is_excluded_BI, -torch.inf, cooccurrence_term * cooccurrence)
+    *fitted_terms, cooccurrence_term, complement_term = terms
+    given_scores_BI = cooccurrence_term * given.cooccurrence + complement_term * given.complement
+    fixed_scores_BI = torch.where(is_excluded_BI, -torch.inf, given_scores_BI)
     start_weights = torch.tensor(_START)
     weights = start_weights.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([weights], max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
@@ -61,6 +65,4 @@ def fit_score_weights(
 
     optimizer.step(compute_loss)  # type: ignore[no-untyped-call]
     popularity, context, association = weights.detach().clamp_min(0).tolist()
-    return ScoreWeights(
-        popularity=popularity, context=context, association=association, cooccurrence=cooccurrence
-    )
+    return given.model_copy(update={"popularity": popularity, "context": context, "association": association})

@@ -14,6 +14,7 @@ from contracts.errors import UserError
 from models.behavior.behavior_model import (
     BehaviorModel,
     BehaviorModelCard,
+    find_complements,
     make_decoder,
     make_item_tensors,
     save_model,
@@ -106,6 +107,7 @@ def assemble_model(
         denoiser=denoiser,
         associations=tabulate_associations(denoiser, data.catalogue),
         cooccurrences=fit_cooccurrence(data.train, num_items),
+        complements=find_complements(denoiser, data.catalogue, config.complements.weight),
     )
     prior_I = estimate_trend_prior(snapshot, config.decoding.trend_days)
     untuned_decoder = make_decoder(model, data.catalogue, prior_I, config.decoding)

@@ -9,6 +9,7 @@ A space gets its name, which every later step compares, in `embedding_space.name
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,6 +33,11 @@ from contracts.table_schema import UTC_TIME
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.coengagement import read_coengagement
+from models.knowledge.embedding.complement_vectors import (
+    ComplementVectors,
+    encode_complements,
+    write_complements,
+)
 from models.knowledge.embedding.embedding_space import EmbeddingSpace, fit_space, name_embedding_space
 from models.knowledge.embedding.exact_words import WordTexts, collect_word_texts
 from models.knowledge.embedding.item_views import ItemViews, encode_views
@@ -62,8 +68,9 @@ def embed_items(
         knowledge: The knowledge artifact of the same catalogue.
         config: Encoder, use of the knowledge, training of the space and semantic ids.
         out: The artifact folder: item_embeddings.parquet, space.json, projection.safetensors,
-            residuals.safetensors, codebooks.safetensors, fold_embeddings.safetensors. The folder
-            query_encoder is in it for a local BERT with mean pooling, such as the default encoder.
+            residuals.safetensors, codebooks.safetensors, fold_embeddings.safetensors. With knowledge of
+            complements complements.safetensors. The folder query_encoder is in it for a local BERT with mean
+            pooling, such as the default encoder.
         cache: Folder of the vectors of texts, kept between runs. Without one all texts are encoded.
 
     Raises:
@@ -99,9 +106,7 @@ def embed_items(
             fitted_space.space, encoder, config, name=space_name, out=artifact.path / QUERY_ENCODER_FOLDER
         )
         artifact.metrics |= fitted_space.metrics | {"query_encoder": float(is_exported)}
-        _write_embeddings(
-            artifact, catalogue.items, vectors, fitted_space.residuals, semantic_ids, space_name
-        )
+        _write_embeddings(artifact, catalogue, vectors, fitted_space.residuals, semantic_ids, space_name)
 
 
 def embed_new_items(
@@ -147,7 +152,7 @@ def embed_new_items(
         semantic_ids = extend_semantic_ids(vectors[:, : config.dimension], codebooks, item_ids, coded_items)
         is_new = ~item_ids.is_in(coded_items["item_id"].implode())
         artifact.metrics["new_items"] = float(is_new.sum())
-        _write_embeddings(artifact, catalogue.items, vectors, residuals, semantic_ids, space_name)
+        _write_embeddings(artifact, catalogue, vectors, residuals, semantic_ids, space_name)
 
 
 class _EncodedCatalogue(NamedTuple):
@@ -158,6 +163,8 @@ class _EncodedCatalogue(NamedTuple):
     encoder: TextEncoder
     views: ItemViews
     texts: WordTexts
+    complements: ComplementVectors | None
+    """None where the configuration leaves knowledge out."""
 
 
 def _encode_catalogue(
@@ -167,12 +174,10 @@ def _encode_catalogue(
     items = items.with_columns(available_at=_read_known_since(dataset))
     claims = read_table(knowledge / "knowledge.parquet", KNOWLEDGE)
     encoder = SentenceEncoder(config)
-    if cache is None:
-        views = encode_views(items, claims, encoder, config)
-    else:
-        with open_cached_encoder(cache, encoder, config) as cached_encoder:
-            views = encode_views(items, claims, cached_encoder, config)
-    return _EncodedCatalogue(items, encoder, views, collect_word_texts(items))
+    with nullcontext(encoder) if cache is None else open_cached_encoder(cache, encoder, config) as reader:
+        views = encode_views(items, claims, reader, config)
+        complements = encode_complements(items, claims, reader) if config.knowledge else None
+    return _EncodedCatalogue(items, encoder, views, collect_word_texts(items), complements)
 
 
 def _require_same_space(space: Path, config: EmbeddingConfig, encoder: TextEncoder) -> str:
@@ -205,13 +210,13 @@ def _carry_over_residuals(space: Path, coded_item_ids: pl.Series, item_ids: pl.S
 
 def _write_embeddings(
     artifact: Artifact,
-    items: pl.DataFrame,
+    catalogue: _EncodedCatalogue,
     vectors: FloatArray,
     residuals: FloatArray,
     semantic_ids: SemanticIds,
     space_name: str,
 ) -> None:
-    embeddings = items.select("item_id", event_timestamp="available_at").with_columns(
+    embeddings = catalogue.items.select("item_id", event_timestamp="available_at").with_columns(
         embedding=pl.Series(vectors).arr.to_list(),
         semantic_id=pl.Series(semantic_ids.codes).arr.to_list(),
         space=pl.lit(space_name),
@@ -220,7 +225,9 @@ def _write_embeddings(
     save_file({"residuals": residuals}, artifact.path / _RESIDUALS_FILE)
     artifact.labels["space"] = space_name
     artifact.metrics.update(semantic_ids.metrics)
-    artifact.metrics["num_items"] = float(items.height)
+    artifact.metrics["num_items"] = float(catalogue.items.height)
+    if catalogue.complements:
+        write_complements(artifact, catalogue.complements)
 
 
 def _read_known_since(dataset: Path) -> pl.Expr:

@@ -56,13 +56,18 @@ def encode_views(
     }
     if not config.knowledge:
         return views
-    item_knowledge = items.select("item_id").join(
-        knowledge.filter(pl.col("status") == "ok"), on="item_id", how="left", maintain_order="left"
-    )
+    item_knowledge = join_knowledge(items, knowledge)
     return views | {
-        name: _encode_knowledge(item_knowledge, columns, encoder)
+        name: encode_claims(item_knowledge, columns, encoder)
         for name, columns in _VIEWS_BY_CHOICE[config.knowledge_views].items()
     }
+
+
+def join_knowledge(items: pl.DataFrame, knowledge: pl.DataFrame) -> pl.DataFrame:
+    """Returns the row of table KNOWLEDGE of each item, in their order; nulls where nothing is known."""
+    return items.select("item_id").join(
+        knowledge.filter(pl.col("status") == "ok"), on="item_id", how="left", maintain_order="left"
+    )
 
 
 def find_unknown_items(views: ItemViews) -> BoolArray:
@@ -109,10 +114,13 @@ def _encode_texts(texts: pl.Series, encoder: TextEncoder, max_tokens: int | None
     return vectors
 
 
-def _encode_knowledge(
-    item_knowledge: pl.DataFrame, columns: Sequence[str], encoder: TextEncoder
-) -> FloatArray:
-    """Returns [I, X] means of the vectors of each item's claims, weighted by confidence, of unit norm."""
+def encode_claims(item_knowledge: pl.DataFrame, columns: Sequence[str], encoder: TextEncoder) -> FloatArray:
+    """Encodes what some columns of table KNOWLEDGE say of each item.
+
+    Returns:
+        [I, X] means of the vectors of an item's claims, weighted by confidence, of unit norm; zeros where
+        there is none.
+    """
     vectors = allocate_matrix(item_knowledge.height, encoder.encode([]).shape[1])
     for block in iterate_row_blocks(item_knowledge.height):
         claims = _list_claims(item_knowledge[block].with_row_index("row"), columns)

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import save_file
 
 from contracts.artifacts import create_artifact, write_json, write_table
 from contracts.dataset import EVENT_SORT_COLUMNS
+from contracts.embedding_aspects import COMPLEMENTS_FILE
 from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,9 +82,13 @@ def make_shop_embeddings(space: str = "space-a") -> pl.DataFrame:
 
 
 def write_shop(
-    folder: Path, *, events: pl.DataFrame | None = None, embeddings: pl.DataFrame | None = None
+    folder: Path,
+    *,
+    events: pl.DataFrame | None = None,
+    embeddings: pl.DataFrame | None = None,
+    complements: dict[str, np.ndarray] | None = None,
 ) -> BehaviorShop:
-    """Writes both artifacts."""
+    """Writes both artifacts. `complements`: tensors of complements.safetensors, rows as in the embeddings."""
     shop = BehaviorShop(folder / "dataset", folder / "item_embeddings")
     split_times = {"train_end": TRAIN_END, "validation_end": START + timedelta(days=90), "cutoff": CUTOFF}
     with create_artifact(shop.dataset, kind="dataset", inputs={}) as artifact:
@@ -97,4 +103,6 @@ def write_shop(
     ) as artifact:
         embedding_rows = make_shop_embeddings() if embeddings is None else embeddings
         write_table(artifact.path / "item_embeddings.parquet", ITEM_EMBEDDINGS, embedding_rows)
+        if complements:
+            save_file(complements, artifact.path / COMPLEMENTS_FILE)
     return shop

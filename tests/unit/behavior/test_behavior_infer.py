@@ -1,6 +1,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from behavior_shop import (
@@ -19,13 +20,14 @@ from contracts.artifacts import read_lineage, read_table
 from contracts.errors import UserError
 from contracts.shards import Shard
 from contracts.tables import INFERRED_BEHAVIORS
-from models.behavior.config import BehaviorConfig
+from models.behavior.config import BehaviorConfig, ComplementsConfig
 from models.behavior.decoding import shortlist_decoder
 from models.behavior.inference import infer_snapshot as snapshot_inference
 from models.behavior.inference import user_partitions
 from models.behavior.inference.infer_behaviors import infer_behaviors
 from models.behavior.inference.infer_snapshot import spread_snapshots
 from models.behavior.inference.merge_inferred import merge_inferred
+from models.behavior.training.train_behavior_model import train_behavior_model
 
 KEY = ["user_id", "event_timestamp"]
 
@@ -208,6 +210,37 @@ def test_new_items_and_unknown_codes_are_read(model: Path, config: BehaviorConfi
     new_embeddings = make_shop_embeddings().with_columns(semantic_id=code.otherwise("semantic_id"))
     inferred_lists = infer(write_shop(tmp_path, embeddings=new_embeddings), model, config, tmp_path / "out")
     assert inferred_lists["inferred_scores"].list.eval(pl.element().is_finite()).list.all().all()
+
+
+def test_what_goes_with_a_behavior_is_found_though_nobody_met_it(
+    config: BehaviorConfig, tmp_path: Path
+) -> None:
+    # Who has items 0 to 9 needs item 19, says the knowledge. The table's rows are not in the order of ids.
+    new_item, order = 19, np.arange(NUM_ITEMS)[::-1]
+    kinds = np.eye(NUM_ITEMS, dtype=np.float16)
+    complements = np.zeros_like(kinds)
+    complements[:10, new_item] = 1
+    knowing_shop = write_shop(
+        tmp_path,
+        embeddings=make_shop_embeddings()[order.tolist()],
+        complements={"kinds": kinds[order], "complements": complements[order]},
+    )
+    confidences = {}
+    for weight in (0.0, 0.5):
+        weighted_config = with_decoding(config, num_inferred=NUM_ITEMS).model_copy(
+            update={"complements": ComplementsConfig(weight=weight)}
+        )
+        model = tmp_path / f"model-{weight}"
+        train_behavior_model(*knowing_shop, weighted_config, checkpoints=tmp_path / "checkpoints", out=model)
+        inferred_lists = infer(knowing_shop, model, weighted_config, tmp_path / f"out-{weight}")
+        new_pairs = pairs(inferred_lists).filter(
+            pl.col("item_id") == f"i{new_item}", pl.col("event_timestamp") == CUTOFF
+        )
+        confidences[weight] = dict(new_pairs.select("user_id", "score").iter_rows())
+    # u00 buys of items 0 to 9, u02 of items 20 to 29.
+    assert confidences[0.5]["u00"] > 3 * confidences[0.0]["u00"]
+    assert confidences[0.5]["u02"] < 1.5 * confidences[0.0]["u02"]
+    assert read_lineage(tmp_path / "model-0.5").metrics["weight_complement"] == 0.5
 
 
 def test_another_space_is_refused(model: Path, config: BehaviorConfig, tmp_path: Path) -> None:

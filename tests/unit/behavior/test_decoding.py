@@ -9,6 +9,8 @@ import torch
 from behavior_shop import START
 
 from models.behavior.config import NetworkConfig
+from models.behavior.decoding import shortlist_decoder
+from models.behavior.decoding.complement_votes import share_complement_votes, tabulate_complements
 from models.behavior.decoding.shortlist_decoder import build_shortlist_decoder, search_associations
 from models.behavior.decoding.slot_decoder import SlotDecoder
 from models.behavior.decoding.top_items import (
@@ -19,12 +21,13 @@ from models.behavior.decoding.top_items import (
     rank_whole_catalogue,
 )
 from models.behavior.decoding.vote_tables import (
+    FullVoteTable,
     NeighborVoteTable,
     build_association_table,
     keep_largest_votes,
 )
 from models.behavior.network.denoiser import Denoiser, DenoiserSpec, count_codes
-from models.behavior.sequences.behavior_catalogue import BehaviorCatalogue
+from models.behavior.sequences.behavior_catalogue import BehaviorCatalogue, ComplementVectors
 from models.behavior.sequences.sequence_tensors import ItemTensors, smooth_log_prior, sum_code_log_priors
 from models.behavior.training.score_weights import ScoreWeights
 
@@ -64,7 +67,9 @@ def decoder(catalogue: BehaviorCatalogue) -> SlotDecoder:
     prior_I = smooth_log_prior(RNG.pareto(1, NUM_ITEMS).astype(np.float32))
     with torch.no_grad():
         components_IP = denoiser.project_vectors(vectors_ID)
-    joint_votes = torch.from_numpy(RNG.random((NUM_ITEMS, NUM_ITEMS)).astype(np.float32)) ** 8
+    joint_votes, complement_votes = (
+        torch.from_numpy(RNG.random((NUM_ITEMS, NUM_ITEMS)).astype(np.float32)) ** 8 for _ in range(2)
+    )
     return SlotDecoder(
         denoiser=denoiser,
         items=ItemTensors(
@@ -74,8 +79,9 @@ def decoder(catalogue: BehaviorCatalogue) -> SlotDecoder:
         num_steps=1,
         associations=build_association_table(vectors_ID, 10.0, num_neighbors=50, max_whole=0),
         cooccurrences=keep_largest_votes(joint_votes, 0, 20, keep_mean=False),
-        weights=ScoreWeights(popularity=0.9, context=1.1, association=0.7, cooccurrence=0.4),
+        weights=ScoreWeights(popularity=0.9, context=1.1, association=0.7, cooccurrence=0.4, complement=0.2),
         popularity_weight=1.0,
+        complements=keep_largest_votes(complement_votes, 0, 20, keep_mean=True),
     )
 
 
@@ -98,11 +104,11 @@ def lists(
 ) -> TopItems:
     users = pl.Series(only or [f"u{number}" for number in range(NUM_USERS)])
     if short:
-        shortlist_decoder = build_shortlist_decoder(
+        short_decoder = build_shortlist_decoder(
             decoder, mark_unavailable_items(moment.catalogue, moment.as_of)
         )
         return rank_shortlists(
-            moment, users, shortlist_decoder.compute_confidences, max_history=LENGTH - 2, num_items=20
+            moment, users, short_decoder.compute_confidences, max_history=LENGTH - 2, num_items=20
         )
     return rank_whole_catalogue(
         moment, users, decoder.compute_confidences, max_history=LENGTH - 2, num_items=20
@@ -154,3 +160,30 @@ def test_associations_found_by_index_are_nearly_all(catalogue: BehaviorCatalogue
     is_kept = (exact_table.neighbors_IJ[:, :20, None] == found_table.neighbors_IJ[:, None]).any(2)
     assert is_kept.float().mean() > 0.95
     assert (found_table.other_vote_I / exact_table.other_vote_I).log().abs().median() < 0.2
+
+
+def test_an_unknown_kind_gets_the_mean_vote_and_unknown_complements_say_nothing() -> None:
+    cosines_RI = torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.0, 0.0]])
+    votes_RI = share_complement_votes(cosines_RI, torch.tensor([False, False, True]))
+    assert votes_RI.sum(1) == pytest.approx(1)
+    assert votes_RI[0, 0] > votes_RI[0, 2] > votes_RI[0, 1]
+    assert votes_RI[0, 2] == pytest.approx(float(votes_RI[0, :2].mean()))
+    assert votes_RI[1] == pytest.approx(1 / 3)
+
+
+def test_complements_found_by_index_are_nearly_all(
+    catalogue: BehaviorCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complements_ID = np.roll(catalogue.vectors, 700, axis=0).astype(np.float16)
+    complements_ID[:3] = 0
+    vectors = ComplementVectors(catalogue.vectors.astype(np.float16), complements_ID)
+    codes_IL = torch.from_numpy(catalogue.codes)
+    whole_table = tabulate_complements(vectors, codes_IL)
+    assert isinstance(whole_table, FullVoteTable)
+    monkeypatch.setattr(shortlist_decoder, "MAX_EXACT_ITEMS", NUM_ITEMS - 1)
+    found_table = tabulate_complements(vectors, codes_IL)
+    assert isinstance(found_table, NeighborVoteTable)
+    best_items_IJ = whole_table.votes_II.topk(20, dim=1).indices
+    is_found = (best_items_IJ[3:, :, None] == found_table.neighbors_IJ[3:, None]).any(2)
+    assert is_found.float().mean() > 0.95
+    assert not found_table.votes_IJ[:3].any()

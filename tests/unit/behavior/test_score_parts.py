@@ -9,7 +9,7 @@ from models.behavior.decoding.cooccurrence import fit_cooccurrence, load_cooccur
 from models.behavior.decoding.top_items import mix_trend_prior
 from models.behavior.sequences.behavior_catalogue import BehaviorCatalogue
 from models.behavior.sequences.sequence_tensors import SequenceBatch
-from models.behavior.training.score_weights import fit_score_weights
+from models.behavior.training.score_weights import ScoreWeights, fit_score_weights
 
 BEHAVIORS = pl.DataFrame(
     {"user_id": ["a", "a", "b", "b", "b", "c", "c", "d"], "item": [0, 1, 0, 1, 3, 2, 3, 2]},
@@ -72,12 +72,12 @@ def test_cooccurrence_outlives_a_change_of_the_catalogue(tmp_path: Path) -> None
     assert load_cooccurrence(tmp_path, catalogue(["other"])).sum_votes(histories([[0]])).item() == 0
 
 
-@pytest.mark.parametrize("cooccurrence", [0.0, 0.7])
-def test_weights_are_found_again(cooccurrence: float) -> None:
+@pytest.mark.parametrize("given", [ScoreWeights(), ScoreWeights(cooccurrence=0.7, complement=0.3)])
+def test_weights_are_found_again(given: ScoreWeights) -> None:
     generator = torch.Generator().manual_seed(0)
     popularity_I = torch.randn(30, generator=generator)
-    score_terms = (popularity_I, *(torch.randn(3000, 30, generator=generator) for _ in range(3)))
-    true_weights = (0.8, 0.4, 1.5, cooccurrence)
+    score_terms = (popularity_I, *(torch.randn(3000, 30, generator=generator) for _ in range(4)))
+    true_weights = (0.8, 0.4, 1.5, given.cooccurrence, given.complement)
     scores_BI = sum(
         (weight * term for weight, term in zip(true_weights, score_terms, strict=True)), torch.zeros(())
     )
@@ -86,7 +86,7 @@ def test_weights_are_found_again(cooccurrence: float) -> None:
         scores_BI.masked_fill(is_excluded_BI, -torch.inf).softmax(1), 2, generator=generator
     )[:, :1]
     hidden_batch = SequenceBatch(items, items, items.float(), torch.ones(items.shape, dtype=torch.bool))
-    fitted_weights = fit_score_weights(score_terms, is_excluded_BI, hidden_batch, cooccurrence=cooccurrence)
+    fitted_weights = fit_score_weights(score_terms, is_excluded_BI, hidden_batch, given=given)
     assert fitted_weights.values == pytest.approx(true_weights, abs=0.1)
 
 

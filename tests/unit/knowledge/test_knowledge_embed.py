@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import load_file
 
 from contracts.artifacts import read_lineage, read_table
-from contracts.embedding_aspects import read_aspects
+from contracts.embedding_aspects import COMPLEMENTS_FILE, read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
 from models.knowledge.config import AspectsConfig, EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
@@ -103,6 +104,29 @@ def test_knowledge_brings_complements_closer(embedded) -> None:
     )
     gain = with_knowledge @ with_knowledge.T - without @ without.T
     assert gain[0, 1] > gain[0, 2]
+
+
+def test_what_goes_with_what_stands_beside_the_vectors(tmp_path: Path, embedded, refresh) -> None:
+    strollers = {"item_id": "stroller", "title": "Xylo", "category": "Baby > On the Go > Strollers"}
+    unknown = {"item_id": "unknown", "title": "Zork"}
+    frame = embedded([strollers, unknown])
+    tensors = load_file(tmp_path / "embeddings" / COMPLEMENTS_FILE)
+    row = frame["item_id"].to_list().index("stroller")
+    for matrix_of_facts in (tensors["kinds"], tensors["complements"]):
+        assert np.linalg.norm(matrix_of_facts, axis=1)[[row, 1 - row]] == pytest.approx([1, 0], abs=1e-3)
+    assert read_lineage(tmp_path / "embeddings").metrics["complement_coverage"] == 0.5
+    refreshed = refresh([unknown, strollers, strollers | {"item_id": "second"}])
+    new_tensors = load_file(tmp_path / "refreshed" / COMPLEMENTS_FILE)
+    new_rows = [refreshed["item_id"].to_list().index(item) for item in ("stroller", "second")]
+    for name in ("kinds", "complements"):
+        np.testing.assert_array_equal(new_tensors[name][new_rows], tensors[name][[row, row]])
+
+
+@pytest.mark.parametrize("knowledge", [True, False])
+def test_without_any_complement_there_is_no_file(tmp_path: Path, embedded, knowledge: bool) -> None:
+    title = "Zork" if knowledge else "Stroller"
+    embedded([{"item_id": "a", "title": title}], knowledge=knowledge)
+    assert not (tmp_path / "embeddings" / COMPLEMENTS_FILE).exists()
 
 
 @pytest.mark.parametrize("dimension", [4, 7, 16])
