@@ -50,8 +50,8 @@ START_WITH = (
 """What a newcomer needs."""
 ADVANCED_SECTIONS = """
 embedding.aspects embedding.contrast embedding.semantic_ids behavior.network
-behavior.training behavior.cooccurrence behavior.decoding ranker.features serving.layers serving.triton
-serving.event_log served_log.bots
+behavior.training behavior.cooccurrence behavior.complements behavior.decoding ranker.features
+serving.layers serving.triton serving.event_log served_log.bots
 """
 ADVANCED_KEYS = """
 seed precision batch_size batch_rows learning_rate dropout id_dropout min_steps num_bootstrap num_threads
