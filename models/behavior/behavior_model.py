@@ -24,8 +24,6 @@ from models.behavior.training.score_weights import ScoreWeights
 
 _WEIGHTS_FILE = "weights.safetensors"
 _CARD_FILE = "model.json"
-INDEXED_NEIGHBORS = 100
-"""Associated items kept per item where they are looked up in an index; bounds memory."""
 
 
 class BehaviorModelCard(Config):
@@ -106,7 +104,7 @@ def tabulate_associations(denoiser: Denoiser, catalogue: BehaviorCatalogue) -> V
     vectors_ID, sharpness = torch.from_numpy(catalogue.vectors), float(denoiser.associations.sharpness)
     if needs_shortlists(len(catalogue)):
         codes_IL = denoiser.replace_unknown_codes(torch.from_numpy(catalogue.codes))
-        return search_associations(vectors_ID, codes_IL, sharpness, INDEXED_NEIGHBORS)
+        return search_associations(vectors_ID, codes_IL, sharpness)
     return build_association_table(vectors_ID, sharpness)
 
 

@@ -12,9 +12,10 @@ from models.behavior.decoding.shortlist_decoder import needs_shortlists, search_
 from models.behavior.decoding.vote_tables import VoteTable, tabulate_votes
 from models.behavior.sequences.behavior_catalogue import ComplementVectors
 
-SHARPNESS = 15.0
+_SHARPNESS = 15.0
 """s, what a cosine is multiplied by. 10 to 20 are alike on a real log (docs/log.md)."""
-_INDEXED_NEIGHBORS = 100
+_MIN_MEAN_VOTE = 1e-12
+"""Keeps votes defined where no kind is known."""
 
 
 def tabulate_complements(vectors: ComplementVectors, codes_IL: Tensor) -> VoteTable:
@@ -26,9 +27,7 @@ def tabulate_complements(vectors: ComplementVectors, codes_IL: Tensor) -> VoteTa
     """
     kinds_IX, complements_IX = (torch.from_numpy(matrix).float() for matrix in vectors)
     if needs_shortlists(len(kinds_IX)):
-        table = search_associations(
-            kinds_IX, codes_IL, SHARPNESS, _INDEXED_NEIGHBORS, queries_ID=complements_IX
-        )
+        table = search_associations(kinds_IX, codes_IL, _SHARPNESS, queries_ID=complements_IX)
         # An item without complements is as near to all kinds: its vote says nothing.
         is_silent_I = ~complements_IX.any(1)
         table.votes_IJ[is_silent_I], table.other_vote_I[is_silent_I] = 0.0, 1 / len(kinds_IX)
@@ -48,7 +47,7 @@ def share_complement_votes(cosines_RI: Tensor, is_unknown_I: Tensor) -> Tensor:
         cosines_RI: of the behaviors' complements and the items' kinds.
         is_unknown_I: whose kind is not known.
     """
-    votes_RI = torch.exp(SHARPNESS * (cosines_RI - 1)).masked_fill_(is_unknown_I, 0.0)
-    num_known = (~is_unknown_I).sum().clamp_min(1)
-    votes_RI += votes_RI.sum(1, keepdim=True) / num_known * is_unknown_I
+    votes_RI = torch.exp(_SHARPNESS * (cosines_RI - 1)).masked_fill_(is_unknown_I, 0.0)
+    mean_R1 = votes_RI.sum(1, keepdim=True) / (~is_unknown_I).sum().clamp_min(1)
+    votes_RI += mean_R1.clamp_min(_MIN_MEAN_VOTE) * is_unknown_I
     return votes_RI / votes_RI.sum(1, keepdim=True)

@@ -26,6 +26,8 @@ MAX_EXACT_ITEMS = 50_000
 _BEAM_ITEMS = 256
 _NARROW_BEAM = {"max_first_codes": 16, "max_pairs": 64, "max_scored": 1024}
 """Is wide enough for associations, since neighbors share codes."""
+_INDEXED_NEIGHBORS = 100
+"""Neighbors kept per item where they are looked up in an index; bounds memory."""
 _SEARCHED_PER_NEIGHBOR = 3
 _BLOCK_ROWS = 256
 _SAMPLE_ITEMS = 1024
@@ -148,8 +150,8 @@ def search_associations(
     vectors_ID: Tensor,
     codes_IL: Tensor,
     sharpness: float,
-    num_neighbors: int,
     *,
+    num_neighbors: int = _INDEXED_NEIGHBORS,
     queries_ID: Tensor | None = None,
 ) -> NeighborVoteTable:
     """Approximates `build_association_table` where a comparison of all with all items takes too long.

@@ -2,7 +2,7 @@
 
 Letters of its own: G slots, Q positions of behaviors and slots together.
 
-In one denoising step each slot gets a hidden state; their mean is the user's state. The score has four terms:
+In one denoising step each slot gets a hidden state; their mean is the user's state. The score has five terms:
 
     score(item) = popularity log P(item) + context state . item vector + association log mean_j near(j, item)
                 + cooccurrence log(mean_j also(j, item) + 0.0005) + complement log mean_j with(j, item)

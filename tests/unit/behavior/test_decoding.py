@@ -155,7 +155,7 @@ def test_nothing_logged_or_unavailable_is_found(
 def test_associations_found_by_index_are_nearly_all(catalogue: BehaviorCatalogue) -> None:
     vectors_ID = torch.from_numpy(catalogue.vectors)
     exact_table = build_association_table(vectors_ID, 10.0, num_neighbors=50, max_whole=0)
-    found_table = search_associations(vectors_ID, torch.from_numpy(catalogue.codes), 10.0, 50)
+    found_table = search_associations(vectors_ID, torch.from_numpy(catalogue.codes), 10.0, num_neighbors=50)
     assert isinstance(exact_table, NeighborVoteTable)
     is_kept = (exact_table.neighbors_IJ[:, :20, None] == found_table.neighbors_IJ[:, None]).any(2)
     assert is_kept.float().mean() > 0.95
@@ -169,6 +169,7 @@ def test_an_unknown_kind_gets_the_mean_vote_and_unknown_complements_say_nothing(
     assert votes_RI[0, 0] > votes_RI[0, 2] > votes_RI[0, 1]
     assert votes_RI[0, 2] == pytest.approx(float(votes_RI[0, :2].mean()))
     assert votes_RI[1] == pytest.approx(1 / 3)
+    assert share_complement_votes(cosines_RI, torch.ones(3, dtype=torch.bool)) == pytest.approx(1 / 3)
 
 
 def test_complements_found_by_index_are_nearly_all(
