@@ -1,10 +1,10 @@
 """What knowledge and a pretrained language model are worth to the behavior model.
 
 On `scientific`, where a large language model has described the items. One behavior model is trained in each
-space: of raw text, with the handbook's knowledge, with the large model's. In the spaces with knowledge one
-more leaves out what it tells of complements, which the score reads beside the space. And one starts from the
-lowest blocks of a small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from
-the same visible behaviors and are asked for the same hidden ones.
+space: of raw text, with the handbook's knowledge, with the large model's. One more leaves out what the large
+model tells of complements, which the score reads beside the space. And one starts from the lowest blocks of a
+small causal language model (`scripts/make_smollm.sh`), made bidirectional. All learn from the same visible
+behaviors and are asked for the same hidden ones.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,6 @@ _METRICS: Final = (("all", "recall10"), ("nonhead", "recall20"), ("cold", "recal
 OVER: Final = {
     "handbook_over_text": ("handbook_space", "text_space"),
     "llm_over_text": ("llm_space", "text_space"),
-    "handbook_complements_over_none": ("handbook_space", "handbook_space_without_complements"),
     "llm_complements_over_none": ("llm_space", "llm_space_without_complements"),
     "pretrained_over_new": (_PRETRAINED_MODEL, "llm_space"),
 }
@@ -91,7 +90,7 @@ def configure_trial(trial: Trial) -> RunConfig:
     config = load_benchmark_config(_DATASET)
     source = load_benchmark_config(f"{_DATASET}-recorded") if "llm" in trial.model else config
     embedding = source.embedding.model_copy(update={"knowledge": trial.model != "text_space"})
-    behavior = config.behavior.model_copy(update={"seed": trial.seed})
+    behavior = source.behavior.model_copy(update={"seed": trial.seed})
     if "without_complements" in trial.model:
         complements = behavior.complements.model_copy(update={"weight": 0.0})
         behavior = behavior.model_copy(update={"complements": complements})
