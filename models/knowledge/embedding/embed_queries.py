@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 from contracts.array_types import FloatArray
@@ -52,5 +51,4 @@ def embed_titles(item_embeddings: Path, texts: Sequence[str]) -> FloatArray:
         pl.DataFrame({"item_id": [str(row) for row in range(len(texts))], "title": texts})
     )
     views = encode_views(items, KNOWLEDGE.create_empty(), SentenceEncoder(config), config)
-    no_residuals = np.zeros((len(texts), space.aspect_lengths["learned"]), np.float32)
-    return space.project_items(views, no_residuals, collect_word_texts(items))
+    return space.project_queries(views, collect_word_texts(items))

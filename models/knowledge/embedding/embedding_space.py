@@ -1,14 +1,15 @@
 """The embedding space: from an item's views to its vector.
 
 A projection trained on co-engagement (`space_training.py`) makes one vector of all views and of the item's
-exact words (`projection_inputs.py`). Where nothing is known of an item, a student (`student.py`) does so from
-its raw text. Beside this learned vector stand what training blurs: exact words, brand and knowledge. Each is
+exact words (`projection_inputs.py`). Where nothing is known of an item, what its text lets expect is filled
+in there. A query, of which there is a title alone, is placed by a student (`student.py`). Beside this learned
+vector stand what training blurs: exact words, brand and knowledge. Each is
 an aspect of unit norm that is compared on its own.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -26,7 +27,6 @@ from models.knowledge.embedding.item_views import (
     KNOWLEDGE_VIEWS,
     NEEDS,
     ItemViews,
-    find_unknown_items,
     normalize_rows,
 )
 from models.knowledge.embedding.mapped_matrices import iterate_row_blocks
@@ -35,6 +35,8 @@ from models.knowledge.embedding.projection_inputs import InputBuilder, ViewWhite
 from models.knowledge.embedding.space_training import train_spaces
 from models.knowledge.embedding.student import train_student
 from models.knowledge.embedding.text_encoder import TextEncoder
+
+_FILLER: Final = "filler.00.knowledge"
 
 
 def name_embedding_space(encoder: TextEncoder, config: EmbeddingConfig, map_files: Sequence[Path]) -> str:
@@ -54,7 +56,7 @@ class EmbeddingSpace(NamedTuple):
     projection: Projection
     """Reads all there is."""
     student: Projection | None
-    """Reads the raw texts alone; None where the space has no knowledge."""
+    """Reads the raw texts alone, for queries; None where the space has no knowledge."""
     aspect_axes: dict[str, int]
     """View, or `words` -> number of its leading axes that stand beside the learned vector."""
 
@@ -69,37 +71,57 @@ class EmbeddingSpace(NamedTuple):
         Raises:
             UserError: the space reads views that there are none of any more.
         """
-        if gone_views := sorted(self.input_builder.whiteners.keys() - views.keys()):
+        gone_parts = sorted(self.input_builder.whiteners.keys() - views.keys())
+        if self.student is not None and self.input_builder.filler is None:
+            gone_parts.append("items without knowledge as such")
+        if gone_parts:
             raise UserError(
-                f"these item embeddings read '{', '.join(gone_views)}', which this version does not make: an "
+                f"these item embeddings read '{', '.join(gone_parts)}', which this version does not make: an "
                 "earlier version made them. Embed the catalogue anew (pipeline `train_and_deploy`)"
             )
         vectors = np.empty((len(residuals), sum(self.aspect_lengths.values())), np.float32)
         for block in iterate_row_blocks(len(residuals)):
             block_views = {name: view[block] for name, view in views.items()}
             block_texts = {kind: kind_texts[block] for kind, kind_texts in texts.items()}
-            learned_vectors = normalize_rows(self.place_items(block_views, block_texts) + residuals[block])
+            _, inputs = self.input_builder.build_inputs(block_views, block_texts)
+            points = self.projection.project_views(inputs)
+            learned_vectors = normalize_rows(points + residuals[block])
             aspect_vectors = [
-                self._compute_aspect(name, block_views, block_texts) for name in self.aspect_axes
+                normalize_rows(self.input_builder.select_view(inputs, name)[:, :num_axes])
+                if name in KNOWLEDGE_VIEWS
+                else self._compute_text_aspect(name, block_views, block_texts)
+                for name, num_axes in self.aspect_axes.items()
             ]
             vectors[block] = np.concatenate([learned_vectors, *aspect_vectors], axis=1)
         return vectors
 
-    def _compute_aspect(self, name: str, views: ItemViews, texts: WordTexts) -> FloatArray:
+    def project_queries(self, views: ItemViews, texts: WordTexts) -> FloatArray:
+        """Returns all aspects of texts [N, D] of which nothing else is known, side by side.
+
+        The student places them, and the aspects of knowledge are zeros: so does the query encoder, which
+        serves without torch.
+        """
+        text_inputs, full_inputs = self.input_builder.build_inputs(views, texts)
+        # Without knowledge there is no student, and the projection itself reads raw texts alone.
+        points = (
+            self.student.project_views(text_inputs)
+            if self.student
+            else self.projection.project_views(full_inputs)
+        )
+        aspect_vectors = [
+            np.zeros((len(points), num_axes), np.float32)
+            if name in KNOWLEDGE_VIEWS
+            else self._compute_text_aspect(name, views, texts)
+            for name, num_axes in self.aspect_axes.items()
+        ]
+        return np.concatenate([normalize_rows(points), *aspect_vectors], axis=1)
+
+    def _compute_text_aspect(self, name: str, views: ItemViews, texts: WordTexts) -> FloatArray:
         num_axes = self.aspect_axes[name]
         if name in self.input_builder.word_vectorizers:
             return self.input_builder.word_vectorizers[name].vectorize_texts(texts[name], num_axes=num_axes)
         whitened_view = self.input_builder.whiteners[name].whiten_view(views[name])
         return normalize_rows(whitened_view[:, :num_axes])
-
-    def place_items(self, views: ItemViews, texts: WordTexts) -> FloatArray:
-        """Returns points [N, D] of items without residuals; the student places those without knowledge."""
-        text_inputs, full_inputs = self.input_builder.build_inputs(views, texts)
-        points = self.projection.project_views(full_inputs)
-        if self.student is not None:
-            lacks_knowledge = find_unknown_items(views)
-            points[lacks_knowledge] = self.student.project_views(text_inputs[lacks_knowledge])
-        return points
 
     def save_tensors(self, path: Path) -> None:
         """Writes the maps as safetensors."""
@@ -121,6 +143,8 @@ class EmbeddingSpace(NamedTuple):
             f"axes.{position:02d}.{name}": np.array([num_axes])
             for position, (name, num_axes) in enumerate(self.aspect_axes.items())
         }
+        if self.input_builder.filler is not None:
+            tensors[_FILLER] = self.input_builder.filler
         save_file(tensors, path)
 
     @classmethod
@@ -142,7 +166,7 @@ class EmbeddingSpace(NamedTuple):
             for role in ("teacher", "student")
         )
         return cls(
-            InputBuilder(whiteners, vectorizers),
+            InputBuilder(whiteners, vectorizers, tensors.get(_FILLER)),
             Projection.from_tensors(full_state),
             Projection.from_tensors(student_state) if student_state else None,
             aspect_axes,
@@ -180,6 +204,7 @@ def fit_space(
     """
     input_builder = InputBuilder.fit_catalogue(views, texts, seed=config.seed)
     text_inputs, full_inputs = input_builder.build_inputs(views, texts)
+    input_builder = input_builder.fit_filler(full_inputs)
     if config.dimension > full_inputs.shape[1]:
         raise UserError(
             f"embedding.dimension: {config.dimension} is more than the {full_inputs.shape[1]} directions of "

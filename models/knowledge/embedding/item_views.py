@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from contracts.array_types import BoolArray, FloatArray
+from contracts.array_types import FloatArray
 from contracts.tables import FACETS
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
@@ -68,13 +68,6 @@ def join_knowledge(items: pl.DataFrame, knowledge: pl.DataFrame) -> pl.DataFrame
     return items.select("item_id").join(
         knowledge.filter(pl.col("status") == "ok"), on="item_id", how="left", maintain_order="left"
     )
-
-
-def find_unknown_items(views: ItemViews) -> BoolArray:
-    """[N] items of which no knowledge view says anything."""
-    knows_part = [view.any(axis=1) for name, view in views.items() if name in KNOWLEDGE_VIEWS]
-    is_unknown: BoolArray = ~np.logical_or.reduce(knows_part)
-    return is_unknown
 
 
 def collect_view_texts(items: pl.DataFrame) -> dict[str, pl.Series]:

@@ -4,7 +4,11 @@ Text encoders put all texts of a shop into a narrow cone: a common mean and a fe
 tells products apart. So each view is centered, rotated onto its principal axes and cut. The axes are then
 evened out a little (partial whitening, as in Su et al. 2021, "Whitening sentence representations").
 
-Shape suffixes beside the room's: X numbers of an encoder's vector, A axes of one view, K of all inputs.
+Where nothing is known of an item, ridge regression fills in what its text lets expect. Zeros instead would
+set all unknown items apart from the known ones: half of a large model's knowledge was worth nothing then.
+
+Shape suffixes beside the room's: X numbers of an encoder's vector, A axes of one view, T of all inputs of raw
+text, W of all inputs, K of their principal axes.
 """
 
 from collections.abc import Callable
@@ -12,7 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from contracts.array_types import FloatArray
+from contracts.array_types import DoubleArray, FloatArray
 from models.knowledge.embedding.exact_words import WordTexts, WordVectorizer, fit_word_vectorizers
 from models.knowledge.embedding.item_views import KNOWLEDGE_VIEWS, ItemViews, normalize_rows
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
@@ -27,6 +31,8 @@ _SHRINKAGE: Final = 10.0
 """Items' worth of doubt in a mean: else a catalogue of equal items would be centered to nothing."""
 _MIN_VARIANCE: Final = 1e-4
 """Axes with a smaller share of the largest variance are not raised further: they are noise."""
+_FILLER_RIDGE: Final = 1.0
+"""Added to the second moments of the texts' inputs, whose rows have a norm of about 2."""
 _TRAINED_VARIANCE: Final = 0.999
 """Share of the inputs' variance that training sees. On `scientific` 84 % of it (512 axes) cost 3 % NDCG."""
 
@@ -74,10 +80,12 @@ class InputBuilder(NamedTuple):
     """By view; those of the knowledge come last."""
     word_vectorizers: dict[str, WordVectorizer]
     """By kind."""
+    filler: FloatArray | None = None
+    """[T, W - T] from the texts' inputs to the knowledge's that they let expect; None without knowledge."""
 
     @classmethod
     def fit_catalogue(cls, views: ItemViews, texts: WordTexts, *, seed: int) -> Self:
-        """Fits to the views and texts of a catalogue."""
+        """Fits whiteners and vectorizers to the views and texts of a catalogue, but no filler."""
         whiteners = {
             name: ViewWhitener.fit_view(
                 view, num_axes=_KNOWLEDGE_AXES if name in KNOWLEDGE_VIEWS else _TEXT_AXES
@@ -92,6 +100,46 @@ class InputBuilder(NamedTuple):
         maps = self.word_vectorizers | self.whiteners
         return {name: fitted_map.axes.shape[1] for name, fitted_map in maps.items()}
 
+    def fit_filler(self, inputs: FloatArray) -> Self:
+        """Fits the filler to inputs [I, W] of a catalogue, and fills these in place."""
+        num_texts = inputs.shape[1] - self._knowledge_width
+        if not self._knowledge_width:
+            return self
+        moments = _RidgeMoments.start(num_texts, self._knowledge_width)
+        for block in iterate_row_blocks(len(inputs)):
+            known_rows = inputs[block][inputs[block][:, num_texts:].any(axis=1)].astype(np.float64)
+            moments.add_rows(known_rows[:, :num_texts], known_rows[:, num_texts:])
+        filled = self._replace(filler=moments.solve())
+        for block in iterate_row_blocks(len(inputs)):
+            filled._fill_unknown(inputs[block])
+        return filled
+
+    def select_view(self, inputs: FloatArray, name: str) -> FloatArray:
+        """Returns the columns [N, A] of a knowledge view in inputs [N, W]."""
+        stop = inputs.shape[1]
+        for view in reversed(KNOWLEDGE_VIEWS):
+            start = stop - self.axis_counts.get(view, 0)
+            if view == name:
+                return inputs[:, start:stop]
+            stop = start
+        raise KeyError(name)
+
+    @property
+    def _knowledge_width(self) -> int:
+        return sum(self.axis_counts.get(name, 0) for name in KNOWLEDGE_VIEWS)
+
+    def _fill_unknown(self, inputs: FloatArray) -> None:
+        """Fills in the knowledge's columns where all are zero; each view gets unit norm, as others have."""
+        num_texts = inputs.shape[1] - self._knowledge_width
+        is_unknown = ~inputs[:, num_texts:].any(axis=1)
+        if self.filler is None or not is_unknown.any():
+            return
+        inputs[is_unknown, num_texts:] = inputs[is_unknown, :num_texts] @ self.filler
+        for name in KNOWLEDGE_VIEWS:
+            if name in self.whiteners:
+                columns = self.select_view(inputs, name)
+                columns[is_unknown] = normalize_rows(columns[is_unknown])
+
     def build_inputs(self, views: ItemViews, texts: WordTexts) -> tuple[FloatArray, FloatArray]:
         """Returns the inputs [I, W] without and with the knowledge, which comes last."""
         num_items = len(next(iter(views.values())))
@@ -105,8 +153,28 @@ class InputBuilder(NamedTuple):
             for kind, vectorizer in self.word_vectorizers.items():
                 columns[kind] = vectorizer.vectorize_texts(texts[kind][block])
             inputs[block] = np.concatenate([*columns.values(), *knowledge_columns], axis=1)
-        text_width = inputs.shape[1] - sum(self.axis_counts.get(name, 0) for name in KNOWLEDGE_VIEWS)
-        return inputs[:, :text_width], inputs
+            self._fill_unknown(inputs[block])
+        return inputs[:, : inputs.shape[1] - self._knowledge_width], inputs
+
+
+class _RidgeMoments(NamedTuple):
+    """What ridge regression needs to know of rows of inputs and outputs."""
+
+    inputs: DoubleArray
+    """[T, T]"""
+    outputs: DoubleArray
+    """[T, O]"""
+
+    @classmethod
+    def start(cls, num_inputs: int, num_outputs: int) -> Self:
+        return cls(_FILLER_RIDGE * np.eye(num_inputs), np.zeros((num_inputs, num_outputs)))
+
+    def add_rows(self, inputs: DoubleArray, outputs: DoubleArray) -> None:
+        self.inputs[:] += inputs.T @ inputs
+        self.outputs[:] += inputs.T @ outputs
+
+    def solve(self) -> FloatArray:
+        return np.asarray(np.linalg.solve(self.inputs, self.outputs), np.float32)
 
 
 def fit_principal_axes(inputs: FloatArray, min_axes: int) -> FloatArray:

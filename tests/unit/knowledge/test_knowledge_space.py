@@ -26,6 +26,7 @@ from models.knowledge.embedding.student import measure_neighbor_recall
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NUM_ITEMS = 40
 CONTRAST = ContrastConfig(epochs=30, batch_size=16, num_folds=0)
+CONTRAST_OF_FOLDS = ContrastConfig(epochs=30, batch_size=16, num_folds=2)
 
 
 def config(**options) -> EmbeddingConfig:
@@ -62,6 +63,12 @@ def texts_of(num_items: int = NUM_ITEMS) -> dict[str, list[str]]:
     }
 
 
+def place(space: EmbeddingSpace, views: dict[str, np.ndarray], texts: dict[str, list[str]]) -> np.ndarray:
+    """Points of items without residuals."""
+    _, inputs = space.input_builder.build_inputs(views, texts)
+    return space.projection.project_views(inputs)
+
+
 def test_items_of_the_same_histories_come_closer() -> None:
     views = random_views()
     partners = [(item ^ 1, item) for item in range(NUM_ITEMS)] * 4
@@ -77,7 +84,7 @@ def test_the_same_seed_gives_the_same_space() -> None:
     views, log = random_views(), engaged([(item ^ 1, item) for item in range(NUM_ITEMS)])
     first, second = (fit_space(views, texts_of(), log, config()) for _ in range(2))
     np.testing.assert_array_equal(
-        first.space.place_items(views, texts_of()), second.space.place_items(views, texts_of())
+        place(first.space, views, texts_of()), place(second.space, views, texts_of())
     )
     np.testing.assert_array_equal(first.residuals, second.residuals)
 
@@ -87,22 +94,68 @@ def test_without_a_log_the_space_is_a_principal_component_analysis() -> None:
     fitted = fit_space(views, texts_without_words(), NOTHING, config(dimension=36))
     assert not fitted.residuals.any()
     _, full_inputs = fitted.space.input_builder.build_inputs(views, texts_without_words())
-    points = fitted.space.place_items(views, texts_without_words())
+    points = place(fitted.space, views, texts_without_words())
     # All axes kept: a rotation, which changes no similarity.
     np.testing.assert_allclose(points @ points.T, full_inputs @ full_inputs.T, atol=1e-4)
 
 
+def follow_text(num_items: int = 200) -> dict[str, np.ndarray]:
+    """Views whose knowledge follows from the text."""
+    views = random_views(num_items=num_items)
+    return views | {KNOWLEDGE: np.roll(views["text"], 3, axis=1)}
+
+
 def test_an_item_without_knowledge_is_placed_by_its_text() -> None:
-    views = random_views(num_items=200)
-    # What is known follows from the text, so a student can learn it.
-    views[KNOWLEDGE] = np.roll(views["text"], 3, axis=1)
-    texts, log = texts_without_words(200), engaged([(item ^ 1, item) for item in range(200)])
-    fitted = fit_space(views, texts, log, config())
-    by_teacher = fitted.space.place_items(views, texts)
-    by_student = fitted.space.place_items(views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])}, texts)
+    views, texts = follow_text(), texts_without_words(200)
+    fitted = fit_space(views, texts, engaged([(item ^ 1, item) for item in range(200)]), config())
+    by_knowledge = place(fitted.space, views, texts)
+    by_text = place(fitted.space, views | {KNOWLEDGE: np.zeros_like(views[KNOWLEDGE])}, texts)
+    cosines = (normalize_rows(by_knowledge) * normalize_rows(by_text)).sum(1)
+    assert np.median(cosines) > 0.95
+
+
+def test_knowledge_of_half_of_the_items_does_not_set_the_others_apart() -> None:
+    views, texts = follow_text(), texts_without_words(200)
+    is_known = np.arange(200) % 2 == 0
+    views[KNOWLEDGE] = views[KNOWLEDGE] * is_known[:, None]
+    # The space is learned from the filled inputs, and its folds have the same of them.
+    fitted = fit_space(views, texts, NOTHING, config(dimension=36, contrast=CONTRAST_OF_FOLDS))
+    vectors = fitted.space.project_items(views, fitted.residuals, texts)[:, :36]
+    np.testing.assert_allclose(fitted.fold_vectors[0], vectors, atol=1e-5)
+    _, inputs = fitted.space.input_builder.build_inputs(views, texts)
+    filled = fitted.space.input_builder.select_view(inputs, KNOWLEDGE)
+    np.testing.assert_allclose(np.linalg.norm(filled, axis=1), 1, atol=1e-5)
+    whole = follow_text()
+    _, known_inputs = fitted.space.input_builder.build_inputs(whole, texts)
+    expected = fitted.space.input_builder.select_view(known_inputs, KNOWLEDGE)
+    assert (filled * expected)[~is_known].sum(1).mean() > 0.9
+
+
+def test_where_nothing_is_known_nothing_is_filled_in() -> None:
+    views = random_views()
+    views[KNOWLEDGE][:] = 0
+    fitted = fit_space(views, texts_of(), NOTHING, config())
+    _, inputs = fitted.space.input_builder.build_inputs(views, texts_of())
+    assert not fitted.space.input_builder.select_view(inputs, KNOWLEDGE).any()
+
+
+def test_a_space_that_fills_nothing_in_is_refused() -> None:
+    views = random_views()
+    fitted = fit_space(views, texts_of(), NOTHING, config())
+    old_space = fitted.space._replace(input_builder=fitted.space.input_builder._replace(filler=None))
+    with pytest.raises(UserError, match="an earlier version made them"):
+        old_space.project_items(views, fitted.residuals, texts_of())
+
+
+def test_a_student_places_what_has_a_title_alone() -> None:
+    views, texts = follow_text(), texts_without_words(200)
+    fitted = fit_space(views, texts, engaged([(item ^ 1, item) for item in range(200)]), config())
     assert fitted.metrics["student_recall10"] > 0.6
-    cosines = (normalize_rows(by_teacher) * normalize_rows(by_student)).sum(1)
-    assert np.median(cosines) > 0.9
+    queries = fitted.space.project_queries(views, texts)
+    learned = fitted.space.project_items(views, np.zeros((200, 12), np.float32), texts)
+    assert queries.shape == learned.shape
+    assert np.median((queries[:, :12] * learned[:, :12]).sum(1)) > 0.9
+    assert not queries[:, fitted.space.aspect_lengths["learned"] :][:, -3:].any(), "no aspect of knowledge"
 
 
 def test_a_space_of_raw_text_has_no_student() -> None:
@@ -110,7 +163,7 @@ def test_a_space_of_raw_text_has_no_student() -> None:
     del views[KNOWLEDGE]
     fitted = fit_space(views, texts_of(), NOTHING, config())
     assert fitted.space.student is None
-    assert fitted.space.place_items(views, texts_of()).shape == (NUM_ITEMS, 12)
+    assert place(fitted.space, views, texts_of()).shape == (NUM_ITEMS, 12)
 
 
 def test_a_saved_space_places_items_where_they_were(tmp_path: Path) -> None:
