@@ -120,8 +120,8 @@ def embed_new_items(
 ) -> None:
     """Embeds a changed catalogue in a space that models already use: nothing is fitted.
 
-    Items of that space keep their semantic ids and residuals. New ones get codes of the old codebooks. The
-    student places an item without knowledge by its raw text.
+    Items of that space keep their semantic ids and residuals. New ones get codes of the old codebooks. Of an
+    item without knowledge, what its text lets expect is filled in.
 
     Args:
         dataset: The dataset artifact with the changed catalogue.

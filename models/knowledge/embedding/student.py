@@ -1,4 +1,4 @@
-"""The student places an item in the space from its raw text alone: a new item needs no language model.
+"""The student places a text in the space from its words alone: a query has no knowledge.
 
 It is the trained projection without its knowledge inputs. Ridge regression corrects its linear map, so that
 it puts items where the teacher, which sees the knowledge, puts them. On held-out items the agreement of
