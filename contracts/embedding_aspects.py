@@ -15,12 +15,6 @@ FOLDS_FILE = "fold_embeddings.safetensors"
 `embeddings` is float32 [folds, items, length of the first aspect], items in the order of the table. Fold k
 has not learned from the users of fold k, who are found by `contracts.shards.assign_shards` of the user id."""
 
-COMPLEMENTS_FILE = "complements.safetensors"
-"""Beside it, where complements of an item are known: what goes with what.
-
-`kinds` says what each item is, `complements` what it is used with: float16 [items, length of the encoder's
-vectors], unit norm, items in the order of the table. A row of zeros: not known."""
-
 QUERY_ENCODER_FOLDER = "query_encoder"
 """Beside it, where the text encoder allows it: what places texts in the space without torch
 (`models/knowledge/embedding/query_encoder.py`). Features and the online store carry copies."""

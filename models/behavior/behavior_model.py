@@ -11,6 +11,7 @@ from contracts.artifacts import write_json
 from contracts.config import Config
 from contracts.digests import digest_file, digest_value
 from contracts.errors import UserError
+from contracts.progress import report_summary
 from models.behavior.config import DecodingConfig
 from models.behavior.decoding.complement_votes import tabulate_complements
 from models.behavior.decoding.cooccurrence import COOCCURRENCE_FILE, load_cooccurrence, save_cooccurrence
@@ -110,10 +111,13 @@ def tabulate_associations(denoiser: Denoiser, catalogue: BehaviorCatalogue) -> V
 
 def find_complements(denoiser: Denoiser, catalogue: BehaviorCatalogue, weight: float) -> VoteTable | None:
     """Tabulates what goes with each item, if it counts and anything is known."""
-    if not weight or catalogue.complements is None:
+    if not weight:
         return None
-    codes_IL = denoiser.replace_unknown_codes(torch.from_numpy(catalogue.codes))
-    return tabulate_complements(catalogue.complements, codes_IL)
+    vectors = catalogue.read_complements()
+    if vectors is None:
+        report_summary(["behavior.complements.weight counts nothing: the knowledge names no complements"])
+        return None
+    return tabulate_complements(vectors, denoiser.replace_unknown_codes(torch.from_numpy(catalogue.codes)))
 
 
 @torch.no_grad()

@@ -62,8 +62,8 @@ class ComplementsConfig(Config):
     """What goes with the items of a history, as the knowledge tells; joins the shipped score."""
 
     weight: float = Field(default=0.0, ge=0)
-    """Of its logarithm in the score, like `cooccurrence.weight`; 0 leaves it out. Where a language model
-    wrote the knowledge, 0.1 finds more of the items that few have met. The handbook's bring nothing."""
+    """Of its logarithm in the score, like `cooccurrence.weight`; 0 leaves it out. With a large model's
+    knowledge 0.1 found more of the items that few have met; the handbook's complements bring nothing."""
 
 
 class DecodingConfig(Config):

@@ -8,9 +8,9 @@ shared among all items in proportion to exp(s cos(complements of j, kind of i)).
 import torch
 from torch import Tensor
 
+from contracts.complement_vectors import ComplementVectors
 from models.behavior.decoding.shortlist_decoder import needs_shortlists, search_associations
 from models.behavior.decoding.vote_tables import VoteTable, tabulate_votes
-from models.behavior.sequences.behavior_catalogue import ComplementVectors
 
 _SHARPNESS = 15.0
 """s, what a cosine is multiplied by. 10 to 20 are alike on a real log (docs/log.md)."""

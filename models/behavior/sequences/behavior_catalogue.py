@@ -1,28 +1,21 @@
 """The items a behavior may be: ids, semantic ids and knowledge vectors as arrays."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from safetensors.numpy import load_file
 
 from contracts.array_types import FloatArray, IntArray
 from contracts.artifacts import read_table
-from contracts.embedding_aspects import COMPLEMENTS_FILE, read_aspects
+from contracts.complement_vectors import ComplementVectors, read_complements
+from contracts.embedding_aspects import read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
-
-
-class ComplementVectors(NamedTuple):
-    """What goes with what. Unit norm, half precision; a row of zeros where it is not known."""
-
-    kinds: npt.NDArray[np.float16]
-    """What each item is, [I, X]."""
-    complements: npt.NDArray[np.float16]
-    """What it is used with, [I, X]."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +32,8 @@ class BehaviorCatalogue:
     """First time each item could be shown, microseconds since 1970; the smallest integer if unknown, [I]."""
     space: str
     """Version of the embedding space."""
-    complements: ComplementVectors | None = None
-    """None where no complement of any item is known."""
+    read_complements: Callable[[], ComplementVectors | None] = lambda: None
+    """Reads what goes with what, which only a score that counts it needs; None where nothing is known."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -82,16 +75,13 @@ def read_behavior_catalogue(items: pl.DataFrame, item_embeddings: Path) -> Behav
         vectors=np.array(vectors_IW[:, :learned_length], dtype=np.float32),
         available_us=available_us.to_numpy(),
         space=embedded_items["space"][0],
-        complements=_read_complements(item_embeddings, embedded_items["row"].to_numpy()),
+        read_complements=partial(_read_complements, item_embeddings, embedded_items["row"].to_numpy()),
     )
 
 
 def _read_complements(item_embeddings: Path, rows: IntArray) -> ComplementVectors | None:
-    path = item_embeddings / COMPLEMENTS_FILE
-    if not path.is_file():
-        return None
-    tensors = load_file(path)
-    return ComplementVectors(kinds=tensors["kinds"][rows], complements=tensors["complements"][rows])
+    vectors = read_complements(item_embeddings)
+    return vectors and ComplementVectors(vectors.kinds[rows], vectors.complements[rows])
 
 
 def _stack_lists(lists: pl.Series) -> npt.NDArray[Any]:

@@ -11,7 +11,6 @@ import polars as pl
 from contracts.artifacts import create_artifact
 from contracts.dataset import Dataset, read_dataset, select_events_before
 from contracts.errors import UserError
-from contracts.progress import report_summary
 from models.behavior.behavior_model import (
     BehaviorModel,
     BehaviorModelCard,
@@ -76,8 +75,6 @@ def train_behavior_model(
     """
     log = read_dataset(dataset)
     data = split_training_data(log, read_behavior_catalogue(log.items, item_embeddings), config)
-    if config.complements.weight and data.catalogue.complements is None:
-        report_summary(["behavior.complements.weight counts nothing: the knowledge names no complements"])
     inputs = {"dataset": dataset, "item_embeddings": item_embeddings}
     checkpoint = locate_checkpoint(checkpoints, "behavior", (dataset, item_embeddings), config)
     if config.training.num_processes > 1:

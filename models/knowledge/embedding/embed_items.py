@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from contracts.array_types import FloatArray
 from contracts.artifacts import Artifact, create_artifact, read_lineage, read_table, write_table
+from contracts.complement_vectors import ComplementVectors, write_complements
 from contracts.dataset import read_split, scan_events
 from contracts.embedding_aspects import (
     FOLDS_FILE,
@@ -33,14 +34,9 @@ from contracts.table_schema import UTC_TIME
 from contracts.tables import ITEM_EMBEDDINGS, ITEMS, KNOWLEDGE
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.coengagement import read_coengagement
-from models.knowledge.embedding.complement_vectors import (
-    ComplementVectors,
-    encode_complements,
-    write_complements,
-)
 from models.knowledge.embedding.embedding_space import EmbeddingSpace, fit_space, name_embedding_space
 from models.knowledge.embedding.exact_words import WordTexts, collect_word_texts
-from models.knowledge.embedding.item_views import ItemViews, encode_views
+from models.knowledge.embedding.item_views import ItemViews, encode_complements, encode_views
 from models.knowledge.embedding.query_encoder_export import export_query_encoder
 from models.knowledge.embedding.semantic_ids import (
     Codebooks,
@@ -227,7 +223,10 @@ def _write_embeddings(
     artifact.metrics.update(semantic_ids.metrics)
     artifact.metrics["num_items"] = float(catalogue.items.height)
     if catalogue.complements:
-        write_complements(artifact, catalogue.complements)
+        num_known = np.count_nonzero(catalogue.complements.complements.any(axis=1))
+        artifact.metrics["complement_coverage"] = num_known / max(catalogue.items.height, 1)
+        if num_known:
+            write_complements(artifact.path, catalogue.complements)
 
 
 def _read_known_since(dataset: Path) -> pl.Expr:

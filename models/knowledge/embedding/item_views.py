@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from contracts.array_types import FloatArray
+from contracts.complement_vectors import ComplementVectors
 from contracts.tables import FACETS
 from models.knowledge.config import EmbeddingConfig
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
@@ -56,14 +57,25 @@ def encode_views(
     }
     if not config.knowledge:
         return views
-    item_knowledge = join_knowledge(items, knowledge)
+    item_knowledge = _join_knowledge(items, knowledge)
     return views | {
-        name: encode_claims(item_knowledge, columns, encoder)
+        name: _encode_claims(item_knowledge, columns, encoder)
         for name, columns in _VIEWS_BY_CHOICE[config.knowledge_views].items()
     }
 
 
-def join_knowledge(items: pl.DataFrame, knowledge: pl.DataFrame) -> pl.DataFrame:
+def encode_complements(
+    items: pl.DataFrame, knowledge: pl.DataFrame, encoder: TextEncoder
+) -> ComplementVectors:
+    """Encodes what goes with what in a catalogue (table ITEMS) by table KNOWLEDGE."""
+    item_knowledge = _join_knowledge(items, knowledge)
+    return ComplementVectors(
+        kinds=_encode_claims(item_knowledge, ("summary",), encoder),
+        complements=_encode_claims(item_knowledge, ("complements",), encoder),
+    )
+
+
+def _join_knowledge(items: pl.DataFrame, knowledge: pl.DataFrame) -> pl.DataFrame:
     """Returns the row of table KNOWLEDGE of each item, in their order; nulls where nothing is known."""
     return items.select("item_id").join(
         knowledge.filter(pl.col("status") == "ok"), on="item_id", how="left", maintain_order="left"
@@ -107,7 +119,7 @@ def _encode_texts(texts: pl.Series, encoder: TextEncoder, max_tokens: int | None
     return vectors
 
 
-def encode_claims(item_knowledge: pl.DataFrame, columns: Sequence[str], encoder: TextEncoder) -> FloatArray:
+def _encode_claims(item_knowledge: pl.DataFrame, columns: Sequence[str], encoder: TextEncoder) -> FloatArray:
     """Encodes what some columns of table KNOWLEDGE say of each item.
 
     Returns:

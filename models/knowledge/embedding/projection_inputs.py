@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from contracts.array_types import DoubleArray, FloatArray
+from contracts.array_types import FloatArray
 from models.knowledge.embedding.exact_words import WordTexts, WordVectorizer, fit_word_vectorizers
 from models.knowledge.embedding.item_views import KNOWLEDGE_VIEWS, ItemViews, normalize_rows
 from models.knowledge.embedding.mapped_matrices import allocate_matrix, iterate_row_blocks
@@ -105,11 +105,12 @@ class InputBuilder(NamedTuple):
         num_texts = inputs.shape[1] - self._knowledge_width
         if not self._knowledge_width:
             return self
-        moments = _RidgeMoments.start(num_texts, self._knowledge_width)
+        moments = _FILLER_RIDGE * np.eye(num_texts, inputs.shape[1])
         for block in iterate_row_blocks(len(inputs)):
             known_rows = inputs[block][inputs[block][:, num_texts:].any(axis=1)].astype(np.float64)
-            moments.add_rows(known_rows[:, :num_texts], known_rows[:, num_texts:])
-        filled = self._replace(filler=moments.solve())
+            moments += known_rows[:, :num_texts].T @ known_rows
+        filler = np.linalg.solve(moments[:, :num_texts], moments[:, num_texts:])
+        filled = self._replace(filler=filler.astype(np.float32))
         for block in iterate_row_blocks(len(inputs)):
             filled._fill_unknown(inputs[block])
         return filled
@@ -155,26 +156,6 @@ class InputBuilder(NamedTuple):
             inputs[block] = np.concatenate([*columns.values(), *knowledge_columns], axis=1)
             self._fill_unknown(inputs[block])
         return inputs[:, : inputs.shape[1] - self._knowledge_width], inputs
-
-
-class _RidgeMoments(NamedTuple):
-    """What ridge regression needs to know of rows of inputs and outputs."""
-
-    inputs: DoubleArray
-    """[T, T]"""
-    outputs: DoubleArray
-    """[T, O]"""
-
-    @classmethod
-    def start(cls, num_inputs: int, num_outputs: int) -> Self:
-        return cls(_FILLER_RIDGE * np.eye(num_inputs), np.zeros((num_inputs, num_outputs)))
-
-    def add_rows(self, inputs: DoubleArray, outputs: DoubleArray) -> None:
-        self.inputs[:] += inputs.T @ inputs
-        self.outputs[:] += inputs.T @ outputs
-
-    def solve(self) -> FloatArray:
-        return np.asarray(np.linalg.solve(self.inputs, self.outputs), np.float32)
 
 
 def fit_principal_axes(inputs: FloatArray, min_axes: int) -> FloatArray:

@@ -9,8 +9,8 @@ import polars as pl
 from safetensors.numpy import save_file
 
 from contracts.artifacts import create_artifact, write_json, write_table
+from contracts.complement_vectors import COMPLEMENTS_FILE
 from contracts.dataset import EVENT_SORT_COLUMNS
-from contracts.embedding_aspects import COMPLEMENTS_FILE
 from contracts.tables import EVENTS, ITEM_EMBEDDINGS, ITEMS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from behavior_shop import START
 
+from contracts.complement_vectors import ComplementVectors
 from models.behavior.config import NetworkConfig
 from models.behavior.decoding import shortlist_decoder
 from models.behavior.decoding.complement_votes import share_complement_votes, tabulate_complements
@@ -27,7 +28,7 @@ from models.behavior.decoding.vote_tables import (
     keep_largest_votes,
 )
 from models.behavior.network.denoiser import Denoiser, DenoiserSpec, count_codes
-from models.behavior.sequences.behavior_catalogue import BehaviorCatalogue, ComplementVectors
+from models.behavior.sequences.behavior_catalogue import BehaviorCatalogue
 from models.behavior.sequences.sequence_tensors import ItemTensors, smooth_log_prior, sum_code_log_priors
 from models.behavior.training.score_weights import ScoreWeights
 

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from contracts.artifacts import read_lineage, read_table
-from contracts.embedding_aspects import COMPLEMENTS_FILE, read_aspects
+from contracts.complement_vectors import COMPLEMENTS_FILE
+from contracts.embedding_aspects import read_aspects
 from contracts.errors import UserError
 from contracts.tables import ITEM_EMBEDDINGS
 from models.knowledge.config import AspectsConfig, EmbeddingConfig, KnowledgeConfig, SemanticIdConfig
