@@ -4,6 +4,7 @@ On `scientific`, as `recorded_worth.py`. A space per facet is learned of the raw
 recorded knowledge; all else is blanked.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from benchmarks.shared.results import Row
 from contracts.artifacts import create_artifact, read_table, write_table
 from contracts.tables import FACETS, KNOWLEDGE
 from models.knowledge.distillation.finished_records import KNOWLEDGE_FILE
+from pipelines.config import RunConfig
 
 _DATASET: Final = "scientific"
 _SEEDS: Final = range(1, 4)
@@ -41,16 +43,24 @@ def _name(part: str) -> str:
 
 
 def _make_space(part: str, folder: Path) -> None:
-    """Knowledge of one part, and the space that is learned with it; made once."""
-    knowledge, space = (folder / f"{kind}_{_name(part)}" for kind in ("knowledge", "space"))
+    others = [pl.lit(None, KNOWLEDGE.schema[name]).alias(name) for name in PARTS if name != part]
+    config = load_benchmark_config(_DATASET)
+    make_changed_space(folder, _name(part), config, lambda rows: rows.with_columns(others))
+
+
+def make_changed_space(
+    folder: Path, name: str, config: RunConfig, change: Callable[[pl.DataFrame], pl.DataFrame]
+) -> Path:
+    """The space that is learned with a change of the recorded knowledge (table KNOWLEDGE); made once."""
+    knowledge, space = (folder / f"{kind}_{name}" for kind in ("knowledge", "space"))
     if not knowledge.exists():
         rows = read_table(folder / "knowledge_recorded" / KNOWLEDGE_FILE, KNOWLEDGE)
-        others = [pl.lit(None, KNOWLEDGE.schema[name]).alias(name) for name in PARTS if name != part]
         inputs = {"knowledge": folder / "knowledge_recorded"}
         with create_artifact(knowledge, kind="knowledge", inputs=inputs) as artifact:
-            write_table(artifact.path / KNOWLEDGE_FILE, KNOWLEDGE, rows.with_columns(others))
+            write_table(artifact.path / KNOWLEDGE_FILE, KNOWLEDGE, change(rows))
     if not space.exists():
-        embed_catalogue(folder, load_benchmark_config(_DATASET), knowledge.name, space)
+        embed_catalogue(folder, config, knowledge.name, space)
+    return space
 
 
 def _run_trial(trial: Trial, folder: Path) -> dict[str, float]:
