@@ -31,7 +31,7 @@ test: ## Set up and run the fast tests
 
 test-all: setup ## Every test: fast, integration (real servers) and end to end
 	@scripts/setup.sh dev
-	@REASEQ_MESSY_LOGS=10000 $(PYTHON) -m pytest --hypothesis-profile search tests/unit tests/integration tests/e2e
+	@REASEQ_MESSY_LOGS=10000 $(PYTHON) -m pytest -n 2 --dist loadfile --hypothesis-profile search tests/unit tests/integration tests/e2e
 
 test-containers: setup ## Steps and servers in their images (Docker, or Podman as root; scripts/build_images.sh makes the images)
 	@scripts/setup.sh dev

@@ -8,7 +8,14 @@ rung, seed by seed.
 from typing import NamedTuple
 
 from benchmarks.ranker.ladder_inputs import read_ladder_inputs
-from benchmarks.ranker.trials import RankerInputs, Trial, make_trial_rows, run_trial_once
+from benchmarks.ranker.trials import (
+    FULL_EPOCHS,
+    QUICK_EPOCHS,
+    RankerInputs,
+    Trial,
+    make_trial_rows,
+    run_trial_once,
+)
 from benchmarks.shared.measured_process import run_on_all_cores
 from benchmarks.shared.results import Row
 from models.ranker.config import IDS_ONLY, WITHOUT_KNOWLEDGE, RankerFeatures
@@ -46,15 +53,16 @@ _QUICK = ("no_knowledge", "text")
 
 
 def measure_ladder(dataset: str, *, quick: bool) -> list[Row]:
-    """All rows of the ladder on a data set; `quick`: two rungs on the embedded shop instead."""
+    """All rows of the ladder on a data set; `quick`: two rungs on the embedded shop, fewer epochs."""
     dataset, rungs, num_seeds = ("shop", _QUICK, 1) if quick else (dataset, tuple(RUNGS), NUM_SEEDS)
     inputs_by_space = read_ladder_inputs(dataset, {RUNGS[rung].space for rung in rungs})
     trials = [Trial(dataset, rung, seed) for seed in range(num_seeds) for rung in rungs]
     trial_inputs = [inputs_by_space[RUNGS[trial.ranker].space] for trial in trials]
-    trial_metrics = run_on_all_cores(run_rung_trial, trials, trial_inputs)
+    max_epochs = [QUICK_EPOCHS if quick else FULL_EPOCHS] * len(trials)
+    trial_metrics = run_on_all_cores(run_rung_trial, trials, trial_inputs, max_epochs)
     return list(make_trial_rows("ranker", dict(zip(trials, trial_metrics, strict=True)), OVER))
 
 
-def run_rung_trial(trial: Trial, inputs: RankerInputs) -> dict[str, float]:
+def run_rung_trial(trial: Trial, inputs: RankerInputs, max_epochs: int) -> dict[str, float]:
     """Trains and measures one rung."""
-    return run_trial_once(trial, RUNGS[trial.ranker].features, inputs)
+    return run_trial_once(trial, RUNGS[trial.ranker].features, inputs, max_epochs)

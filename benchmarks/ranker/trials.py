@@ -30,6 +30,9 @@ NEWNESS: dict[str, tuple[int, int]] = {"unmet": (0, 0), "new": (1, 4), "young": 
 """Prefix of metrics -> the least and the most training events of the item that was turned to."""
 METRICS = ("ndcg10", "cold_ndcg10")
 NEW_ITEM_METRICS = tuple(f"{name}_ndcg10" for name in NEWNESS)
+FULL_EPOCHS = RankerConfig().max_epochs
+QUICK_EPOCHS = 3
+"""Enough to tell a broken ranker from a sound one."""
 _LEAST_LISTS = 30
 """Fewer tell nothing of a slice."""
 
@@ -50,12 +53,14 @@ class RankerInputs(NamedTuple):
     space: Path
 
 
-def run_trial_once(trial: Trial, features: RankerFeatures, inputs: RankerInputs) -> dict[str, float]:
+def run_trial_once(
+    trial: Trial, features: RankerFeatures, inputs: RankerInputs, max_epochs: int = FULL_EPOCHS
+) -> dict[str, float]:
     """Trains and measures one ranker: `<protocol's prefix><metric>` -> value.
 
     The metrics are kept for these inputs and this code, so a benchmark that was stopped goes on where it was.
     """
-    config = RankerConfig(seed=trial.seed, num_threads=1, features=features)
+    config = RankerConfig(seed=trial.seed, num_threads=1, features=features, max_epochs=max_epochs)
     inputs_read = [config.model_dump(mode="json"), [read_lineage(path).digest for path in inputs]]
     code_digest = digest_sources("models/ranker", "benchmarks/ranker/trials.py")
     trial_key = digest_value([*inputs_read, code_digest])

@@ -28,15 +28,16 @@ def divide_log(events_path: Path, counts: Mapping[str, int], config: SplitConfig
     num_behaviors = counts["behaviors"]
     if num_behaviors < 3:
         raise UserError(
-            f"{num_behaviors} behavior(s) (click, cart or order) in the log; at least 3 are needed "
-            "to divide it"
+            f"{num_behaviors} behavior(s) (click, cart or order) in the log before {cutoff}, its end; "
+            "at least 3 are needed to divide it"
         )
     validation_row = min(int(num_behaviors * (config.train + config.validation)), num_behaviors - 1)
     train_row = int(num_behaviors * config.train)
     if not 0 < train_row < validation_row:
         raise UserError(
-            f"the log holds {num_behaviors} behaviors (clicks, carts and orders): too few for parts of "
-            f"{config.train:.0%} and {config.validation:.0%} before the test part. Ten are enough by default"
+            f"the log holds {num_behaviors} behaviors (clicks, carts and orders) before {cutoff}, its end: "
+            f"too few for parts of {config.train:.0%} and {config.validation:.0%} before the test part. Ten "
+            "are enough by default"
         )
     first_time, train_end, validation_end = find_times(
         events_path, [0, train_row, validation_row], of_behaviors=True

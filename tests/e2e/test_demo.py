@@ -1,6 +1,7 @@
 """The whole house, once through: what the user is shown, what lies on the disk, what a second run does."""
 
 import json
+import socket
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 
 from contracts.artifacts import read_lineage, read_table
 from contracts.tables import EXPOSURES, INFERRED_BEHAVIORS, ITEM_EMBEDDINGS, KNOWLEDGE, OUTCOMES
-from tests.e2e.conftest import run_reaseq
+from tests.e2e.conftest import PORTS, run_reaseq
 
 pytestmark = pytest.mark.e2e
 
@@ -120,3 +121,22 @@ def test_refreshing_the_users_goes_on_from_the_deployed_run(demo, deployed_artif
     dataset = json.loads((run_folder / "deployed.json").read_text())["dataset"]
     labels = read_lineage(Path(dataset)).labels
     assert int(labels["served_days"]) >= 1, "it knows what the demo served"
+
+
+def test_a_port_already_taken_is_named_with_the_setting_to_change(demo):
+    with socket.socket() as taken_port:
+        taken_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken_port.bind(("127.0.0.1", PORTS["gateway"]))
+        taken_port.listen()
+        refused = run_reaseq("serve", "--config", str(demo[0]))
+
+    assert refused.returncode == 2
+    assert str(PORTS["gateway"]) in refused.stderr
+    assert "serving.gateway.port" in refused.stderr
+
+
+def test_without_triton_the_remedy_is_named(demo):
+    refused = run_reaseq("serve", "--config", str(demo[0]), env={"REASEQ_TRITON_PYTHON": "/nowhere/python"})
+
+    assert refused.returncode == 2
+    assert "make setup" in refused.stderr
