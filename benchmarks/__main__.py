@@ -25,9 +25,9 @@ def load_knowledge_parts() -> dict[str, Measure]:
     """Explicit reasoning: what knowledge is worth, and what distillation costs."""
     from benchmarks.knowledge.embed_speed import measure_embedding_speed
     from benchmarks.knowledge.facet_worth import measure_facet_worth
-    from benchmarks.knowledge.half_worth import measure_half_worth
     from benchmarks.knowledge.handbook_precision import measure_handbook_precision
     from benchmarks.knowledge.orchestration import measure_orchestration
+    from benchmarks.knowledge.part_worth import measure_part_worth
     from benchmarks.knowledge.pretrained import measure_pretrained
     from benchmarks.knowledge.quality import measure_quality
     from benchmarks.knowledge.recorded_worth import measure_recorded_worth
@@ -39,7 +39,7 @@ def load_knowledge_parts() -> dict[str, Measure]:
         "quality": measure_quality,
         "recorded": measure_recorded_worth,
         "facets": measure_facet_worth,
-        "half": measure_half_worth,
+        "part": measure_part_worth,
         "handbook": measure_handbook_precision,
         "orchestration": measure_orchestration,
         "vllm": measure_vllm,
