@@ -297,8 +297,8 @@ class EmbeddingConfig(Config):
     """Let the distilled knowledge speak beside the raw text; off gives a space of the raw text alone."""
     knowledge_views: Literal["together", "apart"] = "together"
     """`together`: all claims on an item in one vector. `apart`: what it is, needs, features and what goes
-    with it, and title and claims as one text. Apart pays where claims are about the item, as a language
-    model's are; the handbook's are about its kind of product."""
+    with it. Apart pays where claims are about the item, as a language model's are; the handbook's are about
+    its kind of product."""
     dimension: int = Field(default=256, ge=2)
     """Length of an item's learned vector, the first aspect of its embedding."""
     aspects: AspectsConfig = AspectsConfig()

@@ -23,8 +23,6 @@ BRAND: Final = "brand"
 KNOWLEDGE: Final = "knowledge"
 NEEDS: Final = "knowledge_needs"
 BESIDE: Final = "knowledge_beside"
-_TOLD: Final = "knowledge_told"
-"""Title and claims as one text: the encoder reads what they mean together, which a mean of claims blurs."""
 _VIEWS_BY_CHOICE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "together": {KNOWLEDGE: FACETS},
     "apart": {
@@ -35,16 +33,11 @@ _VIEWS_BY_CHOICE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
 }
 """`embedding.knowledge_views` -> view -> the columns of table KNOWLEDGE that it reads."""
-_TOLD_CLAIMS: Final = {"audiences": "For", "scenarios": "Used", "complements": "With", "demands": "To"}
-"""Column of table KNOWLEDGE -> how its claims are introduced. What a product is made of, its text says."""
-KNOWLEDGE_VIEWS: Final = (*(name for views in _VIEWS_BY_CHOICE.values() for name in views), _TOLD)
+KNOWLEDGE_VIEWS: Final = tuple(name for views in _VIEWS_BY_CHOICE.values() for name in views)
 """All views that read knowledge, in their order."""
 _DESCRIPTION: Final = "description"
 _MAX_DESCRIPTION_TOKENS: Final = 128
 """Descriptions are longer than titles, so they are read further than `max_tokens` (64 unless configured)."""
-_MAX_TOLD_TOKENS: Final = 256
-_MAX_TOLD_TITLE_CHARS: Final = 120
-"""Of the title in that text: a long one would drown the claims."""
 _MAX_TEXT_CHARS: Final = 4000
 """Far more than any encoder's window; keeps huge descriptions out of memory."""
 
@@ -65,14 +58,10 @@ def encode_views(
     if not config.knowledge:
         return views
     item_knowledge = _join_knowledge(items, knowledge)
-    views |= {
+    return views | {
         name: _encode_claims(item_knowledge, columns, encoder)
         for name, columns in _VIEWS_BY_CHOICE[config.knowledge_views].items()
     }
-    if config.knowledge_views == "apart":
-        told_texts = _tell_items(item_knowledge.with_columns(items["title"]))
-        views[_TOLD] = _encode_texts(told_texts, encoder, _MAX_TOLD_TOKENS)
-    return views
 
 
 def encode_complements(
@@ -142,26 +131,6 @@ def _encode_claims(item_knowledge: pl.DataFrame, columns: Sequence[str], encoder
         claims = _list_claims(item_knowledge[block].with_row_index("row"), columns)
         vectors[block] = _average_claims(claims, len(vectors[block]), encoder)
     return vectors
-
-
-def _tell_items(item_knowledge: pl.DataFrame) -> pl.Series:
-    """Returns title, summary and claims of each item as one text; empty where nothing is known."""
-    claims = [
-        pl.format(f"{introduction} {{}}", _join_claims(column))
-        for column, introduction in _TOLD_CLAIMS.items()
-    ]
-    told_parts = [pl.col("summary"), *claims]
-    title = pl.col("title").str.slice(0, _MAX_TOLD_TITLE_CHARS)
-    told_text = pl.concat_str(title, *told_parts, separator=". ", ignore_nulls=True) + "."
-    is_known = pl.any_horizontal(part.is_not_null() for part in told_parts)
-    told_texts = pl.when(is_known).then(told_text.str.slice(0, _MAX_TEXT_CHARS)).otherwise(pl.lit(""))
-    return item_knowledge.select(told=told_texts).to_series()
-
-
-def _join_claims(column: str) -> pl.Expr:
-    """The texts of an item's claims; null where there is none."""
-    texts = pl.col(column).list.eval(pl.element().struct.field("text"))
-    return texts.list.join(", ").replace("", None)
 
 
 def _list_claims(item_knowledge: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

@@ -176,17 +176,6 @@ def test_knowledge_may_stand_in_views_apart(tmp_path: Path, embedded, shop) -> N
     assert spaces[0] != spaces[1]
 
 
-def test_what_is_known_is_told_with_the_title(embedded, shop, monkeypatch) -> None:
-    monkeypatch.setattr(WordEncoder, "asked", [])
-    embedded(shop, knowledge_views="apart")
-    titles = [item["title"] for item in shop]
-    told_texts = {
-        title: {text for text in WordEncoder.asked if text.startswith(f"{title}. ")} for title in titles
-    }
-    assert all(told_texts[title] for title in titles[:-1])
-    assert not told_texts[titles[-1]], "the handbook knows nothing of the last product"
-
-
 def test_a_dimension_beyond_the_views_is_named(embedded, shop) -> None:
     with pytest.raises(UserError, match="97 is more than the 80"):
         embedded(shop, dimension=97)
